@@ -1,0 +1,8 @@
+//! Everything of weir that needs no socket, file, clock or configuration.
+//!
+//! One frame type stands in the middle ([`frame`]); every protocol in maps to it and every protocol
+//! out maps from it. No protocol module knows another. Protocols are state machines: bytes and the
+//! time go in; bytes, events and the next deadline come out.
+
+pub mod frame;
+pub mod hub;
