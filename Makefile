@@ -1,0 +1,73 @@
+# What people type. `make help` lists it.
+
+SHELL := /bin/bash -o pipefail
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+WEB := control/web
+BROWSER := tests/e2e/browser
+FUZZ := tests/fuzz
+# Seconds for each fuzz target.
+FUZZ_SECONDS ?= 180
+# Most tests wait for media to pass in real time, so more of them run than there are cores; those
+# that load the machine take turns by themselves (tests/e2e/support/turn.rs).
+export RUST_TEST_THREADS ?= 8
+
+.PHONY: help run test test-web test-rust test-fuzz lint bench fuzz web setup-run setup-test setup-bench
+
+help: ## this list
+	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
+
+run: setup-run web ## build everything and start weir; ARGS="--demo" hands flags on
+	cargo run --release --locked -- $(ARGS)
+
+test: test-web test-rust test-fuzz ## all set-up and all tests
+
+lint: web ## formatting, clippy, licences and bans, types of the pages
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --locked -- -D warnings
+	tests/setup.sh deny
+	cargo fetch --locked
+	cargo deny --offline check bans licenses sources
+	npm --prefix $(WEB) run --if-present lint
+	npm --prefix $(WEB) run --if-present check
+
+bench: setup-bench web ## the benches; prints what README.md quotes
+	cargo bench --workspace --locked
+
+fuzz: ## every fuzz target for FUZZ_SECONDS (default 180) seconds
+	tests/setup.sh fuzz
+	cd $(FUZZ) && for target in $$(cargo +nightly fuzz list --fuzz-dir .); do \
+	  echo "==> fuzz $$target"; \
+	  cargo +nightly fuzz run --fuzz-dir . "$$target" -- -max_total_time=$(FUZZ_SECONDS) -print_final_stats=1 || exit 1; \
+	done
+
+test-web: web
+	npm --prefix $(WEB) run --if-present test
+
+test-rust: setup-test web $(BROWSER)/node_modules/.package-lock.json
+	cargo test --workspace --locked
+
+# The corpora replay without a sanitizer, so on the stable toolchain.
+test-fuzz: setup-test
+	cargo build --manifest-path $(FUZZ)/Cargo.toml --target-dir $(TARGET)/fuzz --locked
+	for corpus in $(FUZZ)/corpus/*/; do \
+	  echo "==> replay $$corpus"; \
+	  $(TARGET)/fuzz/debug/"$$(basename "$$corpus")" -runs=0 "$$corpus" || exit 1; \
+	done
+
+# The pages, embedded into the binary. Rebuilt when a source is newer than the last build.
+web: $(WEB)/dist/index.html
+
+$(WEB)/dist/index.html: $(WEB)/node_modules/.package-lock.json \
+    $(shell find $(WEB) -type f -not -path '*/node_modules/*' -not -path '*/dist/*' 2>/dev/null)
+	npm --prefix $(WEB) run build
+	@touch $@
+
+%/node_modules/.package-lock.json: %/package-lock.json | setup-run
+	npm --prefix $* ci --no-audit --no-fund
+	@touch $@
+
+setup-run setup-test setup-bench:
+	@tests/setup.sh $(@:setup-%=%)
