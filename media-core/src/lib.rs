@@ -4,6 +4,7 @@
 //! out maps from it. No protocol module knows another. Protocols are state machines: bytes and the
 //! time go in; bytes, events and the next deadline come out.
 
+pub mod amf0;
 pub mod codec;
 pub mod fmp4;
 pub mod frame;

@@ -13,7 +13,8 @@ pub use stream::{
 
 /// First path segments that pages and APIs use, and that therefore no stream's app may have.
 pub const RESERVED_APPS: &[&str] = &[
-    "api", "assets", "chat", "console", "healthz", "metrics", "readyz", "relay", "studio", "sub", "watch", "ws",
+    "api", "assets", "chat", "console", "healthz", "metrics", "readyz", "relay", "studio", "sub", "watch",
+    "ws",
 ];
 
 /// Why a cluster could not do what it was asked.
