@@ -1,0 +1,88 @@
+//! The reading end of a stream.
+
+use std::pin::pin;
+use std::sync::Arc;
+
+use super::cache::Read;
+use super::{Phase, Stream, StreamKey, Unit};
+
+/// What a consumer reads.
+#[derive(Debug, Clone)]
+pub enum Event {
+    /// The next unit.
+    Unit(Arc<Unit>),
+    /// The stream is over; nothing follows.
+    Ended,
+}
+
+/// A cursor into a stream. It starts at the newest keyframe, and goes on at the newest keyframe when it lagged
+/// so far behind that its next unit is gone; a clone reads on from the same place.
+#[derive(Debug, Clone)]
+pub struct Consumer {
+    stream: Arc<Stream>,
+    next: u64,
+    skips: u64,
+}
+
+impl Consumer {
+    pub(super) fn new(stream: Arc<Stream>) -> Self {
+        let next = stream.with_state(|s| s.cache.join_point());
+        Self { stream, next, skips: 0 }
+    }
+
+    /// The stream.
+    pub fn stream(&self) -> &Arc<Stream> {
+        &self.stream
+    }
+
+    /// The stream's name.
+    pub fn key(&self) -> &StreamKey {
+        self.stream.key()
+    }
+
+    /// How often it lagged and lost units.
+    pub fn skips(&self) -> u64 {
+        self.skips
+    }
+
+    /// Goes on behind the newest unit.
+    pub fn skip_to_live(&mut self) {
+        self.next = self.stream.with_state(|s| s.cache.next_sequence());
+    }
+
+    /// What there is now, without waiting.
+    pub fn try_next(&mut self) -> Option<Event> {
+        let stream = &self.stream;
+        let (next, skips) = (&mut self.next, &mut self.skips);
+        stream.with_state(|s| {
+            loop {
+                match s.cache.read(*next) {
+                    Read::Unit(unit) => {
+                        *next = unit.sequence + 1;
+                        return Some(Event::Unit(unit));
+                    }
+                    Read::Later if s.phase == Phase::Ended => return Some(Event::Ended),
+                    Read::Later => return None,
+                    Read::Lost(sequence) => {
+                        *skips += 1;
+                        *next = sequence;
+                    }
+                }
+            }
+        })
+    }
+
+    /// The next unit, when it is there. Cancel-safe.
+    pub async fn next(&mut self) -> Event {
+        loop {
+            let stream = Arc::clone(&self.stream);
+            let changed = stream.changed().notified();
+            let mut changed = pin!(changed);
+            changed.as_mut().enable();
+            if let Some(event) = self.try_next() {
+                return event;
+            }
+            changed.await;
+        }
+    }
+}

@@ -1,0 +1,179 @@
+//! Publishers and readers of a registry, as the roles use them.
+
+use bytes::Bytes;
+
+use super::*;
+use crate::frame::{Codec, Frame, Params, Timescale, Timestamp, Track, TrackId, VideoParams};
+use crate::hub::Event;
+
+fn key(name: &str) -> StreamKey {
+    StreamKey::parse("live", name, &[]).unwrap()
+}
+
+fn video(config: &'static [u8]) -> Vec<Track> {
+    vec![Track {
+        id: TrackId::VIDEO,
+        codec: Codec::H264,
+        timescale: Timescale::MILLIS,
+        config: Bytes::from_static(config),
+        params: Params::Video(VideoParams { width: 640, height: 360, frame_rate: None }),
+        rfc6381: "avc1.42c01e".to_owned(),
+    }]
+}
+
+fn frame(ms: i64, keyframe: bool) -> Frame {
+    Frame { track: TrackId::VIDEO, dts: Timestamp(ms), cts: 0, keyframe, data: Bytes::from_static(&[0; 100]) }
+}
+
+fn publish(registry: &Registry, epoch: u64) -> Producer {
+    let mut producer = registry.publish(&key("a"), Epoch(epoch), Takeover::Refuse).unwrap();
+    producer.set_tracks(video(b"one")).unwrap();
+    producer
+}
+
+fn read(consumer: &mut Consumer) -> Vec<(u64, i64)> {
+    std::iter::from_fn(|| match consumer.try_next() {
+        Some(Event::Unit(unit)) => Some((unit.sequence, unit.frame.dts.0)),
+        _ => None,
+    })
+    .collect()
+}
+
+#[test]
+fn a_reader_joins_at_the_newest_keyframe() {
+    let registry = Registry::new(Limits::default());
+    let mut producer = publish(&registry, 1);
+    for i in 0..10 {
+        producer.push(frame(i * 40, i % 4 == 0)).unwrap();
+    }
+    let mut consumer = registry.subscribe(&key("a")).unwrap();
+    assert_eq!(read(&mut consumer), [(8, 320), (9, 360)]);
+}
+
+#[test]
+fn a_reader_that_lags_goes_on_at_the_newest_keyframe() {
+    let registry = Registry::new(Limits::default());
+    let mut producer = publish(&registry, 1);
+    producer.push(frame(0, true)).unwrap();
+    let mut consumer = registry.subscribe(&key("a")).unwrap();
+    for i in 1..14 {
+        producer.push(frame(i * 40, i % 4 == 0)).unwrap();
+    }
+    assert_eq!(read(&mut consumer), [(12, 480), (13, 520)]);
+    assert_eq!(consumer.skips(), 1);
+}
+
+#[test]
+fn the_cache_is_bounded_by_bytes_when_keyframes_never_come() {
+    let cache = CacheLimits { bytes: 1_000, span_ms: 1_000_000 };
+    let registry = Registry::new(Limits { streams: 1, cache });
+    let mut producer = publish(&registry, 1);
+    let mut early = registry.subscribe(&key("a")).unwrap();
+    for i in 0..100 {
+        producer.push(frame(i * 40, i == 0)).unwrap();
+    }
+    assert_eq!(registry.subscribe(&key("a")).unwrap().try_next().map(|_| ()), None);
+    assert_eq!(read(&mut early), []);
+    producer.push(frame(4_000, false)).unwrap();
+    assert_eq!(read(&mut early), [(100, 4_000)]);
+}
+
+#[test]
+fn a_publisher_that_comes_back_goes_on_with_the_same_stream() {
+    let registry = Registry::new(Limits::default());
+    let mut first = publish(&registry, 1);
+    first.push(frame(5_000, true)).unwrap();
+    let mut consumer = registry.subscribe(&key("a")).unwrap();
+    drop(first);
+    assert_eq!(registry.stream(&key("a")).unwrap().snapshot().phase, Phase::Interrupted);
+
+    let mut second = publish(&registry, 2);
+    second.push(frame(0, true)).unwrap();
+    assert!(!registry.expire(&key("a"), Epoch(1)), "the grace of the first is over, but not the stream");
+    assert_eq!(read(&mut consumer), [(0, 0), (1, 40)]);
+    let snapshot = registry.stream(&key("a")).unwrap().snapshot();
+    assert_eq!((snapshot.phase, snapshot.tracks.epoch, snapshot.jumps), (Phase::Live, Epoch(2), 0));
+}
+
+#[test]
+fn a_stream_whose_grace_is_over_ends() {
+    let registry = Registry::new(Limits::default());
+    let mut producer = publish(&registry, 1);
+    producer.push(frame(0, true)).unwrap();
+    let mut consumer = registry.subscribe(&key("a")).unwrap();
+    assert!(!registry.expire(&key("a"), Epoch(1)), "it is live");
+    drop(producer);
+    assert!(registry.expire(&key("a"), Epoch(1)));
+    assert!(matches!(consumer.try_next(), Some(Event::Unit(_))), "what was there is still read");
+    assert!(matches!(consumer.try_next(), Some(Event::Ended)));
+    assert!(registry.stream(&key("a")).is_none());
+}
+
+#[tokio::test]
+async fn a_second_publisher_is_refused_or_takes_over() {
+    let registry = Registry::new(Limits::default());
+    let mut first = publish(&registry, 5);
+    let second = |epoch, takeover| registry.publish(&key("a"), Epoch(epoch), takeover);
+    assert_eq!(second(6, Takeover::Refuse).unwrap_err(), PublishError::Busy(key("a")));
+    assert!(matches!(second(5, Takeover::Allow), Err(PublishError::StaleEpoch { .. })));
+    let _second = second(6, Takeover::Allow).unwrap();
+    assert_eq!(first.revoked().await, Revoked::TakenOver);
+    assert_eq!(first.push(frame(0, true)), Err(Revoked::TakenOver));
+    drop(first);
+    assert_eq!(registry.stream(&key("a")).unwrap().snapshot().phase, Phase::Live);
+}
+
+#[tokio::test]
+async fn a_kicked_publisher_is_told_and_waiting_readers_see_the_end() {
+    let registry = Registry::new(Limits::default());
+    let mut producer = publish(&registry, 1);
+    let mut consumer = registry.subscribe(&key("a")).unwrap();
+    let waiting = tokio::spawn(async move { matches!(consumer.next().await, Event::Ended) });
+    tokio::task::yield_now().await;
+    assert!(registry.end(&key("a"), Revoked::Kicked));
+    assert_eq!(producer.revoked().await, Revoked::Kicked);
+    assert!(waiting.await.unwrap());
+    assert_eq!(producer.push(frame(0, true)), Err(Revoked::Ended));
+}
+
+#[test]
+fn changed_tracks_come_with_the_units_they_belong_to() {
+    let registry = Registry::new(Limits::default());
+    let mut producer = publish(&registry, 1);
+    let mut consumer = registry.subscribe(&key("a")).unwrap();
+    producer.push(frame(0, true)).unwrap();
+    producer.set_tracks(video(b"one")).unwrap();
+    producer.push(frame(40, false)).unwrap();
+    producer.set_tracks(video(b"two")).unwrap();
+    producer.push(frame(80, true)).unwrap();
+    let mut versions = Vec::new();
+    while let Some(Event::Unit(unit)) = consumer.try_next() {
+        versions.push(unit.tracks.version);
+    }
+    assert_eq!(versions, [2, 2, 3]);
+}
+
+#[test]
+fn frames_of_unknown_tracks_are_dropped() {
+    let registry = Registry::new(Limits::default());
+    let mut producer = publish(&registry, 1);
+    let audio = Frame { track: TrackId::AUDIO, ..frame(0, true) };
+    assert_eq!(producer.push(audio), Ok(false));
+    assert_eq!(producer.push(frame(0, true)), Ok(true));
+}
+
+#[test]
+fn streams_are_bounded_and_start_once() {
+    let started = Arc::new(Mutex::new(Vec::new()));
+    let seen = Arc::clone(&started);
+    let registry = Registry::with_on_start(Limits { streams: 1, ..Limits::default() }, move |c| {
+        seen.lock().push(c.key().to_string());
+    });
+    drop(publish(&registry, 1));
+    let _again = publish(&registry, 2);
+    assert_eq!(*started.lock(), ["live/a"]);
+    assert_eq!(
+        registry.publish(&key("b"), Epoch(1), Takeover::Refuse).unwrap_err(),
+        PublishError::TooManyStreams(1)
+    );
+}

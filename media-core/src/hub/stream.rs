@@ -1,0 +1,243 @@
+//! A live stream: what its producer and its consumers share.
+
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use tokio::sync::{Notify, oneshot};
+
+use super::cache::{Cache, CacheLimits};
+use super::timeline::{Repair, Timeline};
+use super::{Epoch, Revoked, StreamKey, TrackSet, Unit};
+use crate::frame::{Frame, Kind, Track, TrackId};
+
+/// Where a stream is in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Phase {
+    /// A publisher is there.
+    Live,
+    /// The publisher dropped; another may continue.
+    Interrupted,
+    /// Over, for good. A new publish under the name is a new stream.
+    Ended,
+}
+
+/// A stream's state at one moment.
+#[derive(Debug, Clone)]
+pub struct Snapshot {
+    /// Where it is in its life.
+    pub phase: Phase,
+    /// Its tracks and the epoch they belong to.
+    pub tracks: Arc<TrackSet>,
+    /// What the encoder calls itself.
+    pub encoder: Option<Arc<str>>,
+    /// Payload bytes since the start.
+    pub bytes: u64,
+    /// Video frames (of all tracks) since the start.
+    pub video_frames: u64,
+    /// Audio frames (of all tracks) since the start.
+    pub audio_frames: u64,
+    /// Timestamps that had to be nudged forward.
+    pub nudged: u64,
+    /// Jumps of the publisher's clock that were closed.
+    pub jumps: u64,
+    /// The newest frame's decoding time in milliseconds.
+    pub position_ms: Option<i64>,
+    /// Distance of the main picture's last two keyframes in milliseconds.
+    pub keyframe_interval_ms: Option<i64>,
+}
+
+/// A live stream.
+pub struct Stream {
+    key: StreamKey,
+    state: Mutex<State>,
+    changed: Notify,
+}
+
+pub(super) struct State {
+    pub(super) phase: Phase,
+    pub(super) cache: Cache,
+    tracks: Arc<TrackSet>,
+    timeline: Timeline,
+    revoke: Option<oneshot::Sender<Revoked>>,
+    encoder: Option<Arc<str>>,
+    bytes: u64,
+    video_frames: u64,
+    audio_frames: u64,
+    nudged: u64,
+    jumps: u64,
+    position_ms: Option<i64>,
+    keyframe_ms: Option<i64>,
+    keyframe_interval_ms: Option<i64>,
+}
+
+impl Stream {
+    pub(super) fn new(key: StreamKey, limits: CacheLimits) -> Self {
+        Self {
+            key,
+            state: Mutex::new(State {
+                phase: Phase::Interrupted,
+                cache: Cache::new(limits),
+                tracks: Arc::new(TrackSet { epoch: Epoch::default(), version: 0, tracks: Vec::new() }),
+                timeline: Timeline::default(),
+                revoke: None,
+                encoder: None,
+                bytes: 0,
+                video_frames: 0,
+                audio_frames: 0,
+                nudged: 0,
+                jumps: 0,
+                position_ms: None,
+                keyframe_ms: None,
+                keyframe_interval_ms: None,
+            }),
+            changed: Notify::new(),
+        }
+    }
+
+    /// Its name.
+    pub fn key(&self) -> &StreamKey {
+        &self.key
+    }
+
+    /// Its state now.
+    pub fn snapshot(&self) -> Snapshot {
+        let s = self.state.lock();
+        Snapshot {
+            phase: s.phase,
+            tracks: Arc::clone(&s.tracks),
+            encoder: s.encoder.clone(),
+            bytes: s.bytes,
+            video_frames: s.video_frames,
+            audio_frames: s.audio_frames,
+            nudged: s.nudged,
+            jumps: s.jumps,
+            position_ms: s.position_ms,
+            keyframe_interval_ms: s.keyframe_interval_ms,
+        }
+    }
+
+    pub(super) fn with_state<T>(&self, f: impl FnOnce(&mut State) -> T) -> T {
+        f(&mut self.state.lock())
+    }
+
+    pub(super) fn changed(&self) -> &Notify {
+        &self.changed
+    }
+
+    /// Hands the stream to a new publisher; the one before is told why it lost it.
+    pub(super) fn begin(&self, epoch: Epoch) -> oneshot::Receiver<Revoked> {
+        let (revoke, revoked) = oneshot::channel();
+        let mut s = self.state.lock();
+        if let Some(before) = s.revoke.replace(revoke) {
+            // An error means that it is gone already.
+            let _ = before.send(Revoked::TakenOver);
+        }
+        s.phase = Phase::Live;
+        s.timeline.new_publisher();
+        s.encoder = None;
+        s.keyframe_ms = None;
+        s.replace_tracks(epoch, Vec::new());
+        revoked
+    }
+
+    /// The publisher of `epoch` is gone. Nothing happens when another has the stream by now.
+    pub(super) fn interrupt(&self, epoch: Epoch) {
+        let mut s = self.state.lock();
+        if s.tracks.epoch == epoch && s.phase == Phase::Live {
+            s.phase = Phase::Interrupted;
+            s.revoke = None;
+        }
+    }
+
+    pub(super) fn end(&self, reason: Revoked) {
+        {
+            let mut s = self.state.lock();
+            s.phase = Phase::Ended;
+            if let Some(revoke) = s.revoke.take() {
+                let _ = revoke.send(reason);
+            }
+        }
+        self.changed.notify_waiters();
+    }
+
+    pub(super) fn set_tracks(&self, epoch: Epoch, mut tracks: Vec<Track>) -> Result<(), Revoked> {
+        let mut s = self.state.lock();
+        s.check(epoch)?;
+        tracks.sort_by_key(|t| t.id);
+        if s.tracks.tracks != tracks {
+            s.replace_tracks(epoch, tracks);
+        }
+        Ok(())
+    }
+
+    pub(super) fn set_encoder(&self, epoch: Epoch, encoder: &str) -> Result<(), Revoked> {
+        let mut s = self.state.lock();
+        s.check(epoch)?;
+        s.encoder = Some(encoder.into());
+        Ok(())
+    }
+
+    /// `Ok(false)` for a frame of no known track, which is dropped.
+    pub(super) fn push(&self, epoch: Epoch, mut frame: Frame) -> Result<bool, Revoked> {
+        {
+            let mut s = self.state.lock();
+            s.check(epoch)?;
+            let Some(scale) = s.tracks.get(frame.track).map(|t| t.timescale) else { return Ok(false) };
+            match s.timeline.repair(&mut frame, scale) {
+                Repair::None => {}
+                Repair::Nudged => s.nudged += 1,
+                // The first frame of a publisher is no jump.
+                Repair::Jumped if s.tracks_have_no_frame_yet() => {}
+                Repair::Jumped => s.jumps += 1,
+            }
+            s.count(&frame, frame.dts.millis(scale));
+            let unit = Unit { sequence: s.cache.next_sequence(), tracks: Arc::clone(&s.tracks), frame };
+            s.cache.push(unit);
+        }
+        self.changed.notify_waiters();
+        Ok(true)
+    }
+}
+
+impl State {
+    fn check(&self, epoch: Epoch) -> Result<(), Revoked> {
+        match self.phase {
+            Phase::Ended => Err(Revoked::Ended),
+            _ if self.tracks.epoch != epoch => Err(Revoked::TakenOver),
+            _ => Ok(()),
+        }
+    }
+
+    pub(super) fn epoch(&self) -> Epoch {
+        self.tracks.epoch
+    }
+
+    fn replace_tracks(&mut self, epoch: Epoch, tracks: Vec<Track>) {
+        let version = self.tracks.version + 1;
+        self.tracks = Arc::new(TrackSet { epoch, version, tracks });
+    }
+
+    fn tracks_have_no_frame_yet(&self) -> bool {
+        self.cache.newest().is_none_or(|u| u.tracks.epoch != self.tracks.epoch)
+    }
+
+    fn count(&mut self, frame: &Frame, dts_ms: i64) {
+        self.bytes += frame.data.len() as u64;
+        match frame.track.kind {
+            Kind::Video => self.video_frames += 1,
+            Kind::Audio => self.audio_frames += 1,
+        }
+        self.position_ms = Some(self.position_ms.map_or(dts_ms, |p| p.max(dts_ms)));
+        if frame.track == TrackId::VIDEO && frame.keyframe {
+            self.keyframe_interval_ms =
+                self.keyframe_ms.map(|before| dts_ms - before).or(self.keyframe_interval_ms);
+            self.keyframe_ms = Some(dts_ms);
+        }
+    }
+}
+
+impl std::fmt::Debug for Stream {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Stream").field("key", &self.key).finish_non_exhaustive()
+    }
+}
