@@ -1,0 +1,124 @@
+//! The edge's part of the configuration.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// How the edge serves viewers.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// The HTTP listener's connections.
+    pub http: HttpConfig,
+    /// The pull of a stream from its origin.
+    pub feed: FeedConfig,
+    /// Sending a stream to its viewers.
+    pub fanout: FanoutConfig,
+    /// HLS requests.
+    pub hls: HlsConfig,
+}
+
+/// The HTTP listener's connections.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct HttpConfig {
+    /// Connections at once; further ones are closed at once.
+    pub max_connections: usize,
+    /// Connections at once from one address; further ones are closed at once. Raise it to
+    /// `max_connections` behind a reverse proxy.
+    pub max_connections_per_address: usize,
+    /// Milliseconds that a client has for sending a request's head, and that an idle connection is kept.
+    pub header_timeout_ms: u64,
+    /// Milliseconds that a client may take nothing of what is sent to it before it is cut off.
+    pub write_stall_ms: u64,
+    /// Milliseconds that live viewers have for finishing once the server drains.
+    pub drain_ms: u64,
+}
+
+impl Default for HttpConfig {
+    fn default() -> Self {
+        Self {
+            max_connections: 50_000,
+            max_connections_per_address: 10_000,
+            header_timeout_ms: 10_000,
+            write_stall_ms: 15_000,
+            drain_ms: 10_000,
+        }
+    }
+}
+
+/// The pull of a stream from its origin.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct FeedConfig {
+    /// Milliseconds that a stream is still pulled after its last viewer left.
+    pub linger_ms: u64,
+    /// Milliseconds that viewers wait for a stream whose origin was lost, while it is asked again.
+    pub grace_ms: u64,
+    /// Milliseconds that the origin has for answering a request for a stream.
+    pub connect_timeout_ms: u64,
+    /// Milliseconds that a stream's absence is remembered, so that asking for it again costs the origin
+    /// nothing.
+    pub absent_ttl_ms: u64,
+    /// Streams pulled at once; viewers of further ones are refused.
+    pub max_feeds: usize,
+}
+
+impl Default for FeedConfig {
+    fn default() -> Self {
+        Self {
+            linger_ms: 30_000,
+            grace_ms: 15_000,
+            connect_timeout_ms: 5_000,
+            absent_ttl_ms: 1_000,
+            max_feeds: 10_000,
+        }
+    }
+}
+
+/// Sending a stream to its viewers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct FanoutConfig {
+    /// Bytes kept of a stream for one wire format. A viewer that falls further behind skips to the newest
+    /// keyframe; a GOP longer than this cannot be joined at its start.
+    pub ring_bytes: usize,
+    /// Milliseconds that what is older than the newest keyframe is kept for viewers that are behind.
+    pub ring_ms: u64,
+    /// Milliseconds that sound may wait for the picture with which it is sent.
+    pub audio_delay_ms: u64,
+    /// Skips a minute after which a viewer is dropped, because its line is too slow for the stream.
+    pub max_skips_per_minute: u32,
+    /// Viewers of one stream by FLV, WebSocket and RTMP; further ones are refused.
+    pub max_viewers_per_stream: usize,
+}
+
+impl Default for FanoutConfig {
+    fn default() -> Self {
+        Self {
+            ring_bytes: 16 * 1024 * 1024,
+            ring_ms: 10_000,
+            audio_delay_ms: 100,
+            max_skips_per_minute: 6,
+            max_viewers_per_stream: 50_000,
+        }
+    }
+}
+
+/// HLS requests.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct HlsConfig {
+    /// Bytes of the largest playlist, part or segment that is passed on.
+    pub max_object_bytes: usize,
+    /// Milliseconds that a blocking playlist reload or a part that is announced may take.
+    pub request_timeout_ms: u64,
+    /// Milliseconds after its last playlist request that an HLS client counts as a viewer.
+    pub viewer_ttl_ms: u64,
+}
+
+impl Default for HlsConfig {
+    fn default() -> Self {
+        Self { max_object_bytes: 64 * 1024 * 1024, request_timeout_ms: 30_000, viewer_ttl_ms: 10_000 }
+    }
+}
