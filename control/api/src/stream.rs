@@ -51,8 +51,8 @@ pub struct StreamInfo {
 pub struct PublisherInfo {
     /// Protocol it came by: `rtmp`.
     pub protocol: String,
-    /// Its address.
-    pub remote_addr: String,
+    /// Its address; the API tells it to operators only.
+    pub remote_addr: Option<String>,
     /// Name and version of the encoder, as it says.
     pub encoder: Option<String>,
 }

@@ -1,0 +1,110 @@
+//! HTTP: the routes of the API and of the pages, and what is common to all answers.
+
+mod info;
+mod operator;
+pub(crate) mod problem;
+mod stats;
+mod streams;
+
+use std::any::Any;
+use std::sync::Arc;
+
+use axum::extract::{MatchedPath, Request, State};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::get;
+use axum::{Json, Router};
+use control_api::Cluster;
+use http::{HeaderValue, Method, header};
+use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::compression::CompressionLayer;
+use tower_http::cors::{self, CorsLayer};
+use tower_http::set_header::SetResponseHeaderLayer;
+use utoipa::OpenApi;
+use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use crate::{Config, Metrics, Token, pages};
+use problem::Problem;
+
+/// The route label of requests that no route is for.
+const NO_ROUTE: &str = "none";
+
+/// What the handlers share.
+pub(crate) struct Context {
+    pub(crate) config: Config,
+    pub(crate) cluster: Arc<dyn Cluster>,
+    pub(crate) token: Token,
+    pub(crate) metrics: Metrics,
+}
+
+#[derive(OpenApi)]
+#[openapi(
+    info(title = "weir", description = "What is live, who watches, and what an operator can do about it."),
+    components(schemas(Problem)),
+    tags(
+        (name = "streams", description = "What is live"),
+        (name = "system", description = "The process and its totals"),
+    ),
+    modifiers(&BearerToken),
+)]
+struct Document;
+
+/// Declares the operator's token to the OpenAPI document.
+struct BearerToken;
+
+impl utoipa::Modify for BearerToken {
+    fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
+        let mut scheme = Http::new(HttpAuthScheme::Bearer);
+        scheme.description = Some("The operator's token: `operator.token` in the data folder.".to_owned());
+        document
+            .components
+            .get_or_insert_default()
+            .add_security_scheme("operator", SecurityScheme::Http(scheme));
+    }
+}
+
+pub(crate) fn router(context: Context) -> Router {
+    let context = Arc::new(context);
+    let mut router = Router::new().merge(api(&context));
+    if context.config.pages {
+        router = router.merge(pages::router());
+    }
+    router
+        .fallback(|| async { Problem::not_found() })
+        .method_not_allowed_fallback(|| async { Problem::method_not_allowed() })
+        .layer(CatchPanicLayer::custom(|panic: Box<dyn Any + Send>| problem::of_panic(&*panic)))
+        .layer(SetResponseHeaderLayer::if_not_present(
+            header::X_CONTENT_TYPE_OPTIONS,
+            HeaderValue::from_static("nosniff"),
+        ))
+        .layer(middleware::from_fn_with_state(context, count))
+}
+
+fn api(context: &Arc<Context>) -> Router {
+    let (router, document) = OpenApiRouter::with_openapi(Document::openapi())
+        .routes(routes!(streams::list))
+        .routes(routes!(streams::one, streams::kick))
+        .routes(routes!(stats::stats))
+        .routes(routes!(info::info))
+        .split_for_parts();
+    let document = Arc::new(document);
+    router
+        .route("/api/v1/openapi.json", get(move || async move { Json(document).into_response() }))
+        .layer(CompressionLayer::new())
+        .layer(CorsLayer::new().allow_origin(cors::Any).allow_methods([Method::GET, Method::HEAD]))
+        .layer(SetResponseHeaderLayer::if_not_present(
+            header::CACHE_CONTROL,
+            HeaderValue::from_static("no-store"),
+        ))
+        .with_state(Arc::clone(context))
+}
+
+async fn count(State(context): State<Arc<Context>>, request: Request, next: Next) -> Response {
+    let route = request.extensions().get::<MatchedPath>().cloned();
+    let response = next.run(request).await;
+    let route = route.as_ref().map_or(NO_ROUTE, MatchedPath::as_str);
+    context.metrics.answered(route, response.status());
+    response
+}

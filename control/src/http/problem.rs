@@ -1,0 +1,137 @@
+//! The one place where errors meet HTTP: each becomes a problem document (RFC 9457).
+
+use std::any::Any;
+
+use axum::extract::rejection::{JsonRejection, PathRejection, QueryRejection};
+use axum::response::{IntoResponse, Response};
+use control_api::ClusterError;
+use http::{HeaderValue, StatusCode, header};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::streams::CursorError;
+use crate::token::Refused;
+
+/// How a caller learns which credential is asked for (RFC 6750 §3).
+const CHALLENGE: HeaderValue = HeaderValue::from_static("Bearer realm=\"weir\"");
+
+/// The same, when one was presented and is wrong.
+const CHALLENGE_INVALID: HeaderValue =
+    HeaderValue::from_static("Bearer realm=\"weir\", error=\"invalid_token\"");
+
+/// A problem document (RFC 9457).
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub(crate) struct Problem {
+    /// Always `about:blank`: `title` is the status code's name, and `code` tells problems apart.
+    #[serde(rename = "type")]
+    kind: &'static str,
+    /// The name of the status code.
+    title: &'static str,
+    /// The HTTP status code.
+    status: u16,
+    /// Tells problems apart, for programs: `no_such_stream`.
+    code: &'static str,
+    /// What is wrong with this request, for people.
+    detail: String,
+    #[serde(skip)]
+    challenge: Option<HeaderValue>,
+}
+
+impl Problem {
+    fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> Self {
+        Self {
+            kind: "about:blank",
+            title: status.canonical_reason().unwrap_or("Error"),
+            status: status.as_u16(),
+            code,
+            detail: detail.into(),
+            challenge: None,
+        }
+    }
+
+    /// No route is for this path.
+    pub(crate) fn not_found() -> Self {
+        Self::new(StatusCode::NOT_FOUND, "not_found", "Nothing is here.")
+    }
+
+    /// The path has no such method.
+    pub(super) fn method_not_allowed() -> Self {
+        Self::new(
+            StatusCode::METHOD_NOT_ALLOWED,
+            "method_not_allowed",
+            "This path does not have this method.",
+        )
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let mut response = (status, axum::Json(&self)).into_response();
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        if let Some(challenge) = self.challenge {
+            headers.insert(header::WWW_AUTHENTICATE, challenge);
+        }
+        response
+    }
+}
+
+impl From<ClusterError> for Problem {
+    fn from(error: ClusterError) -> Self {
+        match error {
+            ClusterError::NoSuchStream { .. } => {
+                Self::new(StatusCode::NOT_FOUND, "no_such_stream", error.to_string())
+            }
+            // Not every error's text is meant for callers; the log has it.
+            other => {
+                tracing::error!(error = %other, "the cluster failed a request");
+                Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "The server failed.")
+            }
+        }
+    }
+}
+
+impl From<Refused> for Problem {
+    fn from(refused: Refused) -> Self {
+        let (code, challenge) = match refused {
+            Refused::Missing => ("token_missing", CHALLENGE),
+            Refused::Wrong => ("token_wrong", CHALLENGE_INVALID),
+        };
+        let problem = Self::new(StatusCode::UNAUTHORIZED, code, refused.to_string());
+        Self { challenge: Some(challenge), ..problem }
+    }
+}
+
+impl From<CursorError> for Problem {
+    fn from(error: CursorError) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "bad_query", error.to_string())
+    }
+}
+
+impl From<QueryRejection> for Problem {
+    fn from(rejection: QueryRejection) -> Self {
+        Self::new(rejection.status(), "bad_query", rejection.body_text())
+    }
+}
+
+impl From<PathRejection> for Problem {
+    fn from(rejection: PathRejection) -> Self {
+        Self::new(rejection.status(), "bad_path", rejection.body_text())
+    }
+}
+
+impl From<JsonRejection> for Problem {
+    fn from(rejection: JsonRejection) -> Self {
+        Self::new(rejection.status(), "bad_json", rejection.body_text())
+    }
+}
+
+/// What is left of a handler that panicked.
+pub(super) fn of_panic(panic: &(dyn Any + Send)) -> Response {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
+    tracing::error!(panic = text.unwrap_or("of no text"), "a request's handler panicked");
+    Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "The server failed.").into_response()
+}
