@@ -1,7 +1,5 @@
 //! The edge's part of the configuration.
 
-use std::time::Duration;
-
 use serde::{Deserialize, Serialize};
 
 /// How the edge serves viewers.

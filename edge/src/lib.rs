@@ -7,8 +7,6 @@
 mod config;
 mod upstream;
 
-use std::future::Future;
-
 use control_api::Viewers;
 use media_core::hub::StreamKey;
 use tokio::net::TcpListener;
