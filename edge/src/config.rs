@@ -1,5 +1,7 @@
 //! The edge's part of the configuration.
 
+use std::net::{Ipv4Addr, SocketAddr};
+
 use serde::{Deserialize, Serialize};
 
 /// How the edge serves viewers.
@@ -20,6 +22,8 @@ pub struct Config {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct HttpConfig {
+    /// Where it listens; port 0 takes a free one.
+    pub listen: SocketAddr,
     /// Connections at once; further ones are closed at once.
     pub max_connections: usize,
     /// Connections at once from one address; further ones are closed at once. Raise it to
@@ -36,6 +40,7 @@ pub struct HttpConfig {
 impl Default for HttpConfig {
     fn default() -> Self {
         Self {
+            listen: SocketAddr::from((Ipv4Addr::UNSPECIFIED, 8080)),
             max_connections: 50_000,
             max_connections_per_address: 10_000,
             header_timeout_ms: 10_000,
