@@ -1,0 +1,12 @@
+//! What the project promises, tested from outside: the real binary against real clients, a module a story.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    unreachable_pub,
+    reason = "a test reports what is wrong by panicking, and nothing outside sees its items"
+)]
+
+mod tidy;
