@@ -20,7 +20,8 @@ impl Source {
         let whole_file_is_test = code.contains("#![cfg(test)]")
             || path.ends_with("/tests.rs")
             || path.contains("/src/") && path.contains("/tests/");
-        let tests = if whole_file_is_test { Vec::from([0..text.len()]) } else { test_items(&code) };
+        let tests =
+            if whole_file_is_test { std::iter::once(0..text.len()).collect() } else { test_items(&code) };
         Self { path: path.to_owned(), text: text.to_owned(), code, tests }
     }
 
