@@ -112,16 +112,17 @@ pub fn packet_samples(packet: &[u8]) -> Result<u32, Error> {
     Ok(samples)
 }
 
-/// An identification header for mono or stereo, where a publisher sends none. `pre_skip` is in
-/// samples at 48 kHz, `input_sample_rate` in Hz.
-pub fn identification_header(channels: u8, pre_skip: u16, input_sample_rate: u32) -> Result<Bytes, Error> {
+/// An identification header for mono or stereo, where a publisher sends none. `input_sample_rate`
+/// is in Hz. The pre-skip is what libopus asks for.
+pub fn identification_header(channels: u8, input_sample_rate: u32) -> Result<Bytes, Error> {
+    const PRE_SKIP: u16 = 312;
     if !(1..=2).contains(&channels) {
         return Err(Error::Invalid { field: "Opus channel count", value: channels.into() });
     }
     let mut out = BytesMut::with_capacity(19);
     out.put_slice(MAGIC);
     out.put_slice(&[1, channels]);
-    out.put_u16_le(pre_skip);
+    out.put_u16_le(PRE_SKIP);
     out.put_u32_le(input_sample_rate);
     out.put_slice(&[0; 3]);
     Ok(out.freeze())
@@ -153,9 +154,9 @@ mod tests {
 
     #[test]
     fn builds_what_it_reads() {
-        assert_eq!(identification_header(2, 312, 48_000).unwrap(), hex(STEREO));
-        assert!(identification_header(3, 312, 48_000).is_err());
-        assert!(identification_header(0, 312, 48_000).is_err());
+        assert_eq!(identification_header(2, 48_000).unwrap(), hex(STEREO));
+        assert!(identification_header(3, 48_000).is_err());
+        assert!(identification_header(0, 48_000).is_err());
     }
 
     #[test]
