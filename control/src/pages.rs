@@ -1,17 +1,18 @@
 //! The pages: built from `control/web` into the binary, and how browsers may use and keep them.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::io::Write as _;
-use std::sync::{LazyLock, OnceLock};
+use std::sync::{Arc, OnceLock};
 
 use axum::Router;
-use axum::extract::Path;
+use axum::extract::{Path, State};
 use axum::response::{Html, IntoResponse as _, Response};
 use axum::routing::get;
 use bytes::Bytes;
 use flate2::Compression;
 use flate2::write::GzEncoder;
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
 use rust_embed::RustEmbed;
 
 use crate::http::problem::Problem;
@@ -30,9 +31,6 @@ const IMMUTABLE: HeaderValue = HeaderValue::from_static("public, max-age=3153600
 /// The page names the files of its own build, so it is asked for anew each time (cheaply, by ETag).
 const REVALIDATE: HeaderValue = HeaderValue::from_static("no-cache");
 
-/// A smaller file gains nothing from gzip.
-const MIN_GZIP_BYTES: usize = 512;
-
 const NOT_BUILT: &str = "<!doctype html><title>weir</title><p>The pages are not part of this build. \
     Run <code>make web</code> and build again; the API is at <a href=\"/api/v1/streams\">/api/v1</a>.";
 
@@ -41,29 +39,48 @@ const NOT_BUILT: &str = "<!doctype html><title>weir</title><p>The pages are not 
 #[allow_missing = true]
 struct Built;
 
+/// The files of the pages, by path.
+pub(crate) struct Pages(HashMap<String, File>);
+
 /// A file of the pages.
 struct File {
     body: Bytes,
-    /// Made when first asked for; empty if it is no smaller.
+    /// Made when first asked for; `None` if that gains nothing.
     gzip: OnceLock<Option<Bytes>>,
     content_type: HeaderValue,
     etag: HeaderValue,
 }
 
-static FILES: LazyLock<HashMap<String, File>> = LazyLock::new(|| {
-    Built::iter().filter_map(|path| Some((path.to_string(), File::new(&Built::get(&path)?)?))).collect()
-});
+impl Pages {
+    /// Those that are part of this build.
+    pub(crate) fn built() -> Self {
+        let files = Built::iter().filter_map(|path| {
+            let file = Built::get(&path)?;
+            let body = match file.data {
+                Cow::Borrowed(data) => Bytes::from_static(data),
+                Cow::Owned(data) => data.into(),
+            };
+            let file = File::new(body, file.metadata.mimetype(), &file.metadata.sha256_hash())?;
+            Some((path.into_owned(), file))
+        });
+        Self(files.collect())
+    }
+
+    /// The routes of the pages.
+    pub(crate) fn router(self) -> Router {
+        Router::new()
+            .route("/", get(index))
+            .route("/watch/{app}/{name}", get(index))
+            .route("/assets/{*file}", get(asset))
+            .with_state(Arc::new(self))
+    }
+}
 
 impl File {
-    fn new(file: &rust_embed::EmbeddedFile) -> Option<Self> {
-        let body = match &file.data {
-            std::borrow::Cow::Borrowed(data) => Bytes::from_static(data),
-            std::borrow::Cow::Owned(data) => Bytes::copy_from_slice(data),
-        };
-        let mime = file.metadata.mimetype();
-        let text = mime.starts_with("text/") || mime == "application/javascript";
-        let content_type = if text { format!("{mime}; charset=utf-8") } else { mime.to_owned() };
-        let tag: String = file.metadata.sha256_hash().iter().take(16).map(|b| format!("{b:02x}")).collect();
+    fn new(body: Bytes, mime: &str, hash: &[u8; 32]) -> Option<Self> {
+        let content_type =
+            if mime.starts_with("text/") { format!("{mime}; charset=utf-8") } else { mime.to_owned() };
+        let tag: String = hash.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
         Some(Self {
             body,
             gzip: OnceLock::new(),
@@ -79,8 +96,7 @@ impl File {
                 let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
                 encoder.write_all(&self.body).ok()?;
                 let gzip = encoder.finish().ok()?;
-                (self.body.len() >= MIN_GZIP_BYTES && gzip.len() < self.body.len() / 10 * 9)
-                    .then(|| gzip.into())
+                (gzip.len() < self.body.len() / 10 * 9).then(|| gzip.into())
             })
             .clone()
     }
@@ -90,6 +106,8 @@ impl File {
             (header::CACHE_CONTROL, cache_control),
             (header::ETAG, self.etag.clone()),
             (header::VARY, HeaderValue::from_static("accept-encoding")),
+            (header::CONTENT_SECURITY_POLICY, CONTENT_SECURITY_POLICY),
+            (header::REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
         ];
         if matches_etag(request, &self.etag) {
             return (StatusCode::NOT_MODIFIED, headers).into_response();
@@ -105,33 +123,17 @@ impl File {
     }
 }
 
-/// The routes of the pages.
-pub(crate) fn router<S: Clone + Send + Sync + 'static>() -> Router<S> {
-    Router::new()
-        .route("/", get(index))
-        .route("/watch/{app}/{name}", get(index))
-        .route("/assets/{*file}", get(asset))
-}
-
-/// The one page: which view it shows is read from its address by the page itself.
-async fn index(request: HeaderMap) -> Response {
-    let page: [(HeaderName, HeaderValue); 2] = [
-        (header::CONTENT_SECURITY_POLICY, CONTENT_SECURITY_POLICY),
-        (header::REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
-    ];
-    match FILES.get("index.html") {
-        Some(file) => (page, file.answer(&request, REVALIDATE)).into_response(),
-        None => (StatusCode::SERVICE_UNAVAILABLE, page, Html(NOT_BUILT)).into_response(),
+/// The one page: which view it shows, it reads from its address by itself.
+async fn index(State(pages): State<Arc<Pages>>, request: HeaderMap) -> Response {
+    match pages.0.get("index.html") {
+        Some(file) => file.answer(&request, REVALIDATE),
+        None => (StatusCode::SERVICE_UNAVAILABLE, Html(NOT_BUILT)).into_response(),
     }
 }
 
-async fn asset(Path(file): Path<String>, request: HeaderMap) -> Response {
-    match FILES.get(&format!("assets/{file}")) {
-        // Workers take their policy from their own answer.
-        Some(file) => {
-            let policy = [(header::CONTENT_SECURITY_POLICY, CONTENT_SECURITY_POLICY)];
-            (policy, file.answer(&request, IMMUTABLE)).into_response()
-        }
+async fn asset(State(pages): State<Arc<Pages>>, Path(file): Path<String>, request: HeaderMap) -> Response {
+    match pages.0.get(&format!("assets/{file}")) {
+        Some(file) => file.answer(&request, IMMUTABLE),
         None => Problem::not_found().into_response(),
     }
 }
@@ -156,4 +158,142 @@ fn accepts_gzip(request: &HeaderMap) -> bool {
         });
         named && !refused
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::body::Body;
+    use flate2::read::GzDecoder;
+    use http::Request;
+    use http_body_util::BodyExt as _;
+    use std::io::Read as _;
+    use tower::ServiceExt as _;
+
+    use super::*;
+
+    const SCRIPT: &str = "assets/index-Dk3J0a.js";
+
+    /// A build of a page, a script that compresses well and a picture that does not.
+    fn pages() -> Pages {
+        let script = "console.log('weir');\n".repeat(500);
+        let mut seed = 1u32;
+        let noise = std::iter::repeat_with(|| {
+            seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            seed.to_be_bytes()[0]
+        });
+        let picture: Vec<u8> = noise.take(2000).collect();
+        let file = |body: Bytes, mime, hash| File::new(body, mime, &[hash; 32]).unwrap();
+        Pages(HashMap::from([
+            ("index.html".to_owned(), file(Bytes::from_static(b"<!doctype html>"), "text/html", 1)),
+            (SCRIPT.to_owned(), file(script.into(), "text/javascript", 2)),
+            ("assets/logo-Aa.png".to_owned(), file(picture.into(), "image/png", 3)),
+        ]))
+    }
+
+    async fn get(pages: Pages, path: &str, headers: &[(&str, &str)]) -> (StatusCode, HeaderMap, Bytes) {
+        let mut request = Request::get(path);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let response = pages.router().oneshot(request.body(Body::empty()).unwrap()).await.unwrap();
+        let (head, body) = response.into_parts();
+        (head.status, head.headers, body.collect().await.unwrap().to_bytes())
+    }
+
+    #[tokio::test]
+    async fn the_page_answers_at_the_root_and_at_every_watch_address() {
+        for path in ["/", "/?via=flv", "/watch/live/demo", "/watch/live/a%20b?via=hls"] {
+            let (status, headers, body) = get(pages(), path, &[]).await;
+            assert_eq!(status, StatusCode::OK, "{path}");
+            assert_eq!(headers["content-type"], "text/html; charset=utf-8");
+            assert_eq!(headers["cache-control"], "no-cache");
+            assert_eq!(body, "<!doctype html>");
+            let policy = headers["content-security-policy"].to_str().unwrap();
+            for rule in [
+                "default-src 'none'",
+                "script-src 'self';",
+                "worker-src 'self' blob:",
+                "media-src 'self' blob:",
+            ] {
+                assert!(policy.contains(rule), "{rule} in {policy}");
+            }
+            assert!(!policy.contains("unsafe"), "{policy}");
+        }
+    }
+
+    #[tokio::test]
+    async fn other_paths_are_not_the_page() {
+        for path in [
+            "/watch",
+            "/watch/live",
+            "/watch/a/b/c",
+            "/index.html",
+            "/assets/none.js",
+            "/assets/../index.html",
+        ] {
+            assert_eq!(get(pages(), path, &[]).await.0, StatusCode::NOT_FOUND, "{path}");
+        }
+    }
+
+    #[tokio::test]
+    async fn assets_may_be_kept_for_ever() {
+        let (status, headers, body) = get(pages(), &format!("/{SCRIPT}"), &[]).await;
+        assert_eq!(status, StatusCode::OK);
+        assert_eq!(headers["content-type"], "text/javascript; charset=utf-8");
+        assert_eq!(headers["cache-control"], "public, max-age=31536000, immutable");
+        assert_eq!(headers["vary"], "accept-encoding");
+        assert!(!headers.contains_key("content-encoding"));
+        assert_eq!(body.len(), 10_500);
+    }
+
+    #[tokio::test]
+    async fn gzip_is_sent_exactly_to_those_who_accept_it() {
+        for (accept, zipped) in [
+            ("gzip", true),
+            ("br, GZIP;q=0.5", true),
+            ("*", true),
+            ("br", false),
+            ("gzip;q=0", false),
+            ("gzip; q=0.000, br", false),
+            ("identity", false),
+        ] {
+            let (_, headers, body) =
+                get(pages(), &format!("/{SCRIPT}"), &[("accept-encoding", accept)]).await;
+            assert_eq!(headers.contains_key("content-encoding"), zipped, "{accept}");
+            if zipped {
+                let mut text = String::new();
+                GzDecoder::new(&*body).read_to_string(&mut text).unwrap();
+                assert_eq!(text.len(), 10_500);
+                assert!(body.len() < 1000);
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn what_does_not_compress_is_sent_as_it_is() {
+        let (_, headers, body) = get(pages(), "/assets/logo-Aa.png", &[("accept-encoding", "gzip")]).await;
+        assert_eq!(headers["content-type"], "image/png");
+        assert!(!headers.contains_key("content-encoding"));
+        assert_eq!(body.len(), 2000);
+    }
+
+    #[tokio::test]
+    async fn a_page_the_browser_has_is_not_sent_again() {
+        let (_, headers, _) = get(pages(), "/", &[]).await;
+        let etag = headers["etag"].to_str().unwrap().to_owned();
+        for tags in [etag.clone(), format!("W/{etag}"), format!("\"x\", {etag}"), "*".to_owned()] {
+            let (status, headers, body) = get(pages(), "/", &[("if-none-match", &tags)]).await;
+            assert_eq!(status, StatusCode::NOT_MODIFIED, "{tags}");
+            assert_eq!(headers["etag"].to_str().unwrap(), etag);
+            assert!(body.is_empty());
+        }
+        assert_eq!(get(pages(), "/", &[("if-none-match", "\"x\"")]).await.0, StatusCode::OK);
+    }
+
+    #[tokio::test]
+    async fn a_build_without_pages_says_how_to_get_them() {
+        let (status, _, body) = get(Pages(HashMap::new()), "/", &[]).await;
+        assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+        assert!(body.windows(8).any(|window| window == b"make web"));
+    }
 }

@@ -25,7 +25,8 @@ use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use crate::{Config, Metrics, Token, pages};
+use crate::pages::Pages;
+use crate::{Config, Metrics, Token};
 use problem::Problem;
 
 /// The route label of requests that no route is for.
@@ -69,7 +70,7 @@ pub(crate) fn router(context: Context) -> Router {
     let context = Arc::new(context);
     let mut router = Router::new().merge(api(&context));
     if context.config.pages {
-        router = router.merge(pages::router());
+        router = router.merge(Pages::built().router());
     }
     router
         .fallback(|| async { Problem::not_found() })
@@ -92,6 +93,8 @@ fn api(context: &Arc<Context>) -> Router {
     let document = Arc::new(document);
     router
         .route("/api/v1/openapi.json", get(move || async move { Json(document).into_response() }))
+        // Before the layers, so that they see OPTIONS.
+        .method_not_allowed_fallback(|| async { Problem::method_not_allowed() })
         .layer(CompressionLayer::new())
         .layer(CorsLayer::new().allow_origin(cors::Any).allow_methods([Method::GET, Method::HEAD]))
         .layer(SetResponseHeaderLayer::if_not_present(
@@ -108,3 +111,6 @@ async fn count(State(context): State<Arc<Context>>, request: Request, next: Next
     context.metrics.answered(route, response.status());
     response
 }
+
+#[cfg(test)]
+mod tests;
