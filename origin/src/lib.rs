@@ -1,1 +1,20 @@
-//! placeholder
+//! The origin: takes streams in, packages them, and serves them to edges.
+//!
+//! An ingest asks [`Origin::publish`] for a [`Publication`] and pushes frames into it; from there the hub's
+//! consumers read: a packager per stream and output, and the relay that edges pull. What the
+//! origin serves goes through one [`tower::Service`], [`Origin::service`], so that an edge in the same process
+//! calls it as one on another machine does.
+
+pub mod config;
+pub mod http;
+pub mod ingest;
+mod metrics;
+mod origin;
+pub mod package;
+mod publication;
+mod stats;
+
+pub use config::Config;
+pub use http::{Body, BoxError};
+pub use origin::Origin;
+pub use publication::{Publication, PublishError, Publisher};

@@ -1,0 +1,39 @@
+//! The origin's part of the configuration.
+
+use serde::{Deserialize, Serialize};
+
+/// How the origin takes streams in and hands them on.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Streams: how many, and how long they wait for their publisher.
+    pub streams: StreamsConfig,
+}
+
+/// Streams: how many, what is kept of each, and how long they wait for their publisher.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct StreamsConfig {
+    /// Streams at once, live and interrupted.
+    pub max_streams: usize,
+    /// Milliseconds that a stream waits for its publisher's return after it dropped. Viewers stay connected.
+    pub grace_ms: u64,
+    /// Whether a second publisher of a live stream takes it over; else it is refused.
+    pub takeover: bool,
+    /// Bytes of media kept per stream for new viewers, at most. It holds the last two GOPs.
+    pub cache_bytes: usize,
+    /// Milliseconds of media kept per stream, at most.
+    pub cache_span_ms: u32,
+}
+
+impl Default for StreamsConfig {
+    fn default() -> Self {
+        Self {
+            max_streams: 10_000,
+            grace_ms: 15_000,
+            takeover: false,
+            cache_bytes: 32 << 20,
+            cache_span_ms: 30_000,
+        }
+    }
+}

@@ -1,0 +1,7 @@
+//! What the origin serves over HTTP, and the bodies it answers with.
+
+mod body;
+mod problem;
+
+pub use body::{Body, BoxError, empty, full};
+pub use problem::{Problem, problem};

@@ -1,0 +1,172 @@
+//! The origin itself: the live streams and what is done with them.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use control_api::{HlsState, StreamInfo};
+use media_core::hub::{self, CacheLimits, Epoch, Limits, Registry, Revoked, StreamKey, Takeover};
+use tokio::sync::watch;
+
+use crate::Config;
+use crate::metrics::Metrics;
+use crate::publication::{Publication, PublishError, Publisher};
+use crate::stats::Stats;
+
+/// How often the streams' counters are sampled.
+const SAMPLE_INTERVAL: Duration = Duration::from_secs(1);
+
+/// The origin role. Clones are the same origin.
+#[derive(Clone, Debug)]
+pub struct Origin(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    config: Config,
+    registry: Registry,
+    stats: Stats,
+    metrics: Metrics,
+    /// The epoch given last.
+    epoch: AtomicU64,
+    draining: AtomicBool,
+    /// How many publications there are.
+    publishers: watch::Sender<usize>,
+}
+
+impl Origin {
+    /// An origin without streams, which puts its metrics (`weir_origin_…`) into `metrics`. Call it within a
+    /// tokio runtime.
+    pub fn new(config: Config, metrics: &prometheus::Registry) -> Result<Self, prometheus::Error> {
+        let limits = Limits {
+            streams: config.streams.max_streams,
+            cache: CacheLimits {
+                bytes: config.streams.cache_bytes,
+                span_ms: config.streams.cache_span_ms.into(),
+            },
+        };
+        let own_metrics = Metrics::new()?;
+        own_metrics.register(metrics)?;
+        let inner = Arc::new(Inner {
+            config,
+            registry: Registry::new(limits),
+            stats: Stats::default(),
+            metrics: own_metrics,
+            epoch: AtomicU64::new(0),
+            draining: AtomicBool::new(false),
+            publishers: watch::Sender::new(0),
+        });
+        tokio::spawn(sample(Arc::downgrade(&inner)));
+        Ok(Self(inner))
+    }
+
+    /// The configuration it was made with.
+    pub fn config(&self) -> &Config {
+        &self.0.config
+    }
+
+    /// The live streams.
+    pub fn registry(&self) -> &Registry {
+        &self.0.registry
+    }
+
+    /// Publishes a stream under a new epoch, or goes on with an interrupted one.
+    pub fn publish(&self, key: &StreamKey, publisher: Publisher) -> Result<Publication, PublishError> {
+        let inner = &self.0;
+        let refuse = |error: PublishError| {
+            inner.metrics.refusals.with_label_values(&[refusal_reason(&error)]).inc();
+            error
+        };
+        if inner.draining.load(Ordering::Acquire) {
+            return Err(refuse(PublishError::Draining));
+        }
+        let takeover = if inner.config.streams.takeover { Takeover::Allow } else { Takeover::Refuse };
+        let producer =
+            inner.registry.publish(key, self.next_epoch(), takeover).map_err(|e| refuse(e.into()))?;
+        tracing::info!(stream = %key, epoch = %producer.epoch(), protocol = publisher.protocol,
+            remote = %publisher.remote_addr, "published");
+        inner.metrics.publishes.inc();
+        if let Some(stream) = inner.registry.stream(key) {
+            inner.stats.published(stream, publisher, Instant::now(), unix_ms(), &inner.metrics);
+        }
+        let grace = Duration::from_millis(inner.config.streams.grace_ms);
+        Ok(Publication::new(producer, inner.registry.clone(), grace, inner.publishers.clone()))
+    }
+
+    /// All streams that are live or in their grace period, ordered by app and name. Nobody watches at an
+    /// origin: `viewers` is zero, for the edges to fill in.
+    pub fn streams(&self) -> Vec<StreamInfo> {
+        self.0.stats.streams(|key| self.hls_state(key))
+    }
+
+    /// One stream; like [`Origin::streams`].
+    pub fn stream(&self, key: &StreamKey) -> Option<StreamInfo> {
+        self.0.stats.stream(key, |key| self.hls_state(key))
+    }
+
+    /// Publishers connected.
+    pub fn publishers(&self) -> usize {
+        *self.0.publishers.borrow()
+    }
+
+    /// Ends a stream: its publisher is told and disconnected, its viewers' streams end. `false`: there is
+    /// none of that name.
+    pub fn kick(&self, key: &StreamKey) -> bool {
+        self.0.registry.end(key, Revoked::Kicked)
+    }
+
+    /// Takes no more publishers, and ends all streams once the last publisher left, at the latest
+    /// after `deadline`.
+    pub async fn drain(&self, deadline: Duration) {
+        self.0.draining.store(true, Ordering::Release);
+        let mut publishers = self.0.publishers.subscribe();
+        // Either outcome ends the streams: nobody is left, or the time is up.
+        let _ = tokio::time::timeout(deadline, publishers.wait_for(|count| *count == 0)).await;
+        self.0.registry.end_all(Revoked::Draining);
+    }
+
+    fn hls_state(&self, _key: &StreamKey) -> HlsState {
+        HlsState { ready: false, problem: Some("no packager".to_owned()) }
+    }
+
+    /// The milliseconds since 1970, or one more than the last: an epoch is never given twice, not even by
+    /// the process after the next restart, since HLS names carry it and caches keep them.
+    fn next_epoch(&self) -> Epoch {
+        let now = unix_ms();
+        let next = |last: u64| now.max(last.saturating_add(1));
+        let last = self.0.epoch.fetch_update(Ordering::AcqRel, Ordering::Acquire, |last| Some(next(last)));
+        Epoch(next(last.unwrap_or_default()))
+    }
+}
+
+/// Samples the streams' counters until the origin is gone.
+async fn sample(origin: Weak<Inner>) {
+    let mut ticks = tokio::time::interval(SAMPLE_INTERVAL);
+    loop {
+        ticks.tick().await;
+        let Some(inner) = origin.upgrade() else { return };
+        inner.sample(Instant::now(), unix_ms());
+    }
+}
+
+impl Inner {
+    fn sample(&self, now: Instant, wall_ms: u64) {
+        let streams = self.stats.sample(now, wall_ms, &self.metrics);
+        self.metrics.streams.set(i64::try_from(streams).unwrap_or(i64::MAX));
+        self.metrics.publishers.set(i64::try_from(*self.publishers.borrow()).unwrap_or(i64::MAX));
+    }
+}
+
+fn refusal_reason(error: &PublishError) -> &'static str {
+    match error {
+        PublishError::Draining => "draining",
+        PublishError::Refused(hub::PublishError::Busy(_)) => "busy",
+        PublishError::Refused(hub::PublishError::TooManyStreams(_)) => "too_many_streams",
+        PublishError::Refused(_) => "stale_epoch",
+    }
+}
+
+/// Milliseconds since 1970 (UTC).
+pub(crate) fn unix_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
