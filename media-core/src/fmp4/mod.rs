@@ -1,6 +1,13 @@
 //! Fragmented MP4 (ISO/IEC 14496-12, CMAF ISO/IEC 23000-19): init segments and fragments.
 
+mod entry;
+mod fragment;
+mod init;
+
 use bytes::Bytes;
+
+pub use fragment::fragment;
+pub use init::init_segment;
 
 use crate::frame::{Timescale, Track};
 
@@ -43,28 +50,28 @@ pub struct Sample {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// A segment needs at least one track.
-    #[error("no track to write")]
-    NoTrack,
-    /// A fragment or a box is larger than its 32-bit size field can say.
-    #[error("a fragment of {0} bytes does not fit a 32-bit size")]
+    /// An init segment without a track, or a fragment without a sample.
+    #[error("nothing to write")]
+    Empty,
+    /// `track_ID` 0, or the same twice.
+    #[error("track_ID {0} is zero or used twice")]
+    TrackId(u32),
+    /// A fragment is larger than its 32-bit offsets can say.
+    #[error("a fragment of {0} bytes does not fit 32-bit offsets")]
     TooLarge(u64),
     /// The track's configuration does not fit the sample entry.
-    #[error("{0}")]
+    #[error("sample entry: {0}")]
     Codec(#[from] crate::codec::Error),
     /// The box writer refused a value.
-    #[error("cannot write box: {0}")]
+    #[error("cannot write a box: {0}")]
     Box(String),
 }
 
-/// `ftyp` and `moov` (with `mvex`): the init segment of one or more tracks.
-pub fn init_segment(tracks: &[MediaTrack<'_>]) -> Result<Bytes, Error> {
-    let _ = tracks;
-    Err(Error::NoTrack)
+impl From<mp4_atom::Error> for Error {
+    fn from(error: mp4_atom::Error) -> Self {
+        Self::Box(error.to_string())
+    }
 }
 
-/// `moof` and `mdat`: a fragment with one `traf` a run. Runs without samples are left out.
-pub fn fragment(sequence: u32, runs: &[TrackRun<'_>]) -> Result<Bytes, Error> {
-    let _ = (sequence, runs);
-    Err(Error::NoTrack)
-}
+#[cfg(test)]
+mod tests;
