@@ -10,3 +10,4 @@ pub mod flv;
 pub mod fmp4;
 pub mod frame;
 pub mod hub;
+pub mod relay;

@@ -39,6 +39,8 @@ pub enum Dropped {
     NoSequenceHeader(TrackId),
     /// It has no bytes.
     Empty(TrackId),
+    /// The lengths of its NAL units do not lead to its end.
+    Malformed(TrackId),
 }
 
 /// Turns the tags of one FLV stream, or the audio, video and data messages of one RTMP publisher,
@@ -232,6 +234,10 @@ impl Demuxer {
         };
         if state.nal_length_bytes != 4 && matches!(codec, Codec::H264 | Codec::H265) {
             data = relength(&data, state.nal_length_bytes)?;
+        }
+        if matches!(codec, Codec::H264 | Codec::H265) && !codec::nal::well_formed(&data) {
+            self.out.push(Demuxed::Dropped(Dropped::Malformed(id)));
+            return Ok(());
         }
         let keyframe = codec::keyframe(codec, &data);
         self.out.push(Demuxed::Frame(Frame { track: id, dts, cts, keyframe, data }));

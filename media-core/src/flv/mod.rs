@@ -14,12 +14,16 @@ mod error;
 mod metadata;
 mod mux;
 mod reader;
+mod role;
 mod tag;
 
 pub use body::Body;
 pub use demux::{Demuxed, Demuxer, Dropped};
 pub use error::Error;
 pub use metadata::metadata;
+pub(crate) use metadata::{is_script, script};
 pub use mux::{frame_body, sequence_header, timestamp_ms};
 pub use reader::Reader;
+pub use role::{BodyRole, body_role};
+pub(crate) use tag::TAG_OVERHEAD_BYTES;
 pub use tag::{Tag, TagKind, header, write_tag};

@@ -3,7 +3,7 @@
 use bytes::{BufMut, Bytes, BytesMut};
 
 /// Bytes of a tag's header: type, size, timestamp, stream id (§E.4.1).
-pub(crate) const TAG_HEADER_BYTES: usize = 11;
+pub(super) const TAG_HEADER_BYTES: usize = 11;
 
 /// What PreviousTagSize says of a tag with a body of that size.
 pub(super) const fn previous_tag_size(body_size: u32) -> u32 {
@@ -11,7 +11,10 @@ pub(super) const fn previous_tag_size(body_size: u32) -> u32 {
 }
 
 /// Bytes of the PreviousTagSize field behind every tag (§E.3).
-pub(crate) const PREVIOUS_TAG_SIZE_BYTES: usize = 4;
+pub(super) const PREVIOUS_TAG_SIZE_BYTES: usize = 4;
+
+/// What a tag takes beside its body.
+pub(crate) const TAG_OVERHEAD_BYTES: usize = TAG_HEADER_BYTES + PREVIOUS_TAG_SIZE_BYTES;
 
 /// What a tag carries (§E.4.1 `TagType`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -70,7 +73,7 @@ pub fn write_tag(out: &mut BytesMut, kind: TagKind, timestamp_ms: u32, body: &[&
     let size = body.iter().map(|piece| piece.len()).sum::<usize>();
     let size = u32::try_from(size).unwrap_or(MAX_BODY_BYTES).min(MAX_BODY_BYTES);
     let mut left = size as usize;
-    out.reserve(TAG_HEADER_BYTES + left + PREVIOUS_TAG_SIZE_BYTES);
+    out.reserve(left + TAG_OVERHEAD_BYTES);
     out.put_u8(kind.number());
     out.put_uint(u64::from(size), 3);
     out.put_uint(u64::from(timestamp_ms & 0xff_ffff), 3);

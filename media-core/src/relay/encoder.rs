@@ -1,0 +1,110 @@
+//! Units → the feed's bytes.
+
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+
+use super::Mark;
+use crate::flv::{self, TagKind};
+use crate::frame::Kind;
+use crate::hub::{TrackSet, Unit};
+
+/// Time between marks in a stream without video, in milliseconds.
+const AUDIO_MARK_INTERVAL_MS: i64 = 1_000;
+
+/// Room for a mark's tag.
+const MARK_CAPACITY: usize = 144;
+
+/// Writes a feed. Every unit is encoded once, whoever reads it.
+#[derive(Debug, Default)]
+pub struct Encoder {
+    tracks: Option<Arc<TrackSet>>,
+    /// The sequence that the next unit has if none is missing.
+    next: Option<u64>,
+    marked_at_ms: Option<i64>,
+}
+
+/// A unit in the feed.
+#[derive(Debug, Clone)]
+pub struct Encoded {
+    /// What a reader that has everything before it is sent: the mark and headers where they are due, and the
+    /// frame. Whole tags in one piece.
+    pub bytes: Bytes,
+    /// The frame's tag alone; a part of `bytes`.
+    pub tag: Bytes,
+    /// Where a feed can begin with this unit: file header, mark, metadata and sequence headers, to be
+    /// sent before `tag`.
+    pub start: Option<Bytes>,
+}
+
+impl Encoder {
+    /// At the beginning of a feed.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Encodes the next unit. `wall_clock_ms` is the time, in milliseconds since 1970. `None` for a unit whose
+    /// frame belongs to none of its tracks, which no hub yields.
+    pub fn unit(&mut self, unit: &Unit, wall_clock_ms: u64) -> Option<Encoded> {
+        let track = unit.track()?;
+        let timestamp_ms = flv::timestamp_ms(track, &unit.frame);
+        let media_time_ms = unit.frame.dts.millis(track.timescale);
+
+        let new_tracks = self.tracks.as_ref().is_none_or(|t| !Arc::ptr_eq(t, &unit.tracks));
+        let gap = self.next.is_some_and(|next| next != unit.sequence);
+        let due = unit.is_join_point()
+            && (unit.tracks.has_video()
+                || self.marked_at_ms.is_none_or(|at| {
+                    // A timeline that runs backwards is not waited for.
+                    !(0..AUDIO_MARK_INTERVAL_MS).contains(&media_time_ms.saturating_sub(at))
+                }));
+        self.next = Some(unit.sequence.wrapping_add(1));
+
+        let body = flv::frame_body(track, &unit.frame);
+        let mut out = BytesMut::with_capacity(body.len() + flv::TAG_OVERHEAD_BYTES + MARK_CAPACITY);
+        let mut start = None;
+        if new_tracks || gap || due {
+            self.marked_at_ms = Some(media_time_ms);
+            let mark =
+                Mark { epoch: unit.tracks.epoch, sequence: unit.sequence, media_time_ms, wall_clock_ms };
+            flv::write_tag(&mut out, TagKind::Script, timestamp_ms, &[&mark.body()]);
+            if unit.is_join_point() {
+                let mut beginning = BytesMut::from(&file_header(&unit.tracks)[..]);
+                beginning.extend_from_slice(&out);
+                write_headers(&mut beginning, &unit.tracks, timestamp_ms);
+                start = Some(beginning.freeze());
+            }
+        }
+        if new_tracks {
+            write_headers(&mut out, &unit.tracks, timestamp_ms);
+            self.tracks = Some(Arc::clone(&unit.tracks));
+        }
+        let tag_at = out.len();
+        flv::write_tag(&mut out, tag_kind(track.codec.kind()), timestamp_ms, &body.pieces());
+        let bytes = out.freeze();
+        Some(Encoded { tag: bytes.slice(tag_at..), bytes, start })
+    }
+}
+
+fn file_header(tracks: &TrackSet) -> [u8; 13] {
+    let has = |kind| tracks.tracks.iter().any(|t| t.codec.kind() == kind);
+    flv::header(has(Kind::Audio), has(Kind::Video))
+}
+
+/// `onMetaData` and the sequence headers.
+fn write_headers(out: &mut BytesMut, tracks: &TrackSet, timestamp_ms: u32) {
+    let metadata = flv::metadata(&tracks.tracks, &[]);
+    flv::write_tag(out, TagKind::Script, timestamp_ms, &[&metadata]);
+    for track in &tracks.tracks {
+        if let Some(body) = flv::sequence_header(track) {
+            flv::write_tag(out, tag_kind(track.codec.kind()), timestamp_ms, &body.pieces());
+        }
+    }
+}
+
+fn tag_kind(kind: Kind) -> TagKind {
+    match kind {
+        Kind::Video => TagKind::Video,
+        Kind::Audio => TagKind::Audio,
+    }
+}
