@@ -9,5 +9,6 @@ pub mod codec;
 pub mod flv;
 pub mod fmp4;
 pub mod frame;
+pub mod hls;
 pub mod hub;
 pub mod relay;

@@ -1,11 +1,13 @@
 //! Fragmented MP4 (ISO/IEC 14496-12, CMAF ISO/IEC 23000-19): init segments and fragments.
 
+mod empty;
 mod entry;
 mod fragment;
 mod init;
 
 use bytes::Bytes;
 
+pub use empty::empty_fragment;
 pub use fragment::fragment;
 pub use init::init_segment;
 

@@ -1,0 +1,287 @@
+//! Frames in; parts, in all renditions at once, out.
+
+mod run;
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::lane::{CUTS, Lane};
+use super::pace::Pace;
+use super::settle::{Arrived, Settling, Start};
+use super::{Config, Layout, Part, Rendition, plan};
+use crate::frame::{Frame, Kind, Track, TrackId};
+use run::Run;
+
+/// A track that sends nothing for this long while others do is packaged without, in ticks of 90 kHz: 2 s. Players
+/// of a muxed rendition would stall at its end otherwise.
+const SILENT: i64 = 180_000;
+/// Pictures without a keyframe for this long are a problem worth telling, in ticks of 90 kHz: 10 s.
+const NO_KEYFRAME: i64 = 900_000;
+/// Bytes that may wait for their part: a part of a second at 128 Mbit/s. A publisher that sends more than that without
+/// its clock moving is cut off from the packager and starts anew.
+const MAX_WAITING_BYTES: usize = 16 << 20;
+
+/// What a segmenter hands out, for the window.
+#[derive(Debug, Clone)]
+pub enum Event {
+    /// The stream's renditions and the PART-TARGET, once, before the first part.
+    Begun {
+        /// The stream's renditions, for good.
+        renditions: Arc<[Rendition]>,
+        /// The longest that a part will be.
+        part_target: Duration,
+    },
+    /// What follows is made of these tracks. Each but the first marks a discontinuity.
+    Layout(Arc<Layout>),
+    /// The next part.
+    Part {
+        /// The part.
+        part: Part,
+        /// It is the last of its segment.
+        last: bool,
+    },
+    /// The segment that is growing, if one is, has all its parts, and what follows will be another layout.
+    LayoutEnded,
+    /// Nothing follows.
+    Ended,
+}
+
+/// Why a stream can't be watched over HLS, or what its viewers notice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Problem {
+    /// Playing can't start anywhere.
+    NoKeyframe {
+        /// How long pictures have been coming.
+        seconds: i64,
+    },
+    /// The tracks can't be put into fragmented MP4.
+    Unpackageable,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoKeyframe { seconds } => write!(
+                f,
+                "no keyframe in the first {seconds} s, so HLS cannot start; set the encoder's keyframe interval to 2 s"
+            ),
+            Self::Unpackageable => write!(f, "the stream's tracks cannot be written as fragmented MP4"),
+        }
+    }
+}
+
+#[derive(Debug)]
+enum State {
+    /// Waiting for a keyframe, and for tracks that are late.
+    Settling(Settling),
+    /// Cutting.
+    Running(Run),
+    /// These tracks can't be packaged; perhaps the next ones can.
+    Refused,
+}
+
+/// Cuts a stream into parts and segments. After each input, drain [`Segmenter::poll_event`].
+#[derive(Debug)]
+pub struct Segmenter {
+    epoch: u64,
+    tracks: Vec<Track>,
+    renditions: Arc<[Rendition]>,
+    state: State,
+    pace: Pace,
+    begun: bool,
+    version: u32,
+    events: VecDeque<Event>,
+    /// When each track was last heard of, on the clock of the cuts: any audio frame, a video keyframe or a video frame
+    /// that continues one.
+    heard: Vec<(TrackId, i64)>,
+}
+
+impl Segmenter {
+    /// A segmenter of a stream that has not begun.
+    pub fn new(config: &Config) -> Self {
+        Self {
+            epoch: 0,
+            tracks: Vec::new(),
+            renditions: Arc::new([]),
+            state: State::Settling(Settling::new(Vec::new(), Vec::new())),
+            pace: Pace::new(config),
+            begun: false,
+            version: 0,
+            events: VecDeque::new(),
+            heard: Vec::new(),
+        }
+    }
+
+    /// The next thing for the window.
+    pub fn poll_event(&mut self) -> Option<Event> {
+        self.events.pop_front()
+    }
+
+    /// Why there is nothing to watch, if there is a reason.
+    pub fn problem(&self) -> Option<Problem> {
+        match &self.state {
+            State::Settling(s) => s
+                .without_keyframe()
+                .filter(|ticks| *ticks >= NO_KEYFRAME)
+                .map(|ticks| Problem::NoKeyframe { seconds: ticks / i64::from(CUTS.get()) }),
+            State::Running(_) => None,
+            State::Refused => Some(Problem::Unpackageable),
+        }
+    }
+
+    /// The tracks of the frames that follow. A new epoch or other tracks end the segment and begin a new layout.
+    pub fn set_tracks(&mut self, epoch: u64, tracks: &[Track]) {
+        if epoch == self.epoch && tracks == self.tracks {
+            return;
+        }
+        let same_publish = epoch == self.epoch;
+        self.epoch = epoch;
+        self.tracks = tracks.to_vec();
+        match &mut self.state {
+            State::Settling(settling) if same_publish => settling.set_tracks(tracks.to_vec()),
+            _ => self.settle_again(),
+        }
+    }
+
+    /// Frames were lost: what follows doesn't continue what came.
+    pub fn interrupt(&mut self) {
+        self.settle_again();
+    }
+
+    /// The stream is over: what waits is cut, and the window is told.
+    pub fn end(&mut self) {
+        self.finish_run(false);
+        self.state = State::Refused;
+        self.events.push_back(Event::Ended);
+    }
+
+    /// Takes a frame that came in at `wall_ms` (milliseconds since 1970, UTC).
+    pub fn push(&mut self, frame: &Frame, wall_ms: i64) {
+        let Some(scale) = self.tracks.iter().find(|t| t.id == frame.track).map(|t| t.timescale) else {
+            return;
+        };
+        if self.begun && !self.renditions.iter().any(|r| r.carries(frame.track, &self.tracks)) {
+            // The renditions were decided before this track came.
+            return;
+        }
+        let arrived = Arrived::new(frame.clone(), scale, wall_ms);
+        match &mut self.state {
+            State::Refused => {}
+            State::Settling(settling) => {
+                if let Some(start) = settling.push(arrived) {
+                    self.begin(start, Vec::new());
+                }
+            }
+            State::Running(_) => self.run(arrived),
+        }
+    }
+
+    fn settle_again(&mut self) {
+        let before = match &self.state {
+            State::Running(run) => run.tracks(),
+            State::Settling(_) | State::Refused => Vec::new(),
+        };
+        self.finish_run(false);
+        self.state = State::Settling(Settling::new(self.tracks.clone(), before));
+    }
+
+    /// Ends the run. `carry`: what is ahead of its end goes on in the next run instead of into the last part.
+    fn finish_run(&mut self, carry: bool) -> Vec<Lane> {
+        let State::Running(mut run) = std::mem::replace(&mut self.state, State::Refused) else {
+            return Vec::new();
+        };
+        if run.close(&mut self.pace) {
+            self.announce();
+        }
+        run.finish(&self.pace, carry, &mut self.events);
+        self.events.push_back(Event::LayoutEnded);
+        run.into_lanes()
+    }
+
+    /// Says what the stream consists of, before its first part.
+    fn announce(&mut self) {
+        if !self.begun
+            && let Some(part_target) = self.pace.part_target()
+        {
+            self.begun = true;
+            self.events.push_back(Event::Begun { renditions: Arc::clone(&self.renditions), part_target });
+        }
+    }
+
+    fn begin(&mut self, start: Start, carried: Vec<Lane>) {
+        let tracks: Vec<Track> =
+            self.tracks.iter().filter(|t| start.tracks.contains(&t.id)).cloned().collect();
+        if self.renditions.is_empty() {
+            self.renditions = plan(&tracks).into();
+        }
+        let Some(mut run) = Run::new(self.epoch, self.version + 1, &tracks, &self.renditions) else {
+            self.state = State::Refused;
+            return;
+        };
+        self.version += 1;
+        self.pace.restart();
+        self.heard.clear();
+        self.events.push_back(Event::Layout(run.layout()));
+        run.carry_on(carried);
+        for arrived in start.frames {
+            self.hear(&arrived);
+            run.push(&arrived, &mut self.pace);
+        }
+        self.cut(run);
+    }
+
+    fn run(&mut self, arrived: Arrived) {
+        self.hear(&arrived);
+        if let Some(tracks) = self.other_tracks(&arrived) {
+            let carried = self.finish_run(true);
+            self.begin(Start { tracks, frames: VecDeque::from([arrived]) }, carried);
+            return;
+        }
+        let State::Running(mut run) = std::mem::replace(&mut self.state, State::Refused) else { return };
+        run.push(&arrived, &mut self.pace);
+        self.cut(run);
+    }
+
+    fn cut(&mut self, mut run: Run) {
+        if run.decide_part_target(&mut self.pace) {
+            self.announce();
+            run.cut(&self.pace, &mut self.events);
+        }
+        let too_much = run.waiting_bytes() > MAX_WAITING_BYTES;
+        self.state = State::Running(run);
+        if too_much {
+            self.settle_again();
+        }
+    }
+
+    fn hear(&mut self, arrived: &Arrived) {
+        let id = arrived.frame.track;
+        match self.heard.iter_mut().find(|(heard, _)| *heard == id) {
+            Some((_, at)) => *at = arrived.at.max(*at),
+            None if arrived.frame.keyframe => self.heard.push((id, arrived.at)),
+            None => {}
+        }
+    }
+
+    /// The tracks to go on with from this frame, if they are others than now: a track fell silent or came back. The
+    /// change waits for a keyframe, if there is a picture to go on with.
+    fn other_tracks(&self, arrived: &Arrived) -> Option<Vec<TrackId>> {
+        let State::Running(run) = &self.state else { return None };
+        let newest = self.heard.iter().map(|(_, at)| *at).max()?;
+        let mut speaking: Vec<TrackId> =
+            self.heard.iter().filter(|(_, at)| newest - at <= SILENT).map(|(id, _)| *id).collect();
+        speaking.sort();
+        if speaking == run.tracks() {
+            return None;
+        }
+        let may_begin = match speaking.first() {
+            Some(main) if main.kind == Kind::Video => arrived.frame.track == *main && arrived.frame.keyframe,
+            Some(_) => true,
+            None => false,
+        };
+        may_begin.then_some(speaking)
+    }
+}

@@ -1,0 +1,294 @@
+//! What players may ask for: the newest segments and parts of a stream.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::{Config, Event, Layout, Name, Part, Position, Rendition, Segment};
+
+/// Layouts whose init segments are kept at most, beside those in use. A stream that changes its tracks all the
+/// time has short segments of each.
+const MAX_IDLE_LAYOUTS: usize = 4;
+
+/// What an object's name leads to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Object {
+    /// Its bytes, in pieces.
+    Ready(Vec<Bytes>),
+    /// The next part: not whole yet, but it was announced (EXT-X-PRELOAD-HINT).
+    Hinted,
+    /// Unknown, or gone.
+    Absent,
+}
+
+/// Bits per second of a rendition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Bandwidth {
+    /// Of the segment that needed most, since the stream began.
+    pub peak_bps: u64,
+    /// Over the segments that are listed.
+    pub average_bps: u64,
+}
+
+/// The newest segments of a stream in all its renditions.
+#[derive(Debug)]
+pub struct Window {
+    config: Config,
+    renditions: Arc<[Rendition]>,
+    part_target: Duration,
+    layout: Option<Arc<Layout>>,
+    /// Oldest first; the last one may be growing.
+    segments: VecDeque<Segment>,
+    /// How many of them are kept but not listed any more.
+    unlisted: usize,
+    next_msn: u64,
+    discontinuity_sequence: u64,
+    bytes: usize,
+    peak_bps: Vec<u64>,
+    idle_layouts: VecDeque<Arc<Layout>>,
+    ended: bool,
+}
+
+impl Window {
+    /// An empty window.
+    pub fn new(config: Config) -> Self {
+        let part_target = Duration::from_millis(u64::from(config.part_ms));
+        Self {
+            config,
+            renditions: Arc::new([]),
+            part_target,
+            layout: None,
+            segments: VecDeque::new(),
+            unlisted: 0,
+            // hls.js doesn't ask for blocking reloads while the last media sequence number is 0.
+            next_msn: 1,
+            discontinuity_sequence: 0,
+            bytes: 0,
+            peak_bps: Vec::new(),
+            idle_layouts: VecDeque::new(),
+            ended: false,
+        }
+    }
+
+    /// Takes what a segmenter hands out.
+    pub fn apply(&mut self, event: Event) {
+        match event {
+            Event::Begun { renditions, part_target } => {
+                self.peak_bps = vec![0; renditions.len()];
+                self.renditions = renditions;
+                self.part_target = part_target;
+            }
+            Event::Layout(layout) => {
+                self.end_layout();
+                self.layout = Some(layout);
+            }
+            Event::Part { part, last } => {
+                self.push(part);
+                if last {
+                    self.end_segment();
+                }
+                self.evict();
+            }
+            Event::LayoutEnded => self.end_layout(),
+            Event::Ended => {
+                self.end_layout();
+                self.ended = true;
+            }
+        }
+    }
+
+    fn push(&mut self, part: Part) {
+        let Some(layout) = &self.layout else { return };
+        self.bytes += part.media.iter().map(|m| m.data.len()).sum::<usize>();
+        if let Some(growing) = self.segments.back_mut().filter(|s| !s.complete) {
+            growing.parts.push(part);
+            return;
+        }
+        let discontinuity = self.segments.back().is_some_and(|s| s.layout.version != layout.version);
+        self.segments.push_back(Segment {
+            msn: self.next_msn,
+            layout: Arc::clone(layout),
+            discontinuity,
+            parts: vec![part],
+            complete: false,
+        });
+    }
+
+    fn end_segment(&mut self) {
+        let Some(segment) = self.segments.back_mut().filter(|s| !s.complete) else { return };
+        segment.complete = true;
+        self.next_msn = segment.msn + 1;
+        let duration = segment.duration();
+        for (rendition, peak) in self.peak_bps.iter_mut().enumerate() {
+            *peak = (*peak).max(bits_per_second(segment.rendition_bytes(rendition), duration));
+        }
+    }
+
+    fn end_layout(&mut self) {
+        self.end_segment();
+        if let Some(before) = self.layout.take() {
+            self.idle_layouts.push_back(before);
+            if self.idle_layouts.len() > MAX_IDLE_LAYOUTS {
+                self.idle_layouts.pop_front();
+            }
+        }
+    }
+
+    /// Unlists what is older than the window, and drops what nobody can know of any more.
+    fn evict(&mut self) {
+        let window = self.config.window();
+        // A segment stays for its own duration after it was unlisted (RFC 8216bis §6.2.2), and as long as its parts
+        // must: three target durations.
+        let kept_behind = self.config.target_duration() * 3;
+        let mut listed: Duration = self.listed().map(Segment::duration).sum();
+        while let Some(oldest) = self.segments.get(self.unlisted)
+            && self.unlisted + 1 < self.segments.len()
+            && (listed.saturating_sub(oldest.duration()) >= window || self.bytes > self.config.max_bytes)
+        {
+            listed = listed.saturating_sub(oldest.duration());
+            // The discontinuity *between* two segments leaves with the one behind it.
+            self.discontinuity_sequence += u64::from(oldest.discontinuity);
+            self.unlisted += 1;
+            if self.bytes > self.config.max_bytes {
+                self.drop_oldest();
+            }
+        }
+        let mut behind: Duration = self.segments.iter().take(self.unlisted).map(Segment::duration).sum();
+        while self.unlisted > 0
+            && let Some(oldest) = self.segments.front()
+        {
+            behind = behind.saturating_sub(oldest.duration());
+            if behind < kept_behind && self.bytes <= self.config.max_bytes {
+                break;
+            }
+            self.drop_oldest();
+        }
+    }
+
+    fn drop_oldest(&mut self) {
+        if let Some(oldest) = self.segments.pop_front() {
+            self.bytes -= oldest.bytes();
+            self.unlisted = self.unlisted.saturating_sub(1);
+        }
+    }
+
+    /// The configuration it was made with.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// The stream's renditions; none before its first part.
+    pub fn renditions(&self) -> &[Rendition] {
+        &self.renditions
+    }
+
+    /// The tracks of what is newest.
+    pub fn layout(&self) -> Option<&Layout> {
+        self.segments.back().map(|s| &*s.layout)
+    }
+
+    /// PART-TARGET.
+    pub fn part_target(&self) -> Duration {
+        self.part_target
+    }
+
+    /// Players can start: there is a whole segment.
+    pub fn is_ready(&self) -> bool {
+        self.next_msn > 1
+    }
+
+    /// How far the stream is.
+    pub fn position(&self) -> Position {
+        let parts = self.segments.back().filter(|s| !s.complete).map_or(0, Segment::part_count);
+        Position { msn: self.next_msn, parts, ended: self.ended }
+    }
+
+    /// Bytes of media it holds.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// No part follows, ever.
+    pub fn ended(&self) -> bool {
+        self.ended
+    }
+
+    /// The segments that playlists list, oldest first; the last one may be growing.
+    pub fn listed(&self) -> impl DoubleEndedIterator<Item = &Segment> + Clone {
+        self.segments.iter().skip(self.unlisted)
+    }
+
+    /// EXT-X-DISCONTINUITY-SEQUENCE: discontinuities that left the playlist.
+    pub fn discontinuity_sequence(&self) -> u64 {
+        self.discontinuity_sequence
+    }
+
+    /// The segment of that media sequence number, if it is kept.
+    pub fn segment(&self, msn: u64) -> Option<&Segment> {
+        let first = self.segments.front()?.msn;
+        self.segments.get(usize::try_from(msn.checked_sub(first)?).ok()?)
+    }
+
+    /// The next part's name, while it is known: not between two publishes.
+    pub fn hint(&self) -> Option<Name> {
+        let layout = self.layout.as_ref().filter(|_| !self.ended)?;
+        let Position { msn, parts, .. } = self.position();
+        Some(Name::Part { epoch: layout.epoch, msn, part: parts })
+    }
+
+    /// An object of a rendition.
+    pub fn object(&self, rendition: usize, name: Name) -> Object {
+        let found = match name {
+            Name::Init { epoch, version } => self.init(rendition, epoch, version).map(|init| vec![init]),
+            Name::Segment { epoch, msn } => self
+                .segment(msn)
+                .filter(|s| s.layout.epoch == epoch && s.complete && !s.has_gap(rendition))
+                .map(|s| s.data(rendition)),
+            Name::Part { epoch, msn, part } => self
+                .segment(msn)
+                .filter(|s| s.layout.epoch == epoch)
+                .and_then(|s| s.parts.get(usize::try_from(part).ok()?))
+                .and_then(|p| p.media.get(rendition))
+                .filter(|m| !m.gap)
+                .map(|m| vec![m.data.clone()]),
+        };
+        match found {
+            Some(pieces) => Object::Ready(pieces),
+            None if self.hint() == Some(name) && rendition < self.renditions.len() => Object::Hinted,
+            None => Object::Absent,
+        }
+    }
+
+    fn init(&self, rendition: usize, epoch: u64, version: u32) -> Option<Bytes> {
+        let used = self.segments.iter().rev().map(|s| &s.layout);
+        let mut known = self.layout.iter().chain(used).chain(&self.idle_layouts);
+        let layout = known.find(|l| l.epoch == epoch && l.version == version)?;
+        layout.renditions.get(rendition).map(|r| r.init.clone()).filter(|init| !init.is_empty())
+    }
+
+    /// What a rendition needs.
+    pub fn bandwidth(&self, rendition: usize) -> Bandwidth {
+        let complete = self.listed().filter(|s| s.complete);
+        let bytes = complete.clone().map(|s| s.rendition_bytes(rendition)).sum();
+        let duration = complete.map(Segment::duration).sum();
+        Bandwidth {
+            peak_bps: self.peak_bps.get(rendition).copied().unwrap_or(0),
+            average_bps: bits_per_second(bytes, duration),
+        }
+    }
+
+    /// Pictures per second of the newest whole segment.
+    pub fn measured_frame_rate(&self, rendition: usize) -> Option<f64> {
+        let segment = self.listed().rfind(|s| s.complete)?;
+        let pictures: u32 =
+            segment.parts.iter().filter_map(|p| p.media.get(rendition)).map(|m| m.pictures).sum();
+        (pictures > 0).then(|| f64::from(pictures) / segment.duration().as_secs_f64())
+    }
+}
+
+fn bits_per_second(bytes: usize, duration: Duration) -> u64 {
+    let bits = bytes as u128 * 8 * 1_000_000_000;
+    u64::try_from(bits.div_ceil(duration.as_nanos().max(1))).unwrap_or(u64::MAX)
+}
