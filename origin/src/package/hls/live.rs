@@ -1,0 +1,93 @@
+//! What the packager of a stream and the requests for it share.
+
+use bytes::Bytes;
+use control_api::HlsState;
+use media_core::hls::{self, Event, Position, Window};
+use media_core::hub::StreamKey;
+use parking_lot::Mutex;
+use tokio::sync::watch;
+
+use super::metrics::HlsMetrics;
+use super::playlists::{Playlists, Which};
+
+/// A stream's window and the playlists that were rendered of it.
+#[derive(Debug)]
+pub(super) struct Live {
+    key: StreamKey,
+    state: Mutex<State>,
+    /// Tells those who wait that the window changed.
+    position: watch::Sender<Position>,
+    metrics: HlsMetrics,
+}
+
+#[derive(Debug)]
+struct State {
+    window: Window,
+    playlists: Playlists,
+    problem: Option<String>,
+}
+
+impl Live {
+    pub(super) fn new(key: StreamKey, config: hls::Config, metrics: HlsMetrics) -> Self {
+        let window = Window::new(config);
+        let position = watch::Sender::new(window.position());
+        let state = State { window, playlists: Playlists::default(), problem: None };
+        Self { key, state: Mutex::new(state), position, metrics }
+    }
+
+    pub(super) fn key(&self) -> &StreamKey {
+        &self.key
+    }
+
+    pub(super) fn state(&self) -> HlsState {
+        let state = self.state.lock();
+        HlsState { ready: state.window.is_ready(), problem: state.problem.clone() }
+    }
+
+    pub(super) fn problem(&self) -> Option<String> {
+        self.state.lock().problem.clone()
+    }
+
+    /// Takes what the segmenter made and lets those go who waited for it.
+    pub(super) fn apply(&self, events: impl Iterator<Item = Event>, problem: Option<String>) {
+        let position = {
+            let mut state = self.state.lock();
+            state.problem = problem;
+            let mut changed = false;
+            for event in events {
+                if matches!(event, Event::Part { .. }) {
+                    self.metrics.parts.inc();
+                }
+                state.window.apply(event);
+                changed = true;
+            }
+            if !changed {
+                return;
+            }
+            state.playlists.clear();
+            state.window.position()
+        };
+        self.position.send_replace(position);
+    }
+
+    /// The packager lost frames.
+    pub(super) fn lagged(&self) {
+        self.metrics.restarts.inc();
+    }
+
+    /// Completes at the next change of the window after this call.
+    pub(super) fn changes(&self) -> watch::Receiver<Position> {
+        self.position.subscribe()
+    }
+
+    /// Looks into the window.
+    pub(super) fn with_window<T>(&self, look: impl FnOnce(&Window) -> T) -> T {
+        look(&self.state.lock().window)
+    }
+
+    /// A playlist as it is now, rendered if nobody asked for it since the window changed.
+    pub(super) fn playlist(&self, which: Which, gzip: bool) -> Bytes {
+        let state = &mut *self.state.lock();
+        state.playlists.get(which, gzip, &state.window, &self.metrics)
+    }
+}

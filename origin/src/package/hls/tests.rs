@@ -1,0 +1,1 @@
+//! How the packager and its answers behave.
