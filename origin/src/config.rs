@@ -2,12 +2,16 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::package::hls::HlsConfig;
+
 /// How the origin takes streams in and hands them on.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// Streams: how many, and how long they wait for their publisher.
     pub streams: StreamsConfig,
+    /// Low-latency HLS.
+    pub hls: HlsConfig,
 }
 
 /// Streams: how many, what is kept of each, and how long they wait for their publisher.

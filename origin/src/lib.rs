@@ -16,5 +16,5 @@ mod stats;
 
 pub use config::Config;
 pub use http::{Body, BoxError};
-pub use origin::Origin;
+pub use origin::{Error, Origin};
 pub use publication::{Publication, PublishError, Publisher};

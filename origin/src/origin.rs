@@ -10,11 +10,24 @@ use tokio::sync::watch;
 
 use crate::Config;
 use crate::metrics::Metrics;
+use crate::package::hls::{HlsConfigError, HlsMetrics, Packagers};
 use crate::publication::{Publication, PublishError, Publisher};
 use crate::stats::Stats;
 
 /// How often the streams' counters are sampled.
 const SAMPLE_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Why there can be no origin.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The configuration makes no sense.
+    #[error(transparent)]
+    Hls(#[from] HlsConfigError),
+    /// Its metrics are there already.
+    #[error(transparent)]
+    Metrics(#[from] prometheus::Error),
+}
 
 /// The origin role. Clones are the same origin.
 #[derive(Clone, Debug)]
@@ -26,6 +39,7 @@ struct Inner {
     registry: Registry,
     stats: Stats,
     metrics: Metrics,
+    hls: Packagers,
     /// The epoch given last.
     epoch: AtomicU64,
     draining: AtomicBool,
@@ -36,7 +50,7 @@ struct Inner {
 impl Origin {
     /// An origin without streams, which puts its metrics (`weir_origin_…`) into `metrics`. Call it within a
     /// tokio runtime.
-    pub fn new(config: Config, metrics: &prometheus::Registry) -> Result<Self, prometheus::Error> {
+    pub fn new(config: Config, metrics: &prometheus::Registry) -> Result<Self, Error> {
         let limits = Limits {
             streams: config.streams.max_streams,
             cache: CacheLimits {
@@ -46,9 +60,15 @@ impl Origin {
         };
         let own_metrics = Metrics::new()?;
         own_metrics.register(metrics)?;
+        let hls_metrics = HlsMetrics::new()?;
+        hls_metrics.register(metrics)?;
+        let hls = Packagers::new(&config.hls, hls_metrics)?;
+        let packagers = hls.clone();
+        let registry = Registry::with_on_start(limits, move |consumer| packagers.start(consumer));
         let inner = Arc::new(Inner {
             config,
-            registry: Registry::new(limits),
+            registry,
+            hls,
             stats: Stats::default(),
             metrics: own_metrics,
             epoch: AtomicU64::new(0),
@@ -124,8 +144,13 @@ impl Origin {
         self.0.registry.end_all(Revoked::Draining);
     }
 
-    fn hls_state(&self, _key: &StreamKey) -> HlsState {
-        HlsState { ready: false, problem: Some("no packager".to_owned()) }
+    /// The streams' HLS packagers.
+    pub fn hls(&self) -> &Packagers {
+        &self.0.hls
+    }
+
+    fn hls_state(&self, key: &StreamKey) -> HlsState {
+        self.0.hls.state(key)
     }
 
     /// The milliseconds since 1970, or one more than the last: an epoch is never given twice, not even by
