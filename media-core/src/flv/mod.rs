@@ -16,6 +16,8 @@ mod mux;
 mod reader;
 mod role;
 mod tag;
+#[cfg(test)]
+pub(crate) mod testing;
 
 pub use body::Body;
 pub use demux::{Demuxed, Demuxer, Dropped};

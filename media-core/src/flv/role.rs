@@ -78,3 +78,44 @@ fn enhanced(body: &[u8], packet_type: u8, multitrack: u8, keyframe: bool) -> Bod
         _ => BodyRole::Other,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing;
+    use super::super::{Demuxed, Demuxer};
+    use super::*;
+
+    #[test]
+    fn a_body_is_what_the_demuxer_makes_of_it() {
+        for file in testing::ALL {
+            let mut demuxer = Demuxer::new();
+            let mut is_mp3 = false;
+            for tag in testing::tags(file) {
+                let role = body_role(tag.kind, &tag.body);
+                let out: Vec<_> = demuxer.push(tag).unwrap().collect();
+                match (role, out.as_slice()) {
+                    (BodyRole::Metadata, [Demuxed::Encoder(_)])
+                    // ffmpeg repeats some, which changes nothing.
+                    | (BodyRole::SequenceHeader, [Demuxed::Tracks(_)] | [])
+                    | (BodyRole::Other, []) => {}
+                    (BodyRole::Frame { keyframe, track_index }, [.., Demuxed::Frame(frame)]) => {
+                        assert_eq!((keyframe, track_index), (frame.keyframe, frame.track.index));
+                        is_mp3 |= out.len() == 2;
+                    }
+                    other => panic!("{other:?}"),
+                }
+            }
+            assert_eq!(is_mp3, file == testing::H264_MP3);
+        }
+    }
+
+    #[test]
+    fn what_is_cut_short_is_nothing() {
+        for body in [&[][..], &[0x17], &[0x97, 2, 0], &[0x96], &[0x96, 0x00, b'h', b'v', b'c', b'1']] {
+            assert_eq!(body_role(TagKind::Video, body), BodyRole::Other, "{body:?}");
+        }
+        assert_eq!(body_role(TagKind::Audio, &[]), BodyRole::Other);
+        assert_eq!(body_role(TagKind::Audio, &[0xaf]), BodyRole::Other);
+        assert_eq!(body_role(TagKind::Script, &[2, 0, 10, b'o']), BodyRole::Other);
+    }
+}
