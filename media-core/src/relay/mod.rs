@@ -16,3 +16,6 @@ mod mark;
 pub use decoder::{Decoder, Error, Event, Tag};
 pub use encoder::{Encoded, Encoder};
 pub use mark::Mark;
+
+#[cfg(test)]
+mod tests;
