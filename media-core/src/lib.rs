@@ -12,3 +12,4 @@ pub mod frame;
 pub mod hls;
 pub mod hub;
 pub mod relay;
+pub mod rtmp;
