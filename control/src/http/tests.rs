@@ -319,6 +319,7 @@ async fn totals_and_the_server_itself_are_told() {
     assert_eq!(info["version"], env!("CARGO_PKG_VERSION"));
     assert_eq!(info["publish_url"], "rtmp://live.example.com");
     assert_eq!(info["rtmp_port"], 1936);
+    assert!(info["now_ms"].as_u64().unwrap() > 1_700_000_000_000);
 }
 
 #[tokio::test]

@@ -1,0 +1,84 @@
+// LL-HLS, by hls.js where MediaSource is, else by the browser itself (older iPhones).
+
+import type { Attachment, Events } from './attachment';
+
+/** A media error that is not gone after so many recoveries within a minute will not go. */
+const RECOVERIES = 3;
+const RECOVERY_WINDOW_MS = 60_000;
+
+/** Further behind the live edge than wanted by this much, the way back is a jump. */
+const JUMP_S = 3;
+
+/** A publisher has a grace period to come back in; until then playlists answer late and with 503. */
+const PLAYLIST_RETRIES = 12;
+
+export async function attachHls(video: HTMLVideoElement, url: string, events: Events): Promise<Attachment> {
+  const { default: Hls } = await import('hls.js');
+  if (!Hls.isSupported()) return attachNative(video, url, events);
+
+  const hls = new Hls({
+    lowLatencyMode: true,
+    enableWorker: false,
+    backBufferLength: 20,
+    maxLiveSyncPlaybackRate: 1.08,
+    liveSyncOnStallIncrease: 0.5,
+    playlistLoadPolicy: {
+      default: {
+        // A blocking reload is answered after three target durations at the latest.
+        maxTimeToFirstByteMs: 15_000,
+        maxLoadTimeMs: 20_000,
+        timeoutRetry: { maxNumRetry: 4, retryDelayMs: 0, maxRetryDelayMs: 0 },
+        errorRetry: { maxNumRetry: PLAYLIST_RETRIES, retryDelayMs: 300, maxRetryDelayMs: 2000, backoff: 'exponential' },
+      },
+    },
+  });
+
+  let recoveries: number[] = [];
+  hls.on(Hls.Events.ERROR, (_event, data) => {
+    if (!data.fatal) return;
+    const now = performance.now();
+    recoveries = recoveries.filter((at) => now - at < RECOVERY_WINDOW_MS);
+    if (data.type === Hls.ErrorTypes.MEDIA_ERROR && recoveries.length < RECOVERIES) {
+      recoveries.push(now);
+      hls.recoverMediaError();
+      return;
+    }
+    events.failed(data.details);
+  });
+  video.addEventListener('ended', events.ended);
+  hls.loadSource(url);
+  hls.attachMedia(video);
+
+  return {
+    cameInAt: () => hls.playingDate?.getTime() ?? null,
+    keepUp: () => {
+      const { liveSyncPosition: edge, targetLatency: target } = hls;
+      if (edge === null || target === null || video.seeking) return;
+      if (hls.latency > target + JUMP_S && edge > video.currentTime) video.currentTime = edge;
+    },
+    destroy: () => {
+      video.removeEventListener('ended', events.ended);
+      hls.destroy();
+    },
+  };
+}
+
+function attachNative(video: HTMLVideoElement, url: string, events: Events): Attachment {
+  const failed = () => events.failed(video.error?.message || 'the browser could not play it');
+  video.addEventListener('ended', events.ended);
+  video.addEventListener('error', failed);
+  video.src = url;
+  return {
+    cameInAt: () => {
+      const start = (video as { getStartDate?: () => Date }).getStartDate?.().getTime();
+      return start === undefined || Number.isNaN(start) ? null : start + video.currentTime * 1000;
+    },
+    keepUp: () => {},
+    destroy: () => {
+      video.removeEventListener('ended', events.ended);
+      video.removeEventListener('error', failed);
+      video.removeAttribute('src');
+      video.load();
+    },
+  };
+}

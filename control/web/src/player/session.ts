@@ -1,0 +1,203 @@
+// A viewer's stay with a stream: connects a video element to it, and again whenever that is lost.
+
+import { playUrl, type Via } from '../address';
+import type { MediaClock } from '../api/types';
+import { bufferedAhead, type Attachment } from './attachment';
+import { retryDelayMs } from './backoff';
+import { attachFlv } from './flv';
+import { attachHls } from './hls';
+import { latencyMs } from './latency';
+import type { Playback } from './state';
+
+const TICK_MS = 250;
+
+/** After playing for so long the next loss is a new one. */
+const SETTLED_MS = 10_000;
+
+/** What a session measures. */
+export interface Readings {
+  via: Via;
+  playback: Playback;
+  /** Age of the picture shown, by the server's clock. */
+  latency_ms: number | null;
+  /** Seconds of media ahead of the playhead. */
+  buffer_s: number;
+  dropped_frames: number;
+  total_frames: number;
+  /** Times that playback stood still after it had begun. */
+  stalls: number;
+  /** Connections that were lost or refused. */
+  fatal_errors: number;
+  current_time: number;
+  width: number;
+  height: number;
+}
+
+export class Session {
+  /** What the API said last, and how far the server's clock is ahead. */
+  clock: MediaClock | null = null;
+  offset_ms = 0;
+
+  private via: Via = 'hls';
+  private attachment: Attachment | null = null;
+  /** Counts connections, so that what an old one still has to say is not heard. */
+  private connection = 0;
+  private playback: Playback = 'stopped';
+  private retryTimer: number | undefined;
+  private attempt = 0;
+  private playingSince: number | null = null;
+  private stalls = 0;
+  private fatalErrors = 0;
+  private readonly ticker: number;
+  private readonly listeners: [string, () => void][];
+
+  constructor(
+    private readonly video: HTMLVideoElement,
+    private readonly app: string,
+    private readonly name: string,
+    private readonly changed: (playback: Playback) => void,
+  ) {
+    this.listeners = [
+      ['playing', () => this.onPlaying()],
+      ['timeupdate', () => this.onTimeUpdate()],
+      ['waiting', () => this.onWaiting()],
+      ['pause', () => this.onPause()],
+    ];
+    for (const [event, listener] of this.listeners) video.addEventListener(event, listener);
+    document.addEventListener('visibilitychange', this.onVisible);
+    this.ticker = window.setInterval(() => this.attachment?.keepUp(this.stalls), TICK_MS);
+  }
+
+  start(via: Via): void {
+    this.via = via;
+    this.attempt = 0;
+    this.stalls = 0;
+    this.connect();
+  }
+
+  stop(): void {
+    this.disconnect();
+    this.set('stopped');
+  }
+
+  /** Something says that trying again is worth it now. */
+  retryNow(): void {
+    if (this.playback === 'failed') this.connect();
+  }
+
+  destroy(): void {
+    this.disconnect();
+    clearInterval(this.ticker);
+    document.removeEventListener('visibilitychange', this.onVisible);
+    for (const [event, listener] of this.listeners) this.video.removeEventListener(event, listener);
+  }
+
+  readings(): Readings {
+    const quality = this.video.getVideoPlaybackQuality();
+    const cameIn = this.playback === 'playing' ? (this.attachment?.cameInAt() ?? null) : null;
+    return {
+      via: this.via,
+      playback: this.playback,
+      latency_ms: cameIn === null ? null : Math.round(latencyMs(cameIn, Date.now(), this.offset_ms)),
+      buffer_s: bufferedAhead(this.video),
+      dropped_frames: quality.droppedVideoFrames,
+      total_frames: quality.totalVideoFrames,
+      stalls: this.stalls,
+      fatal_errors: this.fatalErrors,
+      current_time: this.video.currentTime,
+      width: this.video.videoWidth,
+      height: this.video.videoHeight,
+    };
+  }
+
+  private connect(): void {
+    this.disconnect();
+    this.set('connecting');
+    this.connection += 1;
+    const connection = this.connection;
+    const current = () => connection === this.connection;
+    const events = {
+      failed: (reason: string) => current() && this.lost(reason),
+      ended: () => current() && this.lost(null),
+    };
+    const url = playUrl(window.location, this.app, this.name, this.via);
+    const attaching =
+      this.via === 'hls'
+        ? attachHls(this.video, url, events)
+        : attachFlv(this.video, url, events, () => this.clock);
+    attaching.then(
+      (attachment) => {
+        if (!current()) return attachment.destroy();
+        this.attachment = attachment;
+        this.play();
+      },
+      (error: unknown) => events.failed(String(error)),
+    );
+  }
+
+  private disconnect(): void {
+    this.connection += 1;
+    clearTimeout(this.retryTimer);
+    this.attachment?.destroy();
+    this.attachment = null;
+    this.playingSince = null;
+  }
+
+  /** Browsers let a page play by itself only without sound. */
+  private play(): void {
+    const connection = this.connection;
+    this.video.play().catch((error: unknown) => {
+      if (connection !== this.connection || (error as DOMException).name !== 'NotAllowedError') return;
+      if (this.video.muted) return this.stop();
+      this.video.muted = true;
+      this.play();
+    });
+  }
+
+  /** The connection is over: by an error with a reason, or because the stream ended. */
+  private lost(reason: string | null): void {
+    if (reason !== null) {
+      this.fatalErrors += 1;
+      console.warn(`weir: ${this.via} lost: ${reason}`);
+    }
+    if (this.playingSince !== null && performance.now() - this.playingSince > SETTLED_MS) this.attempt = 0;
+    this.disconnect();
+    this.set('failed');
+    this.retryTimer = window.setTimeout(() => this.connect(), retryDelayMs(this.attempt));
+    this.attempt += 1;
+  }
+
+  private onPlaying(): void {
+    if (!this.attachment) return;
+    this.playingSince ??= performance.now();
+    this.set('playing');
+  }
+
+  private onTimeUpdate(): void {
+    // Some browsers go on after a stall without saying `playing`.
+    if (this.playback === 'stalled' && !this.video.paused && this.video.readyState >= 3) this.set('playing');
+  }
+
+  private onWaiting(): void {
+    if (this.playback !== 'playing' || this.video.seeking) return;
+    this.stalls += 1;
+    this.set('stalled');
+  }
+
+  private onPause(): void {
+    // Browsers pause silent videos in background tabs to save power; `onVisible` goes on.
+    if (document.hidden || this.video.ended) return;
+    // The system paused it (headphones pulled out, another app's sound). Live is not resumed but joined anew.
+    if (this.attachment && this.playback === 'playing') this.stop();
+  }
+
+  private readonly onVisible = (): void => {
+    if (!document.hidden && this.attachment && this.video.paused) this.play();
+  };
+
+  private set(playback: Playback): void {
+    if (this.playback === playback) return;
+    this.playback = playback;
+    this.changed(playback);
+  }
+}
