@@ -9,4 +9,6 @@
     reason = "a test reports what is wrong by panicking, and nothing outside sees its items"
 )]
 
+#[allow(dead_code, reason = "the stories come with the roles that they are about")]
+mod support;
 mod tidy;

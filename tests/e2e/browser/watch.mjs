@@ -1,0 +1,58 @@
+// Opens a page of weir in headless Chromium and prints, four times a second, what its player says of
+// itself: a JSON object a line. Ends, with the browser, when its standard input does.
+//
+//   node watch.mjs URL
+
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import puppeteer from 'puppeteer-core';
+
+const REPORT_MS = 250;
+
+const [url] = process.argv.slice(2);
+const userDataDir = await mkdtemp(join(tmpdir(), 'weir-browser-'));
+const browser = await puppeteer.launch({
+  executablePath: 'chromium',
+  userDataDir,
+  // Over a pipe: should this process be killed, the browser sees the pipe close and ends, too.
+  pipe: true,
+  headless: true,
+  args: [
+    '--no-sandbox',
+    '--disable-gpu',
+    '--no-first-run',
+    '--disable-background-networking',
+    '--disable-component-update',
+    '--disable-sync',
+    '--autoplay-policy=no-user-gesture-required',
+    '--window-size=800,600',
+  ],
+});
+
+let ending = false;
+async function end() {
+  if (ending) return;
+  ending = true;
+  await browser.close();
+  await rm(userDataDir, { recursive: true, force: true });
+  process.exit(0);
+}
+process.stdin.on('end', end).on('error', end).resume();
+
+const page = await browser.newPage();
+let loads = 0;
+let errors = 0;
+page.on('load', () => (loads += 1));
+page.on('pageerror', (error) => {
+  errors += 1;
+  console.error(`page error: ${error.message}`);
+});
+page.on('console', (message) => console.error(`console: ${message.text()}`));
+await page.goto(url, { waitUntil: 'load' });
+
+while (!ending) {
+  const stats = await page.evaluate(() => window.__weir?.stats() ?? null).catch(() => null);
+  if (stats) console.log(JSON.stringify({ ...stats, loads, errors, at_ms: Date.now() }));
+  await new Promise((resolve) => setTimeout(resolve, REPORT_MS));
+}

@@ -1,0 +1,65 @@
+//! What the stories stand on: the real binary, real clients, and small hand-made ones where a real one
+//! would be too well behaved.
+//!
+//! Nothing here sleeps and hopes: whatever is waited for is an event, with a deadline that only a broken
+//! build reaches.
+
+pub mod browser;
+pub mod clip;
+pub mod ffmpeg;
+pub mod flv;
+pub mod memory;
+pub mod process;
+pub mod rtmp;
+pub mod turn;
+pub mod weir;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Longer than anything takes on a busy machine; who waits so long has found a bug.
+pub const DEADLINE: Duration = Duration::from_secs(90);
+
+/// How often a state that can only be asked for is asked for.
+const ASK_AGAIN: Duration = Duration::from_millis(25);
+
+/// Awaits `future`; a test that waits longer than [`DEADLINE`] fails and says for what.
+#[track_caller]
+pub fn within<F: Future>(what: &str, future: F) -> impl Future<Output = F::Output> {
+    let caller = std::panic::Location::caller();
+    async move {
+        match tokio::time::timeout(DEADLINE, future).await {
+            Ok(output) => output,
+            Err(_) => panic!("{caller}: waited {DEADLINE:?} in vain for {what}"),
+        }
+    }
+}
+
+/// Asks until there is an answer, with the same deadline.
+pub async fn until<T, F: Future<Output = Option<T>>>(what: &str, mut ask: impl FnMut() -> F) -> T {
+    let mut ticks = tokio::time::interval(ASK_AGAIN);
+    within(what, async {
+        loop {
+            ticks.tick().await;
+            if let Some(answer) = ask().await {
+                return answer;
+            }
+        }
+    })
+    .await
+}
+
+/// A tool that `tests/setup.sh` put beside the build.
+pub fn tool(name: &str) -> PathBuf {
+    let target = PathBuf::from(env!("CARGO_BIN_EXE_weir")).ancestors().nth(2).unwrap().to_owned();
+    let path = target.join("tools").join(name);
+    assert!(path.exists(), "{} is missing: run tests/setup.sh test", path.display());
+    path
+}
+
+/// Says how far a long story has come; past the test runner's capture, so that no minute is silent.
+pub fn say(text: &str) {
+    use std::io::Write;
+    let thread = std::thread::current();
+    let _ = writeln!(std::io::stderr(), "     {}: {text}", thread.name().unwrap_or("?"));
+}

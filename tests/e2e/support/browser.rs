@@ -1,0 +1,66 @@
+//! Chromium with the project's own pages, driven by a small script (`browser/watch.mjs`).
+
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+use tokio::process::Command;
+
+use super::process::Process;
+use super::within;
+
+/// A page in a browser of its own.
+pub struct Page {
+    process: Process,
+    mark: usize,
+}
+
+impl Page {
+    /// Opens a page with a player.
+    pub fn open(url: &str) -> Self {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/e2e/browser");
+        let modules: PathBuf = folder.join("node_modules/puppeteer-core");
+        assert!(modules.exists(), "{} is missing: run make test", modules.display());
+        let mut command = Command::new("node");
+        command.arg(folder.join("watch.mjs")).arg(url);
+        Self { process: Process::spawn("a browser", command), mark: 0 }
+    }
+
+    /// The player's next report, several a second.
+    pub async fn report(&mut self) -> Report {
+        loop {
+            let line = self.process.line_after(self.mark, "{").await;
+            self.mark = self.process.mark();
+            let Ok(value) = serde_json::from_str::<Value>(&line) else { continue };
+            return Report(value);
+        }
+    }
+
+    /// Reports until one satisfies `is`.
+    pub async fn until(&mut self, what: &str, is: impl Fn(&Report) -> bool) -> Report {
+        within(what, async {
+            loop {
+                let report = self.report().await;
+                if is(&report) {
+                    return report;
+                }
+            }
+        })
+        .await
+    }
+}
+
+/// What the page says of its player, and the browser of its page.
+#[derive(Debug, Clone)]
+pub struct Report(pub Value);
+
+impl Report {
+    /// A number of the report.
+    pub fn number(&self, key: &str) -> f64 {
+        self.0[key].as_f64().unwrap_or(f64::NAN)
+    }
+
+    /// A text of the report.
+    pub fn text(&self, key: &str) -> &str {
+        self.0[key].as_str().unwrap_or_default()
+    }
+}

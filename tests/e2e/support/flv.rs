@@ -1,0 +1,156 @@
+//! FLV read by hand: a viewer that knows of every tag when it came and what was missing.
+
+use std::collections::VecDeque;
+
+use futures_util::StreamExt;
+
+use super::within;
+
+/// Sound.
+pub const AUDIO: u8 = 8;
+/// Picture.
+pub const VIDEO: u8 = 9;
+/// Metadata.
+pub const SCRIPT: u8 = 18;
+
+/// An FLV tag (Adobe FLV 10.1 §E.4.1).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tag {
+    /// [`AUDIO`], [`VIDEO`] or [`SCRIPT`].
+    pub kind: u8,
+    /// Milliseconds.
+    pub timestamp: u32,
+    /// What an RTMP message of this kind carries, too.
+    pub body: Vec<u8>,
+}
+
+impl Tag {
+    /// A decoder configuration (legacy AVC or AAC), not media.
+    pub fn is_configuration(&self) -> bool {
+        match self.kind {
+            VIDEO => self.body.len() > 1 && self.body[0] & 0x0f == 7 && self.body[1] == 0,
+            AUDIO => self.body.len() > 1 && self.body[0] >> 4 == 10 && self.body[1] == 0,
+            _ => false,
+        }
+    }
+
+    /// A picture to start with.
+    pub fn is_keyframe(&self) -> bool {
+        self.kind == VIDEO && self.body.first().is_some_and(|b| b >> 4 == 1) && !self.is_configuration()
+    }
+}
+
+/// Splits a whole file into its tags.
+pub fn tags(file: &[u8]) -> Vec<Tag> {
+    let mut reader = Reader::default();
+    reader.push(file);
+    let mut tags = Vec::new();
+    while let Some(tag) = reader.next() {
+        tags.push(tag);
+    }
+    tags
+}
+
+/// Bytes in any pieces to tags.
+#[derive(Debug, Default)]
+struct Reader {
+    bytes: VecDeque<u8>,
+    past_header: bool,
+}
+
+impl Reader {
+    fn push(&mut self, bytes: &[u8]) {
+        self.bytes.extend(bytes);
+    }
+
+    fn next(&mut self) -> Option<Tag> {
+        let bytes = self.bytes.make_contiguous();
+        let mut start = 0;
+        if !self.past_header {
+            if bytes.len() < 13 {
+                return None;
+            }
+            assert_eq!(&bytes[..4], b"FLV\x01");
+            start = 13;
+        }
+        let head = bytes.get(start..start + 11)?;
+        let length = usize::from(head[1]) << 16 | usize::from(head[2]) << 8 | usize::from(head[3]);
+        let timestamp = u32::from_be_bytes([head[7], head[4], head[5], head[6]]);
+        let kind = head[0];
+        let end = start + 11 + length;
+        let previous = bytes.get(end..end + 4)?;
+        assert_eq!(previous, u32::try_from(11 + length).unwrap().to_be_bytes(), "PreviousTagSize");
+        let body = bytes[start + 11..end].to_vec();
+        self.bytes.drain(..end + 4);
+        self.past_header = true;
+        Some(Tag { kind, timestamp, body })
+    }
+}
+
+/// An HTTP-FLV viewer.
+pub struct Viewer {
+    body: futures_util::stream::BoxStream<'static, reqwest::Result<bytes::Bytes>>,
+    reader: Reader,
+}
+
+impl Viewer {
+    /// Asks for a stream, which must be there.
+    pub async fn open(url: &str) -> Self {
+        let response = within("an FLV answer", reqwest::get(url)).await.unwrap();
+        assert_eq!(response.status(), 200, "{url}");
+        assert_eq!(response.headers()["content-type"], "video/x-flv");
+        Self { body: response.bytes_stream().boxed(), reader: Reader::default() }
+    }
+
+    /// The next tag; `None` at the end of the stream.
+    pub async fn next(&mut self) -> Option<Tag> {
+        within("an FLV tag", async {
+            loop {
+                if let Some(tag) = self.reader.next() {
+                    return Some(tag);
+                }
+                match self.body.next().await {
+                    Some(Ok(bytes)) => self.reader.push(&bytes),
+                    Some(Err(_)) | None => return None,
+                }
+            }
+        })
+        .await
+    }
+
+    /// The next tag that is media of this kind.
+    pub async fn next_frame(&mut self, kind: u8) -> Tag {
+        loop {
+            let tag = self.next().await.expect("the stream goes on");
+            if tag.kind == kind && !tag.is_configuration() {
+                return tag;
+            }
+        }
+    }
+
+    /// Watches until a tag satisfies `is`, and returns it.
+    pub async fn until(&mut self, is: impl Fn(&Tag) -> bool) -> Tag {
+        loop {
+            let tag = self.next().await.expect("the stream goes on");
+            if is(&tag) {
+                return tag;
+            }
+        }
+    }
+}
+
+#[test]
+fn tags_come_whole_from_any_pieces() {
+    let mut file = b"FLV\x01\x05\x00\x00\x00\x09\x00\x00\x00\x00".to_vec();
+    file.extend([9, 0, 0, 2, 0, 0, 40, 1, 0, 0, 0, 0x17, 1, 0, 0, 0, 13]);
+    let expected = Tag { kind: VIDEO, timestamp: 0x0100_0028, body: vec![0x17, 1] };
+    assert_eq!(tags(&file), [expected.clone()]);
+    let mut reader = Reader::default();
+    for byte in &file[..file.len() - 1] {
+        reader.push(&[*byte]);
+        assert_eq!(reader.next(), None);
+    }
+    reader.push(&[13]);
+    assert_eq!(reader.next(), Some(expected.clone()));
+    assert!(expected.is_keyframe());
+}

@@ -1,0 +1,29 @@
+//! How much memory a process holds.
+
+use super::weir::Weir;
+use super::{until, within};
+
+/// What a misbehaving client may cost.
+pub const ONE_MB: u64 = 1 << 20;
+
+/// Bytes of anonymous memory: heap and stacks. Pages of the binary itself, which are read in as code is
+/// first run, are not the doing of whoever made it run.
+pub fn anonymous_bytes(pid: u32) -> u64 {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap();
+    let line = text.lines().find_map(|line| line.strip_prefix("Anonymous:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
+}
+
+/// Runs an attack twice. The first round lets the process take what it takes once (threads' arenas, lazily
+/// made tables); after the second it must come back to less than one megabyte above what it held after
+/// the first, and stay usable.
+pub async fn assert_costs_less_than_1_mb<F: Future<Output = ()>>(weir: &Weir, mut attack: impl FnMut() -> F) {
+    within("the first round", attack()).await;
+    let pid = weir.process.pid();
+    let before = anonymous_bytes(pid);
+    within("the second round", attack()).await;
+    // The allocator gives pages back with a delay.
+    until("memory to be given back", async || (anonymous_bytes(pid) < before + ONE_MB).then_some(())).await;
+    let health = weir.admin("/healthz").await;
+    assert_eq!(health.status, 200);
+}

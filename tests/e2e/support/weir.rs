@@ -1,0 +1,178 @@
+//! The binary under test, on free ports and with a data folder of its own.
+
+use std::net::SocketAddr;
+use std::process::ExitStatus;
+
+use serde_json::Value;
+use tempfile::TempDir;
+use tokio::process::Command;
+
+use super::process::Process;
+use super::{until, within};
+
+/// A running weir. It is killed when this is dropped.
+pub struct Weir {
+    /// Its working folder, with the data folder `data` and the configuration `weir.toml`.
+    pub dir: TempDir,
+    /// The process, with its log.
+    pub process: Process,
+    /// Where it listens for RTMP.
+    pub rtmp: SocketAddr,
+    /// Where it listens for HTTP.
+    pub http: SocketAddr,
+    /// Where it answers probes and scrapers.
+    pub admin: SocketAddr,
+}
+
+/// An answer, read to its end.
+#[derive(Debug)]
+pub struct Answer {
+    /// Status code.
+    pub status: u16,
+    /// Header fields.
+    pub headers: reqwest::header::HeaderMap,
+    /// Body.
+    pub body: Vec<u8>,
+}
+
+impl Answer {
+    /// The body as text.
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
+    }
+
+    /// The body as JSON.
+    pub fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap_or_else(|e| panic!("{e} in {}", self.text()))
+    }
+}
+
+/// The binary as a command that knows nothing of this machine's environment.
+pub fn command(dir: &TempDir) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_weir"));
+    command.env_clear().env("HOME", dir.path()).current_dir(dir.path());
+    command
+}
+
+impl Weir {
+    /// Starts it as it comes.
+    pub async fn start() -> Self {
+        Self::with("", &[]).await
+    }
+
+    /// Starts it with this configuration.
+    pub async fn configured(config: &str) -> Self {
+        Self::with(config, &[]).await
+    }
+
+    /// Starts it with this configuration and these flags, and waits until it is ready.
+    pub async fn with(config: &str, flags: &[&str]) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("weir.toml"), config).unwrap();
+        let mut command = command(&dir);
+        for listener in ["--rtmp", "--http", "--admin"] {
+            command.args([listener, "127.0.0.1:0"]);
+        }
+        command.args(["--data", "data"]).args(flags);
+        let mut process = Process::spawn("weir", command);
+        let run = until("data/run.json", || {
+            if let Some(status) = process.has_ended() {
+                panic!("weir ended at once: {status}");
+            }
+            let file = std::fs::read(dir.path().join("data/run.json")).ok();
+            std::future::ready(file.and_then(|json| serde_json::from_slice::<Value>(&json).ok()))
+        })
+        .await;
+        assert_eq!(run["pid"], process.pid());
+        let address = |key: &str| run[key].as_str().unwrap().parse().unwrap();
+        let weir =
+            Self { rtmp: address("rtmp"), http: address("http"), admin: address("admin"), dir, process };
+        let ready = get(&format!("http://{}/readyz", weir.admin)).await;
+        assert_eq!(ready.status, 200, "{}", ready.text());
+        weir
+    }
+
+    /// The RTMP address of a stream: `rtmp://…/live/a`.
+    pub fn rtmp_url(&self, stream: &str) -> String {
+        format!("rtmp://{}/{stream}", self.rtmp)
+    }
+
+    /// The HTTP address of a path.
+    pub fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.http)
+    }
+
+    /// Asks the HTTP port.
+    pub async fn get(&self, path: &str) -> Answer {
+        get(&self.url(path)).await
+    }
+
+    /// Asks the admin port.
+    pub async fn admin(&self, path: &str) -> Answer {
+        get(&format!("http://{}{path}", self.admin)).await
+    }
+
+    /// The value of a sample in /metrics: its name with its labels as they stand there.
+    pub async fn metric(&self, sample: &str) -> Option<f64> {
+        let text = self.admin("/metrics").await.text();
+        let line =
+            text.lines().find_map(|line| line.strip_prefix(sample)?.strip_prefix(' ').map(str::to_owned));
+        line.map(|value| value.parse().unwrap())
+    }
+
+    /// What the API says of a stream.
+    pub async fn stream(&self, stream: &str) -> Option<Value> {
+        let answer = self.get(&format!("/api/v1/streams/{stream}")).await;
+        (answer.status == 200).then(|| answer.json())
+    }
+
+    /// Waits until the API says something of a stream.
+    pub async fn until_stream(&self, stream: &str, what: &str, is: impl Fn(&Value) -> bool) -> Value {
+        until(&format!("{stream} {what}"), async || self.stream(stream).await.filter(&is)).await
+    }
+
+    /// Waits until a stream is live with this many tracks.
+    pub async fn until_live(&self, stream: &str, tracks: usize) -> Value {
+        self.until_stream(stream, &format!("live with {tracks} tracks"), |info| {
+            info["state"] == "live" && info["tracks"].as_array().is_some_and(|t| t.len() == tracks)
+        })
+        .await
+    }
+
+    /// Waits until a stream can be had as HLS.
+    pub async fn until_hls(&self, stream: &str) -> Value {
+        self.until_stream(stream, "ready as HLS", |info| info["hls"]["ready"] == true).await
+    }
+
+    /// Waits until the API knows nothing of a stream.
+    pub async fn until_gone(&self, stream: &str) {
+        until(&format!("the end of {stream}"), async || self.stream(stream).await.is_none().then_some(()))
+            .await;
+    }
+
+    /// The operator's token.
+    pub fn token(&self) -> String {
+        std::fs::read_to_string(self.dir.path().join("data/operator.token")).unwrap().trim().to_owned()
+    }
+
+    /// Ends it by SIGTERM; returns how it ended and its log.
+    pub async fn stop(self) -> (ExitStatus, String) {
+        self.process.signal("TERM").await;
+        self.process.finish().await
+    }
+}
+
+/// Asks for a URL and reads the answer to its end.
+pub async fn get(url: &str) -> Answer {
+    send(reqwest::Client::new().get(url)).await
+}
+
+/// Sends a request and reads the answer to its end.
+pub async fn send(request: reqwest::RequestBuilder) -> Answer {
+    within("an answer", async {
+        let response = request.send().await.unwrap();
+        let (status, headers) = (response.status().as_u16(), response.headers().clone());
+        Answer { status, headers, body: response.bytes().await.unwrap().to_vec() }
+    })
+    .await
+}
