@@ -144,7 +144,7 @@ fn tags_come_whole_from_any_pieces() {
     let mut file = b"FLV\x01\x05\x00\x00\x00\x09\x00\x00\x00\x00".to_vec();
     file.extend([9, 0, 0, 2, 0, 0, 40, 1, 0, 0, 0, 0x17, 1, 0, 0, 0, 13]);
     let expected = Tag { kind: VIDEO, timestamp: 0x0100_0028, body: vec![0x17, 1] };
-    assert_eq!(tags(&file), [expected.clone()]);
+    assert_eq!(tags(&file).as_slice(), std::slice::from_ref(&expected));
     let mut reader = Reader::default();
     for byte in &file[..file.len() - 1] {
         reader.push(&[*byte]);

@@ -333,13 +333,13 @@ impl Publication {
         for tag in &clip.configurations {
             sender.tag(tag).await.unwrap();
         }
-        let mut frames = clip.forever();
+        let frames = clip.forever();
         let task = tokio::spawn(async move {
             let start = Instant::now();
             // What the server says is read and forgotten, so that it never waits for us.
             let listen = async { while receiver.message().await.is_some() {} };
             let send = async {
-                while let Some(tag) = frames.next() {
+                for tag in frames {
                     tokio::time::sleep_until(start + Duration::from_millis(tag.timestamp.into())).await;
                     if sender.tag(&tag).await.is_err() {
                         return;
