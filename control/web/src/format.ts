@@ -63,6 +63,15 @@ export function viewersByProtocol(v: Viewers): { name: string; count: number }[]
   return all.filter((protocol) => protocol.count > 0);
 }
 
+/** The encoder's name for people: many say the library they are made with. */
+export function encoder(name: string | null): string {
+  if (!name) return 'an unnamed encoder';
+  const obs = /^obs-output module \(libobs version ([^)]+)\)$/.exec(name);
+  if (obs) return `OBS ${obs[1]}`;
+  const lavf = /^Lavf([\d.]+)$/.exec(name);
+  return lavf ? `ffmpeg (Lavf ${lavf[1]})` : name;
+}
+
 /** `H.264 1280×720`, `AAC 48 kHz stereo`. */
 export function track(t: Track): string {
   const parts = [t.codec];

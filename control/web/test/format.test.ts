@@ -60,6 +60,13 @@ it('tracks say what is known of them', () => {
   expect(format.track(track({}))).toBe('H.264');
 });
 
+it('encoders go by the name people know', () => {
+  expect(format.encoder('obs-output module (libobs version 32.0.1)')).toBe('OBS 32.0.1');
+  expect(format.encoder('Lavf62.3.100')).toBe('ffmpeg (Lavf 62.3.100)');
+  expect(format.encoder('FMLE/3.0')).toBe('FMLE/3.0');
+  expect(format.encoder(null)).toBe('an unnamed encoder');
+});
+
 describe('viewers', () => {
   it('are counted over the protocols', () => {
     const some = { flv: 2, ws_flv: 0, rtmp: 1, hls: 10 };

@@ -18,15 +18,15 @@ describe('remember', () => {
 
 describe('sparkline', () => {
   it('needs two values', () => {
-    expect(sparkline([], 10, 100, 20)).toEqual({ line: '', area: '' });
-    expect(sparkline([5], 10, 100, 20)).toEqual({ line: '', area: '' });
+    expect(sparkline([], 10, 100, 20)).toBe('');
+    expect(sparkline([5], 10, 100, 20)).toBe('');
   });
 
-  it('stands at the right edge and reaches the top', () => {
-    expect(sparkline([0, 5, 10], 5, 100, 20).line).toBe('M50.0 19.0L75.0 10.0L100.0 1.0');
+  it('grows from the left and reaches the top', () => {
+    expect(sparkline([0, 5, 10], 5, 100, 20)).toBe('M0.0 19.0L25.0 10.0L50.0 1.0');
   });
 
-  it('shows no more than asked for, and zeros as a flat line', () => {
-    expect(sparkline([9, 0, 0], 2, 100, 20).line).toBe('M0.0 19.0L100.0 19.0');
+  it('shows no more than asked for, and nothing below zero', () => {
+    expect(sparkline([9, 0, -3], 2, 100, 20)).toBe('M0.0 19.0L100.0 19.0');
   });
 });

@@ -26,7 +26,6 @@ export async function attachFlv(
 ): Promise<Attachment> {
   const { default: mpegts } = await import('mpegts.js');
   mpegts.LoggingControl.enableAll = false;
-  mpegts.LoggingControl.enableError = true;
   if (!mpegts.getFeatureList().mseLivePlayback) throw new Error('this browser cannot play FLV');
 
   const player = mpegts.createPlayer(
