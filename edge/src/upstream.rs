@@ -4,8 +4,12 @@
 //! for `GET /relay/{app}/{name}` and for the files of HLS, and cannot tell which one it has.
 
 use bytes::Bytes;
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
 use http::{Request, Response};
 use http_body_util::combinators::UnsyncBoxBody;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, PercentEncode, utf8_percent_encode};
+use tower::ServiceExt;
 use tower::util::BoxCloneSyncService;
 
 /// What a service of another house may fail with.
@@ -20,3 +24,19 @@ pub type Upstream = BoxCloneSyncService<Request<()>, Response<Body>, BoxError>;
 /// What is not media: pages and the API. The peer's [`std::net::SocketAddr`] is among the request's
 /// extensions.
 pub type Pages = BoxCloneSyncService<Request<Body>, Response<Body>, BoxError>;
+
+/// What stands unescaped in a path segment (RFC 3986 §2.3).
+const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
+
+/// A path segment, escaped: the same for all who mean the same.
+pub(crate) fn segment(text: &str) -> PercentEncode<'_> {
+    utf8_percent_encode(text, SEGMENT)
+}
+
+/// Asks a service once it is ready.
+pub(crate) fn ask<T: Send + 'static>(
+    service: &BoxCloneSyncService<Request<T>, Response<Body>, BoxError>,
+    request: Request<T>,
+) -> BoxFuture<'static, Result<Response<Body>, BoxError>> {
+    service.clone().oneshot(request).boxed()
+}

@@ -1,0 +1,3 @@
+//! What is fetched from upstream for many at once.
+
+pub(crate) mod coalesce;

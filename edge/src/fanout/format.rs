@@ -1,0 +1,146 @@
+//! The wire formats: how flushes and headers are written, once for all viewers.
+
+use bytes::{Bytes, BytesMut};
+use media_core::flv::{self, TagKind};
+use media_core::relay::{Mark, Tag};
+use media_core::rtmp;
+use tungstenite::protocol::frame::FrameHeader;
+use tungstenite::protocol::frame::coding::{Data, OpCode};
+
+use super::flush::Flush;
+use super::headers::Headers;
+
+/// How a stream is written to a viewer's socket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Format {
+    /// FLV, as the body of an HTTP response.
+    Flv,
+    /// FLV in binary WebSocket messages, one a flush.
+    WsFlv,
+    /// RTMP messages in chunks.
+    Rtmp,
+}
+
+/// The message stream of shared RTMP chunks: what a server answers to a connection's first createStream.
+pub(crate) const RTMP_MESSAGE_STREAM: u32 = 1;
+
+impl Format {
+    /// All of them.
+    pub(crate) const ALL: [Self; 3] = [Self::Flv, Self::WsFlv, Self::Rtmp];
+
+    /// Its place in [`Self::ALL`].
+    pub(crate) const fn index(self) -> usize {
+        match self {
+            Self::Flv => 0,
+            Self::WsFlv => 1,
+            Self::Rtmp => 2,
+        }
+    }
+
+    /// What it is called in metrics.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Flv => "flv",
+            Self::WsFlv => "ws_flv",
+            Self::Rtmp => "rtmp",
+        }
+    }
+
+    /// One contiguous piece of a flush's tags.
+    pub(crate) fn flush(self, flush: &Flush) -> Bytes {
+        match (self, flush.tags.as_slice()) {
+            // Already as it goes out.
+            (Self::Flv, [tag]) => tag.tag.clone(),
+            (Self::Flv, tags) => flv_tags(BytesMut::with_capacity(total(tags)), tags),
+            (Self::WsFlv, tags) => {
+                let len = total(tags);
+                let mut out = BytesMut::with_capacity(len + WS_HEADER_BYTES);
+                ws_header(&mut out, len);
+                flv_tags(out, tags)
+            }
+            (Self::Rtmp, tags) => {
+                let mut out = BytesMut::with_capacity(total(tags) + tags.len() * 16);
+                for tag in tags {
+                    rtmp_message(&mut out, tag.kind, tag.timestamp_ms, &tag.body);
+                }
+                out.freeze()
+            }
+        }
+    }
+
+    /// What a viewer is sent before the first flush: for FLV the file header, then metadata and sequence
+    /// headers at the timestamp at which it starts.
+    pub(crate) fn head(self, headers: &Headers, start_ms: u32, mark: Option<Mark>) -> Bytes {
+        let metadata = headers.metadata_with_clock(mark);
+        let mut out = BytesMut::new();
+        match self {
+            Self::Flv | Self::WsFlv => {
+                out.extend_from_slice(&flv::header(headers.has_audio(), headers.has_video()));
+                flv::write_tag(&mut out, TagKind::Script, start_ms, &[&metadata]);
+            }
+            Self::Rtmp => rtmp_message(&mut out, TagKind::Script, start_ms, &metadata),
+        }
+        self.sequence_headers(&mut out, headers, start_ms);
+        self.framed(out)
+    }
+
+    /// What a viewer who skipped over a change of tracks is sent before it goes on.
+    pub(crate) fn resumption(self, headers: &Headers, start_ms: u32) -> Bytes {
+        let mut out = BytesMut::new();
+        self.sequence_headers(&mut out, headers, start_ms);
+        self.framed(out)
+    }
+
+    fn sequence_headers(self, out: &mut BytesMut, headers: &Headers, timestamp_ms: u32) {
+        for tag in headers.sequence() {
+            match self {
+                Self::Flv | Self::WsFlv => flv::write_tag(out, tag.kind, timestamp_ms, &[&tag.body]),
+                Self::Rtmp => rtmp_message(out, tag.kind, timestamp_ms, &tag.body),
+            }
+        }
+    }
+
+    fn framed(self, out: BytesMut) -> Bytes {
+        if self != Self::WsFlv {
+            return out.freeze();
+        }
+        let mut message = BytesMut::with_capacity(out.len() + WS_HEADER_BYTES);
+        ws_header(&mut message, out.len());
+        message.extend_from_slice(&out);
+        message.freeze()
+    }
+}
+
+/// A server's longest frame header (RFC 6455 §5.2, without a mask).
+const WS_HEADER_BYTES: usize = 10;
+
+/// The header of an unmasked binary message in one frame.
+fn ws_header(out: &mut BytesMut, len: usize) {
+    let header = FrameHeader { opcode: OpCode::Data(Data::Binary), ..FrameHeader::default() };
+    let mut bytes = Vec::with_capacity(WS_HEADER_BYTES);
+    // Writing to a `Vec` cannot fail.
+    let _ = header.format(u64::try_from(len).unwrap_or(u64::MAX), &mut bytes);
+    out.extend_from_slice(&bytes);
+}
+
+fn total(tags: &[Tag]) -> usize {
+    tags.iter().map(|tag| tag.tag.len()).sum()
+}
+
+fn flv_tags(mut out: BytesMut, tags: &[Tag]) -> Bytes {
+    for tag in tags {
+        out.extend_from_slice(&tag.tag);
+    }
+    out.freeze()
+}
+
+fn rtmp_message(out: &mut BytesMut, kind: TagKind, timestamp_ms: u32, body: &[u8]) {
+    let kind = match kind {
+        TagKind::Audio => rtmp::Kind::Audio,
+        TagKind::Video => rtmp::Kind::Video,
+        TagKind::Script => rtmp::Kind::Data,
+    };
+    // A tag's body has a 24-bit length, as a message has: it can't be too long.
+    let _ =
+        rtmp::chunk::write(out, rtmp::CHUNK_SIZE, &kind.header(RTMP_MESSAGE_STREAM, timestamp_ms), &[body]);
+}

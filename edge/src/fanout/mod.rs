@@ -1,0 +1,188 @@
+//! One stream to all its viewers: tags are grouped into flushes, each is encoded once per wire format
+//! that somebody uses, and viewers are cursors into the rings of those units.
+
+mod cursor;
+mod flush;
+mod format;
+mod headers;
+mod outlet;
+mod ring;
+
+use std::sync::Arc;
+use std::task::Waker;
+use std::time::{Duration, Instant};
+
+use media_core::relay::{Mark, Tag};
+use parking_lot::Mutex;
+
+pub(crate) use cursor::Start;
+pub(crate) use format::{Format, RTMP_MESSAGE_STREAM};
+pub(crate) use outlet::Reader;
+pub(crate) use ring::Over;
+
+use crate::config::FanoutConfig;
+use flush::{Flush, Flusher, Role};
+use headers::Headers;
+use outlet::Outlet;
+use ring::{Entry, Limits, Unit};
+
+/// The fan-out of one stream.
+pub(crate) struct Fanout {
+    limits: Limits,
+    max_skips_per_minute: u32,
+    /// Whom a flush wakes; kept for its allocation. Locked before `state`.
+    wake: Mutex<Vec<Waker>>,
+    state: Mutex<State>,
+}
+
+struct State {
+    flusher: Flusher,
+    /// The flushes since the newest join point: what a ring begins with when its format is first used.
+    gop: Vec<Flush>,
+    gop_bytes: usize,
+    headers: Arc<Headers>,
+    outlets: [Option<Arc<Outlet>>; Format::ALL.len()],
+    ended: bool,
+}
+
+impl Fanout {
+    pub(crate) fn new(config: &FanoutConfig) -> Self {
+        Self {
+            limits: Limits { bytes: config.ring_bytes, age: Duration::from_millis(config.ring_ms) },
+            max_skips_per_minute: config.max_skips_per_minute,
+            wake: Mutex::new(Vec::new()),
+            state: Mutex::new(State {
+                flusher: Flusher::new(Duration::from_millis(config.audio_delay_ms)),
+                gop: Vec::new(),
+                gop_bytes: 0,
+                headers: Arc::new(Headers::default()),
+                outlets: [const { None }; Format::ALL.len()],
+                ended: false,
+            }),
+        }
+    }
+
+    /// Takes a pair of media time and wall clock.
+    pub(crate) fn mark(&self, mark: Mark) {
+        self.state.lock().flusher.mark(mark);
+    }
+
+    /// Takes the next tag.
+    pub(crate) fn push(&self, tag: Tag, now: Instant) {
+        self.with_flusher(now, |flusher, emit| flusher.push(tag, now, emit));
+    }
+
+    /// When [`Self::handle_timeout`] is to be called.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        self.state.lock().flusher.deadline()
+    }
+
+    /// Sends what has waited long enough.
+    pub(crate) fn handle_timeout(&self, now: Instant) {
+        self.with_flusher(now, |flusher, emit| flusher.handle_timeout(now, emit));
+    }
+
+    /// The stream is over: viewers leave once they have sent what there is.
+    pub(crate) fn end(&self, now: Instant) {
+        self.with_flusher(now, |flusher, emit| flusher.flush(emit));
+        let mut wake = self.wake.lock();
+        let mut state = self.state.lock();
+        state.ended = true;
+        for outlet in state.outlets.iter().flatten() {
+            outlet.end(&mut wake);
+        }
+        drop(state);
+        wake_all(&mut wake);
+    }
+
+    /// A new viewer.
+    pub(crate) fn enter(&self, format: Format, start: Start, now: Instant) -> Reader {
+        let mut state = self.state.lock();
+        let outlet = state.outlet(format, self.limits, now);
+        drop(state);
+        outlet.enter(start, self.max_skips_per_minute)
+    }
+
+    fn with_flusher(&self, now: Instant, act: impl FnOnce(&mut Flusher, &mut dyn FnMut(Flush))) {
+        let mut wake = self.wake.lock();
+        let mut state = self.state.lock();
+        let State { flusher, gop, gop_bytes, headers, outlets, .. } = &mut *state;
+        act(flusher, &mut |flush| {
+            for (format, place) in Format::ALL.into_iter().zip(outlets.iter_mut()) {
+                if let Some(outlet) = place {
+                    if Arc::strong_count(outlet) == 1 {
+                        // Nobody uses the format any more, and nobody can come in: that takes our lock.
+                        *place = None;
+                        continue;
+                    }
+                    publish(outlet, format, &flush, now, &mut wake);
+                }
+            }
+            if matches!(flush.role, Role::Point(_)) {
+                gop.clear();
+                *gop_bytes = 0;
+            }
+            *headers = Arc::clone(&flush.headers);
+            *gop_bytes += flush.bytes();
+            gop.push(flush);
+            if *gop_bytes > self.limits.bytes {
+                // As in the rings, a GOP that is too long cannot be joined at its start.
+                gop.clear();
+                *gop_bytes = 0;
+            }
+        });
+        drop(state);
+        wake_all(&mut wake);
+    }
+}
+
+/// Done without the locks of what the woken want.
+fn wake_all(wake: &mut Vec<Waker>) {
+    for waker in wake.drain(..) {
+        waker.wake();
+    }
+}
+
+impl State {
+    fn outlet(&mut self, format: Format, limits: Limits, now: Instant) -> Arc<Outlet> {
+        let fresh = || Arc::new(Outlet::new(limits));
+        let Some(place) = self.outlets.get_mut(format.index()) else { return fresh() };
+        if let Some(outlet) = place {
+            return Arc::clone(outlet);
+        }
+        let outlet = fresh();
+        outlet.set_fallback(self.headers.version(), entry(format, &self.headers, 0, None));
+        // Nobody can wait for it yet.
+        let mut wake = Vec::new();
+        for flush in &self.gop {
+            publish(&outlet, format, flush, now, &mut wake);
+        }
+        if self.ended {
+            outlet.end(&mut wake);
+        }
+        *place = Some(Arc::clone(&outlet));
+        outlet
+    }
+}
+
+fn publish(outlet: &Outlet, format: Format, flush: &Flush, now: Instant, wake: &mut Vec<Waker>) {
+    let start_ms = flush.tags.first().map_or(0, |tag| tag.timestamp_ms);
+    let entry_at = |mark| entry(format, &flush.headers, start_ms, mark);
+    if flush.role == Role::Headers {
+        outlet.set_fallback(flush.headers.version(), entry_at(None));
+    }
+    let unit = Unit {
+        bytes: format.flush(flush),
+        version: flush.headers.version(),
+        entry: match flush.role {
+            Role::Point(mark) => Some(entry_at(mark)),
+            Role::Headers | Role::Media => None,
+        },
+        media: flush.role != Role::Headers,
+    };
+    outlet.push(unit, now, wake);
+}
+
+fn entry(format: Format, headers: &Headers, start_ms: u32, mark: Option<Mark>) -> Entry {
+    Entry { head: format.head(headers, start_ms, mark), resumption: format.resumption(headers, start_ms) }
+}

@@ -1,0 +1,152 @@
+//! The last seconds of a stream in one wire format, as flush units that viewers share.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+
+/// A flush as it goes out.
+#[derive(Debug, Clone)]
+pub(crate) struct Unit {
+    /// Contiguous and framed; never changed.
+    pub(crate) bytes: Bytes,
+    /// Of the track set that decodes it.
+    pub(crate) version: u32,
+    /// For viewers that start here, where that is possible.
+    pub(crate) entry: Option<Entry>,
+    /// Has frames, not only headers.
+    pub(crate) media: bool,
+}
+
+impl Unit {
+    /// What keeping it costs in memory: small units would otherwise be many.
+    fn cost(&self) -> usize {
+        let entry = self.entry.as_ref().map_or(0, |entry| entry.head.len() + entry.resumption.len());
+        self.bytes.len() + entry + size_of::<(Self, Instant)>()
+    }
+}
+
+/// What a viewer must be sent before a unit from which it goes on.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Entry {
+    /// Of someone new.
+    pub(crate) head: Bytes,
+    /// Of someone who skipped from units of another track set.
+    pub(crate) resumption: Bytes,
+}
+
+/// How much a ring holds.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Limits {
+    /// Bytes in memory.
+    pub(crate) bytes: usize,
+    /// Age of units that are older than the newest join point.
+    pub(crate) age: Duration,
+}
+
+/// Why no more comes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Over {
+    /// The stream ended.
+    Ended,
+    /// The viewer's line is too slow for the stream.
+    Lagged,
+    /// The viewer takes nothing.
+    Stalled,
+}
+
+/// A bounded row of units, counted from 0. The oldest make room for the newest.
+#[derive(Debug)]
+pub(crate) struct Ring {
+    limits: Limits,
+    units: VecDeque<(Unit, Instant)>,
+    first: u64,
+    bytes: usize,
+    newest_point: Option<u64>,
+    /// For starting where there is no join point: the newest headers.
+    fallback: Option<(u32, Entry)>,
+    ended: bool,
+}
+
+impl Ring {
+    pub(crate) fn new(limits: Limits) -> Self {
+        Self {
+            limits,
+            units: VecDeque::new(),
+            first: 0,
+            bytes: 0,
+            newest_point: None,
+            fallback: None,
+            ended: false,
+        }
+    }
+
+    /// Appends a unit and lets go of what is over the limits.
+    pub(crate) fn push(&mut self, unit: Unit, now: Instant) {
+        if unit.entry.is_some() {
+            self.newest_point = Some(self.next());
+        }
+        self.bytes += unit.cost();
+        self.units.push_back((unit, now));
+        while let Some((oldest, at)) = self.units.front() {
+            let before_point = self.newest_point.is_some_and(|point| self.first < point);
+            let too_old = before_point && now.saturating_duration_since(*at) > self.limits.age;
+            // The newest unit stays, whatever its size: it has been read from the wire under a limit.
+            let too_much = self.bytes > self.limits.bytes && self.units.len() > 1;
+            if !(too_old || too_much) {
+                break;
+            }
+            self.bytes -= oldest.cost();
+            self.units.pop_front();
+            self.first += 1;
+        }
+        if self.newest_point.is_some_and(|point| point < self.first) {
+            self.newest_point = None;
+        }
+    }
+
+    /// What starting without a join point takes, until the next change of tracks.
+    pub(crate) fn set_fallback(&mut self, version: u32, entry: Entry) {
+        self.fallback = Some((version, entry));
+    }
+
+    /// No more units come.
+    pub(crate) fn end(&mut self) {
+        self.ended = true;
+    }
+
+    pub(crate) fn is_ended(&self) -> bool {
+        self.ended
+    }
+
+    /// The number of the oldest unit that is kept.
+    pub(crate) fn first(&self) -> u64 {
+        self.first
+    }
+
+    /// The number of the unit that will be pushed next.
+    pub(crate) fn next(&self) -> u64 {
+        self.first + u64::try_from(self.units.len()).unwrap_or(u64::MAX)
+    }
+
+    pub(crate) fn get(&self, sequence: u64) -> Option<&Unit> {
+        let index = usize::try_from(sequence.checked_sub(self.first)?).ok()?;
+        self.units.get(index).map(|(unit, _)| unit)
+    }
+
+    /// Where viewers can start, with its unit.
+    pub(crate) fn newest_point(&self) -> Option<(u64, &Unit, &Entry)> {
+        let sequence = self.newest_point?;
+        let unit = self.get(sequence)?;
+        Some((sequence, unit, unit.entry.as_ref()?))
+    }
+
+    /// How to start at the live edge of a stream that has frames, but no join point within the limits.
+    pub(crate) fn pointless_entry(&self) -> Option<(u32, &Entry)> {
+        let has_media = self.units.back().is_some_and(|(unit, _)| unit.media);
+        if self.newest_point.is_some() || !has_media {
+            return None;
+        }
+        self.fallback.as_ref().map(|(version, entry)| (*version, entry))
+    }
+}

@@ -1,0 +1,185 @@
+//! One pull per stream, whatever number and kind of viewers watch it here.
+//!
+//! The first viewer's request starts a *feed*, concurrent first ones share it, and it lingers for a
+//! while after the last one left. A feed is a task that reads the relay and writes the fan-out.
+
+mod pull;
+mod resume;
+mod viewer;
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use control_api::Viewers;
+use media_core::hub::StreamKey;
+use parking_lot::Mutex;
+use tokio::sync::watch;
+
+pub(crate) use viewer::Viewer;
+
+use crate::config::{FanoutConfig, FeedConfig};
+use crate::fanout::{Fanout, Format, Start};
+use crate::metrics::Metrics;
+use crate::negative::Absent;
+use crate::upstream::Upstream;
+
+/// Why somebody can't watch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Refusal {
+    /// The origin has no such stream.
+    #[error("the stream is not live")]
+    Absent,
+    /// The origin doesn't answer, or not as it should.
+    #[error("the stream's origin can't be reached")]
+    Unavailable,
+    /// As many streams or viewers as configured.
+    #[error("this server is full")]
+    Full,
+}
+
+/// All feeds.
+pub(crate) struct Feeds {
+    config: FeedConfig,
+    fanout: FanoutConfig,
+    upstream: Upstream,
+    metrics: Arc<Metrics>,
+    absent: Absent,
+    feeds: Mutex<HashMap<StreamKey, Arc<Feed>>>,
+}
+
+/// One stream's feed.
+struct Feed {
+    key: StreamKey,
+    fanout: Fanout,
+    /// Those who watch or are about to.
+    seats: watch::Sender<usize>,
+    phase: watch::Sender<Phase>,
+    viewers: [AtomicU64; Format::ALL.len()],
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Starting,
+    Live,
+    Refused(Refusal),
+}
+
+impl Feeds {
+    pub(crate) fn new(
+        config: FeedConfig,
+        fanout: FanoutConfig,
+        upstream: Upstream,
+        metrics: Arc<Metrics>,
+    ) -> Arc<Self> {
+        let absent = Absent::new(Duration::from_millis(config.absent_ttl_ms));
+        Arc::new(Self { config, fanout, upstream, metrics, absent, feeds: Mutex::default() })
+    }
+
+    /// Lets somebody watch; resolves once the upstream has answered.
+    pub(crate) async fn join(
+        self: &Arc<Self>,
+        key: &StreamKey,
+        format: Format,
+        start: Start,
+    ) -> Result<Viewer, Refusal> {
+        let seat = self.seat(key)?;
+        let mut phase = seat.feed.phase.subscribe();
+        let phase = match phase.wait_for(|phase| *phase != Phase::Starting).await {
+            Ok(phase) => *phase,
+            Err(_) => Phase::Refused(Refusal::Unavailable),
+        };
+        if let Phase::Refused(refusal) = phase {
+            return Err(refusal);
+        }
+        if *seat.feed.seats.borrow() > self.fanout.max_viewers_per_stream {
+            return Err(Refusal::Full);
+        }
+        Ok(Viewer::new(seat, format, start, Arc::clone(&self.metrics)))
+    }
+
+    /// Who watches a stream.
+    pub(crate) fn viewers(&self, key: &StreamKey) -> Viewers {
+        self.feeds.lock().get(key).map(|feed| feed.viewers()).unwrap_or_default()
+    }
+
+    /// Who watches anything.
+    pub(crate) fn all_viewers(&self) -> Viewers {
+        let count = |format| u64::try_from(self.metrics.viewers(format).get()).unwrap_or_default();
+        Viewers { flv: count(Format::Flv), ws_flv: count(Format::WsFlv), rtmp: count(Format::Rtmp), hls: 0 }
+    }
+
+    /// A seat in a feed that is there or begins.
+    fn seat(self: &Arc<Self>, key: &StreamKey) -> Result<Seat, Refusal> {
+        let mut feeds = self.feeds.lock();
+        let count = feeds.len();
+        match feeds.entry(key.clone()) {
+            Entry::Occupied(entry) => Ok(Seat::new(entry.get())),
+            Entry::Vacant(entry) => {
+                if self.absent.contains(key, now()) {
+                    self.metrics.absent_hits.inc();
+                    return Err(Refusal::Absent);
+                }
+                if count >= self.config.max_feeds {
+                    return Err(Refusal::Full);
+                }
+                let feed = Arc::new(Feed {
+                    key: key.clone(),
+                    fanout: Fanout::new(&self.fanout),
+                    seats: watch::Sender::new(0),
+                    phase: watch::Sender::new(Phase::Starting),
+                    viewers: Default::default(),
+                });
+                let seat = Seat::new(&feed);
+                entry.insert(Arc::clone(&feed));
+                pull::start(Arc::clone(self), feed);
+                Ok(seat)
+            }
+        }
+    }
+}
+
+impl Feed {
+    fn viewers(&self) -> Viewers {
+        let count = |format: Format| {
+            self.viewers.get(format.index()).map_or(0, |count| count.load(Ordering::Relaxed))
+        };
+        Viewers { flv: count(Format::Flv), ws_flv: count(Format::WsFlv), rtmp: count(Format::Rtmp), hls: 0 }
+    }
+
+    /// The first answer: those who wait for it go on. Later ones change nothing.
+    fn settle(&self, answer: Phase) {
+        self.phase.send_if_modified(|phase| {
+            let first = *phase == Phase::Starting;
+            if first {
+                *phase = answer;
+            }
+            first
+        });
+    }
+}
+
+/// What keeps a feed running.
+struct Seat {
+    feed: Arc<Feed>,
+}
+
+impl Seat {
+    fn new(feed: &Arc<Feed>) -> Self {
+        feed.seats.send_modify(|seats| *seats += 1);
+        Self { feed: Arc::clone(feed) }
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.feed.seats.send_modify(|seats| *seats -= 1);
+    }
+}
+
+/// The time, which tests may hold.
+fn now() -> std::time::Instant {
+    tokio::time::Instant::now().into_std()
+}

@@ -1,0 +1,213 @@
+//! The task of a feed: reads the relay, writes the fan-out, asks again when the upstream is lost.
+
+use std::collections::hash_map::RandomState;
+use std::hash::{BuildHasher, Hasher};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use http::{Request, StatusCode};
+use http_body_util::BodyExt;
+use media_core::relay::{Decoder, Event};
+
+use super::resume::Resume;
+use super::{Feed, Feeds, Phase, Refusal, now};
+use crate::upstream::{Body, BoxError, ask, segment};
+
+/// The first wait before the upstream is asked again; it doubles up to [`MAX_BACKOFF`].
+const MIN_BACKOFF: Duration = Duration::from_millis(100);
+
+/// The longest wait: an origin that is back has its viewers again within it.
+const MAX_BACKOFF: Duration = Duration::from_secs(2);
+
+/// Why a pull ended before the stream did.
+#[derive(Debug, thiserror::Error)]
+enum Error {
+    #[error("no such stream")]
+    Absent,
+    #[error("upstream answered {0}")]
+    Status(StatusCode),
+    #[error("upstream did not answer in time")]
+    Timeout,
+    #[error("upstream failed: {0}")]
+    Upstream(BoxError),
+    #[error("what upstream sends is no relay: {0}")]
+    Relay(#[from] media_core::relay::Error),
+    #[error("stream name makes no URI: {0}")]
+    Uri(#[from] http::Error),
+}
+
+/// Starts the task.
+pub(super) fn start(feeds: Arc<Feeds>, feed: Arc<Feed>) {
+    feeds.metrics.feeds.inc();
+    tokio::spawn(Pull { feeds, feed }.run());
+}
+
+struct Pull {
+    feeds: Arc<Feeds>,
+    feed: Arc<Feed>,
+}
+
+impl Drop for Pull {
+    /// However the task ends, nobody waits for it any longer.
+    fn drop(&mut self) {
+        self.leave();
+        self.feed.settle(Phase::Refused(Refusal::Unavailable));
+        self.feed.fanout.end(now());
+        self.feeds.metrics.feeds.dec();
+    }
+}
+
+impl Pull {
+    async fn run(self) {
+        tokio::select! {
+            () = self.unwanted() => tracing::info!(stream = %self.feed.key, "nobody watches any more"),
+            () = self.follow() => {}
+        }
+    }
+
+    /// Resolves when nobody has watched for the time that a feed lingers.
+    async fn unwanted(&self) {
+        let mut seats = self.feed.seats.subscribe();
+        let linger = Duration::from_millis(self.feeds.config.linger_ms);
+        loop {
+            // The sender lives in the feed, which this task holds.
+            let _ = seats.wait_for(|seats| *seats == 0).await;
+            let taken_again = seats.wait_for(|seats| *seats > 0);
+            if tokio::time::timeout(linger, taken_again).await.is_ok() {
+                continue;
+            }
+            let mut feeds = self.feeds.feeds.lock();
+            // Seats are taken under this lock.
+            if *self.feed.seats.borrow() == 0 {
+                feeds.remove(&self.feed.key);
+                return;
+            }
+        }
+    }
+
+    /// Makes way for a new feed of the same stream.
+    fn leave(&self) {
+        let mut feeds = self.feeds.feeds.lock();
+        if feeds.get(&self.feed.key).is_some_and(|feed| Arc::ptr_eq(feed, &self.feed)) {
+            feeds.remove(&self.feed.key);
+        }
+    }
+
+    /// Pulls until the stream is over, or lost for longer than the grace period.
+    async fn follow(&self) {
+        let key = &self.feed.key;
+        let grace = Duration::from_millis(self.feeds.config.grace_ms);
+        let mut resume = Resume::default();
+        let mut lost: Option<Instant> = None;
+        let mut backoff = MIN_BACKOFF;
+        loop {
+            let before = resume.progress();
+            let error = match self.pull(&mut resume).await {
+                Ok(()) => {
+                    tracing::info!(stream = %key, "stream ended");
+                    return;
+                }
+                Err(error) => error,
+            };
+            if *self.feed.phase.borrow() == Phase::Starting {
+                self.refuse(&error);
+                return;
+            }
+            if resume.progress() != before {
+                lost = None;
+                backoff = MIN_BACKOFF;
+            }
+            let since = *lost.get_or_insert_with(now);
+            let left = grace.saturating_sub(now().saturating_duration_since(since));
+            if left.is_zero() {
+                tracing::warn!(stream = %key, %error, "upstream stays lost; viewers are let go");
+                return;
+            }
+            tracing::info!(stream = %key, %error, "upstream lost; asking again");
+            self.feeds.metrics.feed_reconnects.inc();
+            tokio::time::sleep(jittered(backoff).min(left)).await;
+            backoff = (backoff * 2).min(MAX_BACKOFF);
+        }
+    }
+
+    /// The very first answer was none.
+    fn refuse(&self, error: &Error) {
+        let key = &self.feed.key;
+        let refusal = if matches!(error, Error::Absent) {
+            self.feeds.absent.insert(key, now());
+            Refusal::Absent
+        } else {
+            tracing::warn!(stream = %key, %error, "stream can't be had");
+            Refusal::Unavailable
+        };
+        self.leave();
+        self.feed.settle(Phase::Refused(refusal));
+    }
+
+    /// One request and its body to the end, which is the stream's.
+    async fn pull(&self, resume: &mut Resume) -> Result<(), Error> {
+        let mut body = self.request().await?;
+        self.feed.settle(Phase::Live);
+        tracing::info!(stream = %self.feed.key, "pulling");
+        let fanout = &self.feed.fanout;
+        let mut decoder = Decoder::new();
+        loop {
+            let flush_at = fanout.deadline().map(tokio::time::Instant::from_std);
+            let frame = tokio::select! {
+                frame = body.frame() => frame,
+                () = sleep_until(flush_at) => {
+                    fanout.handle_timeout(now());
+                    continue;
+                }
+            };
+            let Some(frame) = frame else { return Ok(()) };
+            let Ok(data) = frame.map_err(Error::Upstream)?.into_data() else { continue };
+            decoder.push(data);
+            while let Some(event) = decoder.next_event()? {
+                match event {
+                    Event::Mark(mark) => {
+                        resume.mark(&mark);
+                        fanout.mark(mark);
+                    }
+                    Event::Tag(tag) => {
+                        if resume.is_news(&tag) {
+                            fanout.push(tag, now());
+                        }
+                    }
+                }
+            }
+            // A body that always has more must not keep others from running.
+            tokio::task::consume_budget().await;
+        }
+    }
+
+    async fn request(&self) -> Result<Body, Error> {
+        let key = &self.feed.key;
+        let uri = format!("/relay/{}/{}", segment(key.app()), segment(key.name()));
+        let request = Request::get(uri).body(())?;
+        self.feeds.metrics.upstream_relay.inc();
+        let wait = Duration::from_millis(self.feeds.config.connect_timeout_ms);
+        let answer = tokio::time::timeout(wait, ask(&self.feeds.upstream, request));
+        let response = answer.await.map_err(|_| Error::Timeout)?.map_err(Error::Upstream)?;
+        match response.status() {
+            StatusCode::OK => Ok(response.into_body()),
+            StatusCode::NOT_FOUND => Err(Error::Absent),
+            status => Err(Error::Status(status)),
+        }
+    }
+}
+
+async fn sleep_until(deadline: Option<tokio::time::Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Between half of a wait and all of it, so that edges don't ask in step.
+fn jittered(wait: Duration) -> Duration {
+    // Each `RandomState` is keyed anew.
+    let random = RandomState::new().build_hasher().finish();
+    let share = u32::try_from(random % 512).unwrap_or_default();
+    wait / 2 + wait * share / 1024
+}

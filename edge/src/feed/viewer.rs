@@ -1,0 +1,64 @@
+//! Somebody who watches by FLV, WebSocket or RTMP.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+
+use super::{Seat, now};
+use crate::fanout::{Format, Over, Reader, Start};
+use crate::metrics::Metrics;
+
+/// A cursor, and a place in the counts. Dropping it is leaving.
+pub(crate) struct Viewer {
+    reader: Reader,
+    seat: Seat,
+    format: Format,
+    metrics: Arc<Metrics>,
+    counted_skips: u64,
+}
+
+impl Viewer {
+    pub(super) fn new(seat: Seat, format: Format, start: Start, metrics: Arc<Metrics>) -> Self {
+        let reader = seat.feed.fanout.enter(format, start, now());
+        if let Some(count) = seat.feed.viewers.get(format.index()) {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+        metrics.joined(format);
+        Self { reader, seat, format, metrics, counted_skips: 0 }
+    }
+
+    /// The next bytes to send, all of them; or why there are none.
+    pub(crate) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Result<Bytes, Over>> {
+        let next = self.reader.poll_next(cx, now());
+        let skips = self.reader.skips();
+        if skips != self.counted_skips {
+            self.metrics.skipped(skips - self.counted_skips);
+            self.counted_skips = skips;
+        }
+        if let Poll::Ready(Err(over)) = next {
+            self.metrics.dropped(over);
+        }
+        next
+    }
+
+    /// It took nothing for too long.
+    pub(crate) fn stalled(&self) {
+        self.metrics.dropped(Over::Stalled);
+    }
+
+    /// Forgets what was not sent yet and starts anew, at the next keyframe.
+    pub(crate) fn start_over(&mut self) {
+        self.reader.start_over();
+    }
+}
+
+impl Drop for Viewer {
+    fn drop(&mut self) {
+        if let Some(count) = self.seat.feed.viewers.get(self.format.index()) {
+            count.fetch_sub(1, Ordering::Relaxed);
+        }
+        self.metrics.left(self.format);
+    }
+}

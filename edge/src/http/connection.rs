@@ -1,0 +1,208 @@
+//! One HTTP connection: HTTP/1.1 or HTTP/2, until it ends, idles, stalls, or the server drains.
+
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper::upgrade::OnUpgrade;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use parking_lot::Mutex;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
+
+use super::Shared;
+use super::handler::handle;
+use super::websocket::WebSocket;
+use crate::feed::Viewer;
+use crate::session;
+use crate::socket::Socket;
+use crate::upstream::Body;
+
+/// A request's head, and what is buffered of a response: small, since live bytes are shared and wait in
+/// their ring.
+const MAX_BUFFER_BYTES: usize = 64 * 1024;
+
+/// HTTP/2 requests at once on a connection: players have a handful.
+const MAX_HTTP2_STREAMS: u32 = 64;
+
+/// An HTTP/2 request's head.
+const MAX_HTTP2_HEAD_BYTES: u32 = 16 * 1024;
+
+/// How often an HTTP/2 peer is asked whether it is there, and how long it may take to answer.
+const HTTP2_PING: Duration = Duration::from_secs(20);
+
+/// What requests know of their connection, and leave there.
+pub(super) struct Connection {
+    pub(super) peer: SocketAddr,
+    requests: AtomicU64,
+    stalled: Arc<AtomicBool>,
+    /// A viewer that will be served on the bare socket.
+    upgrade: Mutex<Option<(OnUpgrade, Viewer)>>,
+    /// Live bodies. At most as many as there are requests at once.
+    streams: Mutex<Vec<Weak<Progress>>>,
+    first_stream: Notify,
+}
+
+/// When a live body was last asked for more. HTTP/2 does not ask while the client grants no window, which no
+/// timeout on the socket would see.
+pub(super) struct Progress {
+    since: Instant,
+    last_ms: AtomicU64,
+    /// It waits for the stream, not for the client.
+    idle: AtomicBool,
+}
+
+impl Progress {
+    fn new() -> Self {
+        Self { since: Instant::now(), last_ms: AtomicU64::new(0), idle: AtomicBool::new(false) }
+    }
+
+    pub(super) fn polled(&self, idle: bool) {
+        self.last_ms.store(self.elapsed_ms(), Ordering::Relaxed);
+        self.idle.store(idle, Ordering::Relaxed);
+    }
+
+    fn is_stuck(&self, max_stall: Duration) -> bool {
+        let stuck_ms = self.elapsed_ms().saturating_sub(self.last_ms.load(Ordering::Relaxed));
+        !self.idle.load(Ordering::Relaxed) && Duration::from_millis(stuck_ms) > max_stall
+    }
+
+    fn elapsed_ms(&self) -> u64 {
+        u64::try_from(self.since.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+}
+
+impl Connection {
+    fn new(peer: SocketAddr) -> Self {
+        Self {
+            peer,
+            requests: AtomicU64::new(0),
+            stalled: Arc::default(),
+            upgrade: Mutex::default(),
+            streams: Mutex::default(),
+            first_stream: Notify::new(),
+        }
+    }
+
+    /// A live body begins.
+    pub(super) fn begin_stream(&self) -> Arc<Progress> {
+        let progress = Arc::new(Progress::new());
+        let mut streams = self.streams.lock();
+        streams.retain(|stream| stream.strong_count() > 0);
+        streams.push(Arc::downgrade(&progress));
+        self.first_stream.notify_one();
+        progress
+    }
+
+    /// The viewer is served on the socket once the handshake's answer was sent.
+    pub(super) fn upgrade(&self, socket: OnUpgrade, viewer: Viewer) {
+        *self.upgrade.lock() = Some((socket, viewer));
+    }
+
+    /// The client took nothing for too long.
+    pub(super) fn is_stalled(&self) -> bool {
+        self.stalled.load(Ordering::Relaxed)
+    }
+
+    /// Resolves when a live body has not been asked for more for too long, though there is more.
+    async fn stuck_stream(&self, max_stall: Duration) {
+        self.first_stream.notified().await;
+        loop {
+            tokio::time::sleep(max_stall / 2).await;
+            let stuck = |stream: &Weak<Progress>| stream.upgrade().is_some_and(|s| s.is_stuck(max_stall));
+            if self.streams.lock().iter().any(stuck) {
+                self.stalled.store(true, Ordering::Relaxed);
+                return;
+            }
+        }
+    }
+
+    /// Resolves when the first request did not come in time. Later ones are hyper's to wait for.
+    async fn no_request(&self, limit: Duration) {
+        tokio::time::sleep(limit).await;
+        if self.requests.load(Ordering::Relaxed) > 0 {
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+/// Serves a connection to its end.
+pub(super) async fn serve<S>(shared: Arc<Shared>, io: S, peer: SocketAddr, mut drain: watch::Receiver<bool>)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let header_timeout = Duration::from_millis(shared.config.header_timeout_ms);
+    let max_stall = Duration::from_millis(shared.config.write_stall_ms);
+    let connection = Arc::new(Connection::new(peer));
+    let sent = shared.metrics.sent_bytes.clone();
+    let socket = Socket::new(io, max_stall, Arc::clone(&connection.stalled), sent);
+
+    let service = {
+        let connection = Arc::clone(&connection);
+        service_fn(move |request: Request<Incoming>| {
+            connection.requests.fetch_add(1, Ordering::Relaxed);
+            let (shared, connection) = (Arc::clone(&shared), Arc::clone(&connection));
+            async move {
+                Ok::<Response<Body>, std::convert::Infallible>(handle(&shared, &connection, request).await)
+            }
+        })
+    };
+    let builder = builder(header_timeout);
+    let mut http = pin!(builder.serve_connection_with_upgrades(TokioIo::new(socket), service));
+    let mut draining = false;
+    let cut = async {
+        tokio::select! {
+            () = connection.no_request(header_timeout) => "no request",
+            () = connection.stuck_stream(max_stall) => "stalled",
+        }
+    };
+    let mut cut = pin!(cut);
+    loop {
+        tokio::select! {
+            result = http.as_mut() => {
+                if let Err(error) = result {
+                    tracing::debug!(%peer, error, "connection failed");
+                }
+                break;
+            }
+            reason = cut.as_mut() => {
+                tracing::debug!(%peer, reason, "connection cut");
+                return;
+            }
+            _ = drain.wait_for(|drain| *drain), if !draining => {
+                draining = true;
+                http.as_mut().graceful_shutdown();
+            }
+        }
+    }
+    let upgrade = connection.upgrade.lock().take();
+    if let Some((socket, viewer)) = upgrade
+        && let Ok(socket) = socket.await
+    {
+        session::serve(TokioIo::new(socket), Some(viewer), WebSocket::default()).await;
+    }
+}
+
+fn builder(header_timeout: Duration) -> auto::Builder<TokioExecutor> {
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(header_timeout)
+        .max_buf_size(MAX_BUFFER_BYTES);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(MAX_HTTP2_STREAMS)
+        .max_header_list_size(MAX_HTTP2_HEAD_BYTES)
+        .keep_alive_interval(HTTP2_PING)
+        .keep_alive_timeout(HTTP2_PING);
+    builder
+}

@@ -1,0 +1,139 @@
+//! From a request to its response.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::header::{
+    ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
+    ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ALLOW, HeaderMap, HeaderValue,
+};
+use http::{Method, Request, Response, StatusCode};
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use media_core::hub::StreamKey;
+
+use super::connection::Connection;
+use super::problem::{ALLOWED, full, problem, refusal};
+use super::route::{Route, route};
+use super::{Shared, live, websocket};
+use crate::fanout::{Format, Start};
+use crate::upstream::{Body, BoxError, ask};
+
+/// Answers a request.
+pub(super) async fn handle(
+    shared: &Shared,
+    connection: &Arc<Connection>,
+    request: Request<Incoming>,
+) -> Response<Body> {
+    let response = match route(request.uri().path()) {
+        Err(bad) => problem(StatusCode::BAD_REQUEST, &bad.to_string()),
+        Ok(Route::Pages) => pages(shared, connection, request).await,
+        Ok(Route::Unknown) => problem(StatusCode::NOT_FOUND, "there is nothing at this path"),
+        Ok(Route::Flv(key)) => match *request.method() {
+            Method::GET | Method::HEAD => flv(shared, connection, &key, request).await,
+            _ => other_method(request.method()),
+        },
+        Ok(Route::Hls(file)) => match *request.method() {
+            Method::GET | Method::HEAD => {
+                let mut response = shared.hls.serve(&file, &request, connection.peer).await;
+                allow_all_origins(response.headers_mut());
+                response
+            }
+            _ => other_method(request.method()),
+        },
+    };
+    shared.metrics.responded(response.status());
+    response
+}
+
+async fn flv(
+    shared: &Shared,
+    connection: &Arc<Connection>,
+    key: &StreamKey,
+    mut request: Request<Incoming>,
+) -> Response<Body> {
+    let start = match start(request.uri().query().unwrap_or_default()) {
+        Ok(start) => start,
+        Err(detail) => return problem(StatusCode::BAD_REQUEST, detail),
+    };
+    let head_only = request.method() == Method::HEAD;
+    if head_only || !websocket::is_upgrade(request.headers()) {
+        let mut response = match shared.feeds.join(key, Format::Flv, start).await {
+            Ok(viewer) => live::response(viewer, connection, head_only),
+            Err(error) => refusal(error),
+        };
+        allow_all_origins(response.headers_mut());
+        return response;
+    }
+    let accepted = match websocket::handshake(request.version(), request.headers()) {
+        Ok(accepted) => accepted,
+        Err(bad) => return bad.response(),
+    };
+    match shared.feeds.join(key, Format::WsFlv, start).await {
+        Ok(viewer) => {
+            connection.upgrade(hyper::upgrade::on(&mut request), viewer);
+            accepted
+        }
+        Err(error) => refusal(error),
+    }
+}
+
+/// `latency=low` starts at the live edge.
+fn start(query: &str) -> Result<Start, &'static str> {
+    let mut values = query.split('&').filter_map(|pair| pair.strip_prefix("latency="));
+    match values.next() {
+        None => Ok(Start::Gop),
+        Some("low") => Ok(Start::Live),
+        Some(_) => Err("latency can be \"low\", or be left out"),
+    }
+}
+
+async fn pages(shared: &Shared, connection: &Connection, request: Request<Incoming>) -> Response<Body> {
+    let Some(pages) = &shared.pages else {
+        return problem(StatusCode::NOT_FOUND, "there are no pages here");
+    };
+    let mut request = request.map(|body| body.map_err(BoxError::from).boxed_unsync());
+    request.extensions_mut().insert(connection.peer);
+    ask(pages, request).await.unwrap_or_else(|error| {
+        tracing::warn!(error, "pages failed");
+        problem(StatusCode::BAD_GATEWAY, "the pages can't be had at the moment")
+    })
+}
+
+/// OPTIONS, which asks what is allowed; anything else is not.
+fn other_method(method: &Method) -> Response<Body> {
+    if *method != Method::OPTIONS {
+        return problem(StatusCode::METHOD_NOT_ALLOWED, "media can be read with GET and HEAD only");
+    }
+    let mut response = Response::new(full(Bytes::new()));
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    let headers = response.headers_mut();
+    allow_all_origins(headers);
+    headers.insert(ALLOW, ALLOWED);
+    headers.insert(ACCESS_CONTROL_ALLOW_METHODS, ALLOWED);
+    headers.insert(ACCESS_CONTROL_ALLOW_HEADERS, HeaderValue::from_static("Authorization, Range"));
+    headers.insert(ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("86400"));
+    response
+}
+
+/// Media may be played by anybody's page.
+fn allow_all_origins(headers: &mut HeaderMap) {
+    headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+    headers.insert(
+        ACCESS_CONTROL_EXPOSE_HEADERS,
+        HeaderValue::from_static("Age, Content-Length, Content-Range, Date"),
+    );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn latency_is_low_or_not_said() {
+        assert_eq!(start(""), Ok(Start::Gop));
+        assert_eq!(start("token=x"), Ok(Start::Gop));
+        assert_eq!(start("token=x&latency=low"), Ok(Start::Live));
+        assert!(start("latency=lowest").is_err());
+    }
+}

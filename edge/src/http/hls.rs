@@ -1,0 +1,342 @@
+//! HLS: requests pass to the upstream, many equal ones as one.
+//!
+//! A request is reduced to what distinguishes answers — the path in one spelling, the `_HLS_*`
+//! directives in one order, whether gzip is accepted — before anything is asked; a malformed directive
+//! is refused here.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::FutureExt;
+use http::header::{
+    ACCEPT_ENCODING, CONNECTION, CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue, SET_COOKIE, TE, TRAILER,
+    TRANSFER_ENCODING, UPGRADE, USER_AGENT,
+};
+use http::{Method, Request, Response, StatusCode};
+use http_body_util::{BodyExt, Limited};
+use media_core::hub::StreamKey;
+
+use super::problem::{full, problem};
+use super::route::HlsFile;
+use crate::audience::Audience;
+use crate::cache::coalesce::{Flights, Ticket};
+use crate::config::HlsConfig;
+use crate::metrics::Metrics;
+use crate::negative::Absent;
+use crate::upstream::{Body, BoxError, Upstream, ask};
+
+/// What belongs to the upstream's connection or client, not to the file.
+const NOT_PASSED_ON: [HeaderName; 7] =
+    [CONNECTION, CONTENT_LENGTH, SET_COOKIE, TE, TRAILER, TRANSFER_ENCODING, UPGRADE];
+
+/// A file as the upstream answered.
+#[derive(Debug)]
+struct File {
+    status: StatusCode,
+    headers: HeaderMap,
+    body: Bytes,
+}
+
+/// Why there is no answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Failure {
+    Upstream,
+    Timeout,
+    TooLarge,
+}
+
+type Answer = Result<Arc<File>, Failure>;
+
+/// What distinguishes answers.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Key {
+    path_and_query: String,
+    gzip: bool,
+}
+
+/// Serves HLS files.
+pub(crate) struct Hls {
+    config: HlsConfig,
+    upstream: Upstream,
+    metrics: Arc<Metrics>,
+    flights: Flights<Key, Answer>,
+    absent: Arc<Absent>,
+    audience: Audience,
+}
+
+impl Hls {
+    /// Absence is remembered for `absent_ttl`.
+    pub(crate) fn new(
+        config: HlsConfig,
+        absent_ttl: Duration,
+        upstream: Upstream,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        let audience = Audience::new(Duration::from_millis(config.viewer_ttl_ms));
+        let absent = Arc::new(Absent::new(absent_ttl));
+        Self { config, upstream, metrics, flights: Flights::new(), absent, audience }
+    }
+
+    /// Clients of a stream.
+    pub(crate) fn viewers(&self, key: &StreamKey) -> u64 {
+        self.audience.of(key, now())
+    }
+
+    /// Clients of all streams.
+    pub(crate) fn all_viewers(&self) -> u64 {
+        self.audience.total(now())
+    }
+
+    pub(super) async fn serve<B>(
+        &self,
+        file: &HlsFile,
+        request: &Request<B>,
+        peer: SocketAddr,
+    ) -> Response<Body> {
+        let directives = match Directives::parse(request.uri().query().unwrap_or_default()) {
+            Ok(directives) => directives,
+            Err(detail) => return problem(StatusCode::BAD_REQUEST, detail),
+        };
+        // Media doesn't get smaller, and playlists alone take directives.
+        let key = if file.playlist {
+            Key {
+                path_and_query: format!("{}{directives}", file.path),
+                gzip: accepts_gzip(request.headers()),
+            }
+        } else {
+            Key { path_and_query: file.path.clone(), gzip: false }
+        };
+        if self.absent.contains(&key.path_and_query, now()) {
+            self.metrics.absent_hits.inc();
+            return problem(StatusCode::NOT_FOUND, "there is no such file");
+        }
+        let seat = match self.flights.board(key.clone(), || self.fetch(key)) {
+            Ticket::First(seat) => seat,
+            Ticket::Shared(seat) => {
+                self.metrics.coalesced.inc();
+                seat
+            }
+            Ticket::Refused => {
+                return problem(StatusCode::SERVICE_UNAVAILABLE, "too many requests are waiting");
+            }
+        };
+        let answer = seat.answer().await.unwrap_or(Err(Failure::Upstream));
+        if file.playlist && answer.as_ref().is_ok_and(|answer| answer.status == StatusCode::OK) {
+            let agent = request.headers().get(USER_AGENT).map_or(&[][..], HeaderValue::as_bytes);
+            self.audience.seen(&file.key, peer.ip(), agent, now());
+        }
+        respond(answer, request.method() == Method::HEAD)
+    }
+
+    fn fetch(&self, key: Key) -> impl Future<Output = Answer> + Send + use<> {
+        self.metrics.upstream_hls.inc();
+        let upstream = self.upstream.clone();
+        let limit = self.config.max_object_bytes;
+        let timeout = Duration::from_millis(self.config.request_timeout_ms);
+        let absent = Arc::clone(&self.absent);
+        async move {
+            let answer = tokio::time::timeout(timeout, fetch(upstream, &key, limit)).await;
+            let answer = answer.unwrap_or(Err(Failure::Timeout));
+            if answer.as_ref().is_ok_and(|file| file.status == StatusCode::NOT_FOUND) {
+                absent.insert(&key.path_and_query, now());
+            }
+            answer
+        }
+    }
+}
+
+async fn fetch(upstream: Upstream, key: &Key, limit: usize) -> Answer {
+    let mut request = Request::get(&key.path_and_query);
+    if key.gzip {
+        request = request.header(ACCEPT_ENCODING, HeaderValue::from_static("gzip"));
+    }
+    let request = request.body(()).map_err(|error| failure(key, &BoxError::from(error)))?;
+    let response = ask(&upstream, request).await.map_err(|error| failure(key, &error))?;
+    let (head, body) = response.into_parts();
+    let body = Limited::new(body, limit).collect().boxed().await.map_err(|error| {
+        if error.is::<http_body_util::LengthLimitError>() {
+            tracing::warn!(path = key.path_and_query, limit, "file is larger than the limit");
+            return Failure::TooLarge;
+        }
+        failure(key, &error)
+    })?;
+    let mut headers = head.headers;
+    for name in &NOT_PASSED_ON {
+        headers.remove(name);
+    }
+    Ok(Arc::new(File { status: head.status, headers, body: body.to_bytes() }))
+}
+
+fn failure(key: &Key, error: &BoxError) -> Failure {
+    tracing::warn!(path = key.path_and_query, error, "upstream failed");
+    Failure::Upstream
+}
+
+fn respond(answer: Answer, head_only: bool) -> Response<Body> {
+    let file = match answer {
+        Ok(file) => file,
+        Err(Failure::Upstream | Failure::TooLarge) => {
+            return problem(StatusCode::BAD_GATEWAY, "the stream's origin gave no usable answer");
+        }
+        Err(Failure::Timeout) => {
+            return problem(StatusCode::GATEWAY_TIMEOUT, "the stream's origin did not answer in time");
+        }
+    };
+    let body = if head_only { Bytes::new() } else { file.body.clone() };
+    let mut response = Response::new(full(body));
+    *response.status_mut() = file.status;
+    *response.headers_mut() = file.headers.clone();
+    response.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(file.body.len()));
+    response
+}
+
+/// `Accept-Encoding` (RFC 9110 §12.5.3): the quality of gzip, or of anything, is above 0.
+fn accepts_gzip(headers: &HeaderMap) -> bool {
+    let mut any = false;
+    let values = headers.get_all(ACCEPT_ENCODING).iter().filter_map(|value| value.to_str().ok());
+    for coding in values.flat_map(|value| value.split(',')) {
+        let (name, parameters) = coding.split_once(';').unwrap_or((coding, ""));
+        let quality = parameters.trim().strip_prefix("q=").map_or(Ok(1.0), str::parse::<f32>);
+        let accepted = quality.is_ok_and(|quality| quality > 0.0);
+        match name.trim() {
+            name if name.eq_ignore_ascii_case("gzip") => return accepted,
+            "*" => any = accepted,
+            _ => {}
+        }
+    }
+    any
+}
+
+/// Delivery directives (RFC 8216bis §6.2.5). Other parameters distinguish nothing.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Directives {
+    msn: Option<u64>,
+    part: Option<u64>,
+    skip: Option<Skip>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Skip {
+    Yes,
+    V2,
+}
+
+impl Directives {
+    fn parse(query: &str) -> Result<Self, &'static str> {
+        let mut directives = Self::default();
+        for pair in query.split('&') {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            match name {
+                "_HLS_msn" => once(&mut directives.msn, number(value)?)?,
+                "_HLS_part" => once(&mut directives.part, number(value)?)?,
+                "_HLS_skip" => once(&mut directives.skip, skip(value)?)?,
+                _ => {}
+            }
+        }
+        if directives.part.is_some() && directives.msn.is_none() {
+            return Err("_HLS_part needs _HLS_msn");
+        }
+        Ok(directives)
+    }
+}
+
+fn once<T>(place: &mut Option<T>, value: T) -> Result<(), &'static str> {
+    match place.replace(value) {
+        None => Ok(()),
+        Some(_) => Err("a directive stands twice"),
+    }
+}
+
+fn number(value: &str) -> Result<u64, &'static str> {
+    let digits = !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit());
+    let number = if digits { value.parse().ok() } else { None };
+    number.ok_or("_HLS_msn and _HLS_part are decimal numbers")
+}
+
+fn skip(value: &str) -> Result<Skip, &'static str> {
+    match value {
+        "YES" => Ok(Skip::Yes),
+        "v2" => Ok(Skip::V2),
+        _ => Err("_HLS_skip is YES or v2"),
+    }
+}
+
+impl std::fmt::Display for Directives {
+    /// As a query, in one order.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let mut separator = '?';
+        if let Some(msn) = self.msn {
+            write!(f, "{separator}_HLS_msn={msn}")?;
+            separator = '&';
+        }
+        if let Some(part) = self.part {
+            write!(f, "{separator}_HLS_part={part}")?;
+        }
+        match self.skip {
+            Some(Skip::Yes) => write!(f, "{separator}_HLS_skip=YES"),
+            Some(Skip::V2) => write!(f, "{separator}_HLS_skip=v2"),
+            None => Ok(()),
+        }
+    }
+}
+
+fn now() -> std::time::Instant {
+    tokio::time::Instant::now().into_std()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn canonical(query: &str) -> Result<String, &'static str> {
+        Directives::parse(query).map(|directives| directives.to_string())
+    }
+
+    #[test]
+    fn equal_questions_are_spelled_alike() {
+        assert_eq!(canonical("").unwrap(), "");
+        assert_eq!(canonical("token=abc").unwrap(), "");
+        assert_eq!(
+            canonical("_HLS_part=02&x=1&_HLS_skip=YES&_HLS_msn=7").unwrap(),
+            "?_HLS_msn=7&_HLS_part=2&_HLS_skip=YES"
+        );
+        assert_eq!(canonical("_HLS_skip=v2").unwrap(), "?_HLS_skip=v2");
+    }
+
+    #[test]
+    fn malformed_directives_are_refused() {
+        for query in [
+            "_HLS_msn=",
+            "_HLS_msn",
+            "_HLS_msn=-1",
+            "_HLS_msn=+1",
+            "_HLS_msn=1.5",
+            "_HLS_msn=99999999999999999999",
+            "_HLS_msn=x",
+            "_HLS_part=1",
+            "_HLS_msn=1&_HLS_part=x",
+            "_HLS_msn=1&_HLS_msn=1",
+            "_HLS_skip=NO",
+        ] {
+            assert!(canonical(query).is_err(), "{query}");
+        }
+    }
+
+    #[test]
+    fn gzip_is_accepted_as_the_client_says() {
+        let accepts = |value: &'static str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(ACCEPT_ENCODING, HeaderValue::from_static(value));
+            accepts_gzip(&headers)
+        };
+        assert!(accepts("gzip"));
+        assert!(accepts("br, GZIP;q=0.5"));
+        assert!(accepts("*"));
+        assert!(!accepts("gzip;q=0"));
+        assert!(!accepts("*, gzip;q=0"));
+        assert!(!accepts("br"));
+        assert!(!accepts_gzip(&HeaderMap::new()));
+    }
+}

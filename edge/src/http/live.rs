@@ -1,0 +1,72 @@
+//! A stream as the body of a response: the shared bytes of its ring, one piece a flush.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
+use http::{HeaderMap, Response};
+use http_body::{Body as HttpBody, Frame};
+use http_body_util::BodyExt;
+
+use super::connection::{Connection, Progress};
+use super::problem::full;
+use crate::fanout::Over;
+use crate::feed::Viewer;
+use crate::upstream::{Body, BoxError};
+
+/// The viewer is too slow: an error, so that its player sees no regular end and tries again.
+#[derive(Debug, thiserror::Error)]
+#[error("the line is too slow for the stream")]
+struct TooSlow;
+
+/// The response to a viewer; to who only asks for the head, without the body.
+pub(super) fn response(viewer: Viewer, connection: &Arc<Connection>, head_only: bool) -> Response<Body> {
+    let mut response = if head_only {
+        Response::new(full(Bytes::new()))
+    } else {
+        let progress = connection.begin_stream();
+        let body = LiveBody { viewer, progress, connection: Arc::clone(connection) };
+        Response::new(body.boxed_unsync())
+    };
+    live_headers(response.headers_mut());
+    response
+}
+
+fn live_headers(headers: &mut HeaderMap) {
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("video/x-flv"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+}
+
+struct LiveBody {
+    viewer: Viewer,
+    progress: Arc<Progress>,
+    connection: Arc<Connection>,
+}
+
+impl HttpBody for LiveBody {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let next = self.viewer.poll_next(cx);
+        self.progress.polled(next.is_pending());
+        next.map(|next| match next {
+            Ok(bytes) => Some(Ok(Frame::data(bytes))),
+            Err(Over::Ended) => None,
+            Err(Over::Lagged | Over::Stalled) => Some(Err(TooSlow.into())),
+        })
+    }
+}
+
+impl Drop for LiveBody {
+    fn drop(&mut self) {
+        if self.connection.is_stalled() {
+            self.viewer.stalled();
+        }
+    }
+}

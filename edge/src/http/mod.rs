@@ -1,0 +1,140 @@
+//! The HTTP listener: accepts connections within limits, and lets them end in good order.
+
+mod connection;
+mod handler;
+mod hls;
+mod live;
+mod problem;
+mod route;
+mod websocket;
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+pub(crate) use hls::Hls;
+
+use crate::config::HttpConfig;
+use crate::feed::Feeds;
+use crate::metrics::Metrics;
+use crate::upstream::Pages;
+
+/// How long accepting pauses when it fails for want of file descriptors: some will be free again.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// What all connections share.
+pub(crate) struct Shared {
+    pub(crate) config: HttpConfig,
+    pub(crate) feeds: Arc<Feeds>,
+    pub(crate) hls: Hls,
+    pub(crate) pages: Option<Pages>,
+    pub(crate) metrics: Arc<Metrics>,
+}
+
+/// Serves until `drain` resolves and the connections have ended or the deadline has come.
+pub(crate) async fn serve(
+    shared: Arc<Shared>,
+    listener: TcpListener,
+    drain: impl Future<Output = ()> + Send,
+) {
+    let places = Arc::new(Places::default());
+    let (draining, drain_signal) = watch::channel(false);
+    let mut connections = JoinSet::new();
+    let mut drain = std::pin::pin!(drain);
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            Some(_) = connections.join_next() => continue,
+            () = drain.as_mut() => break,
+        };
+        let (socket, peer) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept connections");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
+        let peer = std::net::SocketAddr::new(peer.ip().to_canonical(), peer.port());
+        let Some(place) = places.take(peer.ip(), &shared) else { continue };
+        prepare(&socket);
+        let connection = connection::serve(Arc::clone(&shared), socket, peer, drain_signal.clone());
+        connections.spawn(async move {
+            connection.await;
+            drop(place);
+        });
+    }
+    drop(listener);
+    draining.send_replace(true);
+    let finish = async { while connections.join_next().await.is_some() {} };
+    let deadline = Duration::from_millis(shared.config.drain_ms);
+    if tokio::time::timeout(deadline, finish).await.is_err() {
+        tracing::info!(connections = connections.len(), "cutting what has not finished");
+        connections.shutdown().await;
+    }
+}
+
+/// A flush is to leave at once.
+fn prepare(socket: &TcpStream) {
+    if let Err(error) = socket.set_nodelay(true) {
+        tracing::debug!(%error, "TCP_NODELAY can't be set");
+    }
+}
+
+/// Who has how many connections. No more addresses than connections.
+#[derive(Default)]
+struct Places {
+    taken: Mutex<Taken>,
+}
+
+#[derive(Default)]
+struct Taken {
+    total: usize,
+    by_address: HashMap<IpAddr, usize>,
+}
+
+impl Places {
+    fn take(self: &Arc<Self>, address: IpAddr, shared: &Arc<Shared>) -> Option<Place> {
+        let mut taken = self.taken.lock();
+        if taken.total >= shared.config.max_connections {
+            shared.metrics.refused("total");
+            return None;
+        }
+        let count = taken.by_address.get(&address).copied().unwrap_or_default();
+        if count >= shared.config.max_connections_per_address {
+            shared.metrics.refused("address");
+            return None;
+        }
+        taken.by_address.insert(address, count + 1);
+        taken.total += 1;
+        shared.metrics.connections.inc();
+        Some(Place { places: Arc::clone(self), address, shared: Arc::clone(shared) })
+    }
+}
+
+/// A connection's place.
+struct Place {
+    places: Arc<Places>,
+    address: IpAddr,
+    shared: Arc<Shared>,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut taken = self.places.taken.lock();
+        taken.total -= 1;
+        if let Some(count) = taken.by_address.get_mut(&self.address) {
+            *count -= 1;
+            if *count == 0 {
+                taken.by_address.remove(&self.address);
+            }
+        }
+        self.shared.metrics.connections.dec();
+    }
+}

@@ -1,0 +1,52 @@
+//! What clients are told when they don't get what they asked for: problem details (RFC 9457).
+
+use bytes::Bytes;
+use http::header::{
+    ACCESS_CONTROL_ALLOW_ORIGIN, ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, RETRY_AFTER,
+};
+use http::{Response, StatusCode};
+use http_body_util::{BodyExt, Full};
+
+use crate::feed::Refusal;
+use crate::upstream::Body;
+
+/// Methods that media answer to.
+pub(super) const ALLOWED: HeaderValue = HeaderValue::from_static("GET, HEAD, OPTIONS");
+
+/// A body that is there at once.
+pub(super) fn full(bytes: Bytes) -> Body {
+    Full::new(bytes).map_err(|never| match never {}).boxed_unsync()
+}
+
+/// A problem document.
+pub(super) fn problem(status: StatusCode, detail: &str) -> Response<Body> {
+    let document = serde_json::json!({
+        "type": "about:blank",
+        "title": status.canonical_reason().unwrap_or("Error"),
+        "status": status.as_u16(),
+        "detail": detail,
+    });
+    let mut response = Response::new(full(document.to_string().into()));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+    if status == StatusCode::METHOD_NOT_ALLOWED {
+        headers.insert(ALLOW, ALLOWED);
+    }
+    if status == StatusCode::SERVICE_UNAVAILABLE {
+        headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
+    }
+    response
+}
+
+/// Of a stream that can't be watched.
+pub(super) fn refusal(refusal: Refusal) -> Response<Body> {
+    let status = match refusal {
+        Refusal::Absent => StatusCode::NOT_FOUND,
+        Refusal::Unavailable => StatusCode::BAD_GATEWAY,
+        Refusal::Full => StatusCode::SERVICE_UNAVAILABLE,
+    };
+    problem(status, &refusal.to_string())
+}

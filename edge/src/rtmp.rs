@@ -1,0 +1,139 @@
+//! RTMP players: the origin's listener takes connections in and hands those over that want to play.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use control_api::RESERVED_APPS;
+use media_core::hub::StreamKey;
+use media_core::rtmp::Refusal;
+use media_core::rtmp::server::{Event, Request, Session};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+
+use crate::fanout::{Format, Over, RTMP_MESSAGE_STREAM, Start};
+use crate::feed::{self, Feeds, Viewer};
+use crate::metrics::Metrics;
+use crate::session::{self, Protocol, Wish};
+use crate::socket::Socket;
+
+/// An RTMP connection whose client asked to play, and waits for the answer.
+pub struct Play {
+    /// Its socket. All that was read of it has been given to the session.
+    pub socket: TcpStream,
+    /// Who it is.
+    pub peer: SocketAddr,
+    /// The session, with what it still has to send.
+    pub session: Session,
+    /// What it wants to play.
+    pub request: Request,
+}
+
+/// Serves a player.
+pub(crate) async fn serve(feeds: &Arc<Feeds>, metrics: &Metrics, max_stall: Duration, play: Play) {
+    let Play { socket, peer, session, request } = play;
+    if let Err(error) = socket.set_nodelay(true) {
+        tracing::debug!(%peer, %error, "TCP_NODELAY can't be set");
+    }
+    let socket = Socket::new(socket, max_stall, Arc::default(), metrics.sent_bytes.clone());
+    serve_on(socket, feeds, session, &request).await;
+}
+
+async fn serve_on<S>(socket: S, feeds: &Arc<Feeds>, mut session: Session, request: &Request)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let viewer = match enter(feeds, request).await {
+        Ok(viewer) => viewer,
+        Err(refusal) => {
+            let refused = session.refuse(request.id, &refusal);
+            let player = Player::new(session, request.id, refused.is_err());
+            session::serve(socket, None, player).await;
+            return;
+        }
+    };
+    let accepted = session.accept_play(request.id);
+    let player = Player::new(session, request.id, accepted.is_err());
+    session::serve(socket, Some(viewer), player).await;
+}
+
+/// A seat for the player, or what it is told.
+async fn enter(feeds: &Arc<Feeds>, request: &Request) -> Result<Viewer, Refusal> {
+    if request.id != RTMP_MESSAGE_STREAM {
+        return Err(Refusal::play_failed("Play on the first message stream of a connection."));
+    }
+    let key = StreamKey::parse(&request.app, &request.name, RESERVED_APPS)
+        .map_err(|error| Refusal::not_found(error.to_string()))?;
+    let start = match request.param("latency").as_deref() {
+        None => Start::Gop,
+        Some("low") => Start::Live,
+        Some(_) => return Err(Refusal::play_failed("latency can be \"low\", or be left out")),
+    };
+    feeds.join(&key, Format::Rtmp, start).await.map_err(|refusal| match refusal {
+        feed::Refusal::Absent => Refusal::not_found(refusal.to_string()),
+        feed::Refusal::Unavailable | feed::Refusal::Full => Refusal::play_failed(refusal.to_string()),
+    })
+}
+
+/// The session of a player who watches, or who is being refused.
+struct Player {
+    session: Session,
+    id: u32,
+    /// The client broke the protocol or wants no more.
+    over: bool,
+    paused: bool,
+    resumed: bool,
+}
+
+impl Player {
+    fn new(session: Session, id: u32, over: bool) -> Self {
+        Self { session, id, over, paused: false, resumed: false }
+    }
+}
+
+impl Protocol for Player {
+    fn input(&mut self, now: Instant, bytes: &[u8]) {
+        if let Err(error) = self.session.handle_input(now, bytes) {
+            tracing::debug!(%error, "RTMP player");
+            self.over = true;
+        }
+        while let Some(event) = self.session.poll_event() {
+            match event {
+                Event::Stopped => self.over = true,
+                Event::Paused(paused) => {
+                    self.resumed |= self.paused && !paused;
+                    self.paused = paused;
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn output(&mut self) -> Option<Bytes> {
+        self.session.poll_output()
+    }
+
+    fn end(&mut self, over: Over) {
+        let said = match over {
+            Over::Ended => self.session.end_play(),
+            Over::Lagged | Over::Stalled => {
+                let refusal = Refusal::play_failed("The line is too slow for the stream.");
+                self.session.refuse(self.id, &refusal)
+            }
+        };
+        self.over |= said.is_err();
+    }
+
+    fn wish(&mut self) -> Wish {
+        if self.over || self.session.is_closed() {
+            Wish::Leave
+        } else if self.paused {
+            Wish::Pause
+        } else if std::mem::take(&mut self.resumed) {
+            Wish::Resume
+        } else {
+            Wish::Play
+        }
+    }
+}
