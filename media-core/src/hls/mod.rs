@@ -33,3 +33,6 @@ pub use rendition::{Rendition, plan};
 pub use segment::{Layout, LayoutRendition, Segment};
 pub use segmenter::{Event, Problem, Segmenter};
 pub use window::{Bandwidth, Object, Window};
+
+#[cfg(test)]
+mod tests;

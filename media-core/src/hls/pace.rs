@@ -79,7 +79,7 @@ impl Pace {
     pub(super) fn decide_part_target(&mut self, frames: i64, ticks: i64, exact: bool) {
         let (frames, ticks) = (frames.max(1), ticks.max(1));
         // Whole frames that fit.
-        let fit = (i128::from(self.part) * i128::from(frames) / i128::from(ticks)).clamp(0, 1_000_000);
+        let fit = i128::from(self.part) * i128::from(frames) / i128::from(ticks);
         let span = |n: i128| n * i128::from(ticks) / i128::from(frames);
         let (shorter, longer) = (span(fit), span(fit + 1));
         let part = i128::from(self.part);
@@ -90,7 +90,7 @@ impl Pace {
             // Up to the next millisecond, since the frames' times are rounded to milliseconds.
             let ms = i128::from(MS);
             let rounded = (nearest + ms - 1) / ms * ms + if exact { 0 } else { ms };
-            if rounded <= i128::from(MAX_PART_TARGET.min(self.segment)) { rounded } else { part }
+            if nearest <= i128::from(MAX_PART_TARGET.min(self.segment / 2)) { rounded } else { part }
         };
         self.part_target = Some(i64::try_from(target).unwrap_or(self.part));
     }

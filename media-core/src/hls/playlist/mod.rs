@@ -49,6 +49,3 @@ macro_rules! line {
     }};
 }
 use line;
-
-#[cfg(test)]
-mod tests;

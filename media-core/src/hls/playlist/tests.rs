@@ -1,1 +1,0 @@
-//! What playlists must say.
