@@ -14,7 +14,7 @@ FUZZ_SECONDS ?= 180
 # that load the machine take turns by themselves (tests/e2e/support/turn.rs).
 export RUST_TEST_THREADS ?= 8
 
-.PHONY: help run test test-web test-rust test-fuzz lint bench fuzz web setup-run setup-test setup-bench
+.PHONY: help run test test-web test-rust lint bench fuzz web setup-run setup-test setup-bench
 
 help: ## this list
 	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -22,7 +22,7 @@ help: ## this list
 run: setup-run web ## build everything and start weir; ARGS="--demo" hands flags on
 	cargo run --release --locked -- $(ARGS)
 
-test: test-web test-rust test-fuzz ## all set-up and all tests
+test: test-web test-rust ## all set-up and all tests
 
 lint: web ## formatting, clippy, licences and bans, types of the pages
 	cargo fmt --all --check
@@ -36,26 +36,15 @@ lint: web ## formatting, clippy, licences and bans, types of the pages
 bench: setup-bench web ## the benches; prints what README.md quotes
 	cargo bench --workspace --locked
 
-fuzz: ## every fuzz target for FUZZ_SECONDS (default 180) seconds
+fuzz: ## every fuzz target for FUZZ_SECONDS (default 180) seconds, FUZZ_JOBS (2) at a time
 	tests/setup.sh fuzz
-	cd $(FUZZ) && for target in $$(cargo +nightly fuzz list --fuzz-dir .); do \
-	  echo "==> fuzz $$target"; \
-	  cargo +nightly fuzz run --fuzz-dir . "$$target" -- -max_total_time=$(FUZZ_SECONDS) -print_final_stats=1 || exit 1; \
-	done
+	FUZZ_SECONDS=$(FUZZ_SECONDS) $(FUZZ)/run.sh
 
 test-web: web
 	npm --prefix $(WEB) run --if-present test
 
 test-rust: setup-test web $(BROWSER)/node_modules/.package-lock.json
 	cargo test --workspace --locked
-
-# The corpora replay without a sanitizer, so on the stable toolchain.
-test-fuzz: setup-test
-	cargo build --manifest-path $(FUZZ)/Cargo.toml --target-dir $(TARGET)/fuzz --locked
-	for corpus in $(FUZZ)/corpus/*/; do \
-	  echo "==> replay $$corpus"; \
-	  $(TARGET)/fuzz/debug/"$$(basename "$$corpus")" -runs=0 "$$corpus" || exit 1; \
-	done
 
 # The pages, embedded into the binary. Rebuilt when a source is newer than the last build.
 web: $(WEB)/dist/index.html

@@ -12,8 +12,12 @@ pub(super) use sequence::SequenceHeader;
 const RECORD: &str = "AV1CodecConfigurationRecord";
 
 impl SequenceHeader {
-    /// Of a configuration record: of its first sequence header OBU.
+    /// Of a configuration record: of its first sequence header OBU. An empty record, which encoders
+    /// without a global header are muxed with, is one without a sequence header.
     pub(super) fn of_record(record: &[u8]) -> Result<Self, Error> {
+        if record.is_empty() {
+            return Err(Error::NoSequenceHeader);
+        }
         let (&[marker_version, ..], config_obus) =
             record.split_first_chunk::<4>().ok_or(Error::Truncated(RECORD))?;
         if marker_version != 0x81 {
@@ -101,6 +105,7 @@ mod tests {
     fn a_record_without_obus_is_completed_from_a_keyframe() {
         // What ffmpeg writes for rav1e: the four fixed bytes only.
         assert_eq!(read(&hex("813f0000")), Err(Error::NoSequenceHeader));
+        assert_eq!(read(&[]), Err(Error::NoSequenceHeader));
         for text in [SVT, AOM_10_BIT] {
             let record = hex(text);
             // A temporal delimiter, the sequence header, a frame.

@@ -81,6 +81,9 @@ impl Mapping {
             return Err(Error::Invalid { field: "Opus coupled stream count", value: coupled.into() });
         }
         let decoded = u16::from(streams) + u16::from(coupled);
+        if decoded > 255 {
+            return Err(Error::Invalid { field: "Opus stream count", value: decoded.into() });
+        }
         if let Some(&index) = channels.iter().find(|&&i| i != SILENCE && u16::from(i) >= decoded) {
             return Err(Error::Invalid { field: "Opus channel mapping", value: index.into() });
         }
@@ -179,6 +182,7 @@ mod tests {
         assert!(with(18, 0).is_err()); // six channels of family 0
         assert!(with(18, 255).is_err()); // family
         assert!(with(19, 0).is_err()); // streams
+        assert!(with(19, 254).is_err()); // more than 255 decoded channels
         assert!(with(20, 5).is_err()); // coupled
         assert!(with(21, 6).is_err()); // a channel that is not decoded
         assert!(with(21, 255).is_ok()); // silence

@@ -1,0 +1,139 @@
+#!/usr/bin/env python3
+"""Makes the seeds of the fuzz targets (tests/fuzz/corpus) from what real encoders write.
+
+usage: tests/fuzz/seed.py FFMPEG    an ffmpeg that writes Enhanced RTMP's FLV (7 or newer)
+
+Only run when a target is new: what is in the corpus stays, findings too.
+"""
+import pathlib
+import struct
+import subprocess
+import sys
+import tempfile
+
+CORPUS = pathlib.Path(__file__).parent / "corpus"
+# Frames are cut: their heads are what is parsed.
+BODY = 96
+
+VIDEO = ["-f", "lavfi", "-i", "testsrc2=s=320x180:r=30"]
+SOUND = ["-f", "lavfi", "-i", "sine=r=48000"]
+CLIPS = {
+    "h264_aac": [*VIDEO, *SOUND, "-c:v", "libx264", "-g", "5", "-c:a", "aac", "-ac", "2"],
+    "h264_interlaced": [*VIDEO, "-c:v", "libx264", "-x264-params", "interlaced=1:cqm=jvt:nal-hrd=vbr:vbv-maxrate=500:vbv-bufsize=500"],
+    "h264_422": [*VIDEO, "-c:v", "libx264", "-pix_fmt", "yuv422p10le"],
+    "h265_opus": [*VIDEO, *SOUND, "-c:v", "libx265", "-preset", "ultrafast", "-x265-params", "info=0", "-c:a", "libopus"],
+    "h265_10_hrd": [*VIDEO, "-c:v", "libx265", "-preset", "ultrafast", "-pix_fmt", "yuv420p10le",
+                    "-x265-params", "info=0:scaling-list=default:hrd=1:vbv-maxrate=800:vbv-bufsize=800"],
+    "av1_aac": [*VIDEO, *SOUND, "-c:v", "libsvtav1", "-g", "5", "-c:a", "aac"],
+    "av1_444": [*VIDEO, "-c:v", "libaom-av1", "-cpu-used", "8", "-pix_fmt", "yuv444p10le"],
+    "mp3": [*SOUND, "-c:a", "libmp3lame", "-ar", "44100"],
+    "aac_pce": [*SOUND, "-af", "pan=quad|c0=c0|c1=c0|c2=c0|c3=c0", "-c:a", "aac"],
+    "opus_51": [*SOUND, "-af", "pan=5.1|c0=c0|c1=c0|c2=c0|c3=c0|c4=c0|c5=c0", "-c:a", "libopus"],
+    "multitrack": [*VIDEO, *VIDEO, *SOUND, *SOUND, "-map", "0", "-map", "1", "-map", "2", "-map", "3",
+                   "-c:v", "libx264", "-c:a", "aac"],
+}
+
+
+def put(target, name, data):
+    folder = CORPUS / target
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / name).write_bytes(data)
+
+
+def tags(flv):
+    at = 13
+    while at + 11 <= len(flv):
+        kind, size = flv[at], int.from_bytes(flv[at + 1:at + 4], "big")
+        yield kind, flv[at + 4:at + 11], flv[at + 11:at + 11 + size]
+        at += 11 + size + 4
+
+
+def tag(kind, rest, body):
+    head = bytes([kind]) + len(body).to_bytes(3, "big") + rest
+    return head + body + (len(head) + len(body)).to_bytes(4, "big")
+
+
+def cut(kind, body):
+    """Whole headers and metadata, the heads of frames."""
+    return body if kind == 18 or len(body) < 700 and sequence_header(kind, body) else body[:BODY]
+
+
+def sequence_header(kind, body):
+    enhanced = body[0] & 0x80 if kind == 9 else body[0] >> 4 == 9
+    return body[0] & 0x0F == 0 if enhanced else body[1] == 0
+
+
+def payload(kind, body, target):
+    """What stands behind the audio or video header; None for what is neither record nor frame."""
+    if kind == 9 and body[0] & 0x80:
+        packet = body[0] & 0x0F
+        if packet not in (0, 1, 3):
+            return None
+        return body[8:] if packet == 1 and target != "av1" else body[5:]
+    if kind == 9 or body[0] >> 4 == 9:
+        return body[5:]
+    return body[1:] if target == "mp3" else body[2:]
+
+
+def amf(*values):
+    def one(value):
+        if isinstance(value, bool):
+            return b"\x01" + bytes([value])
+        if isinstance(value, (int, float)):
+            return b"\x00" + struct.pack(">d", value)
+        if isinstance(value, str):
+            return b"\x02" + key(value)
+        if isinstance(value, dict):
+            return b"\x03" + b"".join(key(k) + one(v) for k, v in value.items()) + b"\0\0\x09"
+        if isinstance(value, list):
+            return b"\x0a" + len(value).to_bytes(4, "big") + b"".join(map(one, value))
+        return b"\x05"
+
+    def key(text):
+        return len(text).to_bytes(2, "big") + text.encode()
+
+    return b"".join(map(one, values))
+
+
+def mark(epoch, sequence, time):
+    return amf("weirMark", {"epoch": epoch, "sequence": sequence, "mediaTimeMs": time, "wallClockMs": 1e12})
+
+
+def main(ffmpeg):
+    connect = {"app": "live", "tcUrl": "rtmp://h/live", "fourCcList": ["av01", "hvc1"], "capsEx": 4, "fpad": False}
+    put("amf0", "connect", amf("connect", 1, connect))
+    put("amf0", "publish", amf("publish", 5, None, "name?key=1", "live"))
+    put("amf0", "date_long_xml", b"\x0b" + bytes(10) + b"\x0c\0\0\0\x01a" + b"\x0f\0\0\0\x01b" + b"\x10\0\x01c\0\x01d\x05\0\0\x09")
+    put("amf0", "nested", b"\x0a\0\0\0\x01" * 20 + b"\x05")
+    put("amf0", "long_lie", b"\x0c\xff\xff\xff\xff")
+    with tempfile.TemporaryDirectory() as folder:
+        for name, arguments in CLIPS.items():
+            path = pathlib.Path(folder) / f"{name}.flv"
+            command = [ffmpeg, "-v", "error", *arguments, "-t", "0.4", "-flags:v", "+bitexact", str(path)]
+            subprocess.run(command, check=True, stdin=subprocess.DEVNULL)
+            whole = path.read_bytes()
+            found = [(kind, rest, cut(kind, body)) for kind, rest, body in tags(whole)][:14]
+            stream = whole[:13] + b"".join(tag(*one) for one in found)
+            put("flv_reader", name, bytes([len(name) * 3]) + stream)
+            kinds = {8: 0, 9: 1, 18: 2}
+            bare = (bytes([kinds[k]]) + len(b).to_bytes(2, "big") + b for k, _, b in found)
+            put("flv_demuxer", name, b"".join(bare))
+            split = 13 + len(tag(*found[0]))
+            put("relay_decoder", name, stream[:split] + tag(18, bytes(7), mark(1, 7, 0)) + stream[split:])
+            seen = set()
+            for kind, _, body in tags(whole):
+                if kind == 18:
+                    put("amf0", name, body)
+                    continue
+                of = (["av1", "h265", "h264"] if kind == 9 else ["opus", "mp3", "aac"])
+                target = next((t for t in of if t in name), None)
+                header = target != "mp3" and sequence_header(kind, body)
+                data = target and payload(kind, body, target)
+                if data is None or (target, header) in seen:
+                    continue
+                seen.add((target, header))
+                put(target, f"{name}.{'record' if header else 'frame'}", data[:700 if header else BODY])
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

@@ -1,0 +1,193 @@
+//! The bodies of the fuzz targets. Each takes bytes as they could come from a socket and asserts what
+//! must hold whatever they are, beyond not panicking.
+
+use bytes::{Bytes, BytesMut};
+use media_core::codec::{self, Error};
+use media_core::flv::{self, Demuxed, Demuxer, Tag, TagKind};
+use media_core::fmp4::{MediaTrack, init_segment};
+use media_core::frame::{Codec, Params, Timescale, Track, TrackId};
+use media_core::{amf0, relay};
+
+/// A target: its name and what it does.
+pub type Target = (&'static str, fn(&[u8]));
+
+/// Every target.
+pub const TARGETS: &[Target] = &[
+    ("amf0", amf0),
+    ("flv_reader", flv_reader),
+    ("flv_demuxer", flv_demuxer),
+    ("relay_decoder", relay_decoder),
+    ("h264", h264),
+    ("h265", h265),
+    ("av1", av1),
+    ("aac", aac),
+    ("opus", opus),
+    ("mp3", mp3),
+];
+
+/// What is decoded encodes to a form that stays the same.
+pub fn amf0(data: &[u8]) {
+    let encode = |values: &[amf0::Value]| {
+        let mut out = BytesMut::new();
+        amf0::encode_all(&mut out, values);
+        out
+    };
+    if let Ok(values) = amf0::decode(data) {
+        let once = encode(&values);
+        let again = amf0::decode(&once).map(|values| encode(&values));
+        assert_eq!(again.as_ref(), Ok(&once));
+    }
+}
+
+/// The first byte says in how large pieces the rest comes; tags must not depend on it.
+pub fn flv_reader(data: &[u8]) {
+    let Some((&piece, data)) = data.split_first() else { return };
+    let read = |piece: usize| {
+        let mut reader = flv::Reader::new();
+        let mut tags = Vec::new();
+        for piece in data.chunks(piece.max(1)) {
+            reader.push(Bytes::copy_from_slice(piece));
+            loop {
+                match reader.next_tag() {
+                    Ok(Some(tag)) => tags.push(tag),
+                    Ok(None) => break,
+                    Err(error) => return (tags, Some(error.to_string())),
+                }
+            }
+        }
+        (tags, None)
+    };
+    assert_eq!(read(usize::from(piece)), read(data.len()));
+}
+
+/// Tags without FLV's framing, so that mutations reach the bodies: kind and two bytes of length, then
+/// the body. Frames must belong to the tracks that were announced, and go back into a tag.
+pub fn flv_demuxer(data: &[u8]) {
+    let mut demuxer = Demuxer::new();
+    let mut tracks: Vec<Track> = Vec::new();
+    let mut rest = data;
+    let mut timestamp_ms = 0;
+    while let Some((&[kind, l1, l0], after)) = rest.split_first_chunk::<3>() {
+        let length = usize::from(u16::from_be_bytes([l1, l0])).min(after.len());
+        let (body, after) = after.split_at(length);
+        rest = after;
+        let kind = match kind % 3 {
+            0 => TagKind::Audio,
+            1 => TagKind::Video,
+            _ => TagKind::Script,
+        };
+        timestamp_ms += 20;
+        let Ok(found) = demuxer.push(Tag { kind, timestamp_ms, body: Bytes::copy_from_slice(body) }) else {
+            continue;
+        };
+        for item in found {
+            match item {
+                Demuxed::Tracks(set) => {
+                    set.iter().for_each(describes);
+                    tracks = set;
+                }
+                Demuxed::Frame(frame) => {
+                    let track = tracks.iter().find(|track| track.id == frame.track);
+                    assert!(track.is_some(), "a frame of an unknown track");
+                    assert!(!frame.data.is_empty());
+                    let _ = track.map(|track| flv::frame_body(track, &frame).len());
+                }
+                _ => {}
+            }
+        }
+    }
+}
+
+/// A feed reads the same in one piece and in bytes.
+pub fn relay_decoder(data: &[u8]) {
+    let read = |piece: usize| {
+        let mut decoder = relay::Decoder::new();
+        let mut events = 0;
+        for piece in data.chunks(piece.max(1)) {
+            decoder.push(Bytes::copy_from_slice(piece));
+            loop {
+                match decoder.next_event() {
+                    Ok(Some(_)) => events += 1,
+                    Ok(None) => break,
+                    Err(error) => return (events, Some(error.to_string())),
+                }
+            }
+        }
+        (events, None)
+    };
+    assert_eq!(read(1), read(data.len()));
+}
+
+/// What a track says makes sense, and every output can announce it.
+fn describes(track: &Track) {
+    match &track.params {
+        Params::Video(video) => {
+            let sides = 1..=codec::MAX_PICTURE_SIDE;
+            assert!(sides.contains(&video.width) && sides.contains(&video.height));
+            assert!(video.frame_rate.is_none_or(|(numerator, denominator)| numerator > 0 && denominator > 0));
+        }
+        Params::Audio(audio) => {
+            assert!(audio.sample_rate > 0 && audio.channels > 0);
+            assert!(audio.frame_samples.is_none_or(|samples| samples > 0));
+        }
+    }
+    assert!(track.rfc6381.is_ascii() && track.rfc6381.len() < 80);
+    let media = MediaTrack { id: 1, track, timescale: Timescale::HZ_90K };
+    let segment = init_segment(&[media]);
+    assert!(segment.is_ok(), "{segment:?}");
+    assert_eq!(flv::sequence_header(track).is_none(), track.codec == Codec::Mp3);
+}
+
+fn record(codec: Codec, data: &[u8]) -> Result<(), Error> {
+    let id = TrackId { kind: codec.kind(), index: 0 };
+    let track = codec::track(id, codec, Timescale::HZ_90K, Bytes::copy_from_slice(data))?;
+    describes(&track);
+    Ok(())
+}
+
+/// Bytes as a record, as a frame, and as parameter sets: what is built of them must read.
+pub fn h264(data: &[u8]) {
+    let _ = record(Codec::H264, data);
+    let _ = codec::keyframe(Codec::H264, data);
+    let _ = codec::nal::well_formed(data);
+    if let Ok(built) = codec::h264::config_from_parameter_sets(&[data], &[&[0x68, 0xee]]) {
+        assert_eq!(record(Codec::H264, &built), Ok(()));
+    }
+}
+
+/// Bytes as a record, as a frame, and as parameter sets: what is built of them must read.
+pub fn h265(data: &[u8]) {
+    let _ = record(Codec::H265, data);
+    let _ = codec::keyframe(Codec::H265, data);
+    if let Ok(built) = codec::h265::config_from_parameter_sets(&[], &[data], &[&[0x44, 1, 0xc1]]) {
+        assert_eq!(record(Codec::H265, &built), Ok(()));
+    }
+}
+
+/// Bytes as a record and as a temporal unit: a record made of one must read.
+pub fn av1(data: &[u8]) {
+    let _ = record(Codec::Av1, data);
+    let _ = codec::keyframe(Codec::Av1, data);
+    if let Ok(Some(built)) = codec::av1::config_from_temporal_unit(data) {
+        assert_eq!(record(Codec::Av1, &built), Ok(()));
+    }
+}
+
+/// Bytes as an `AudioSpecificConfig`.
+pub fn aac(data: &[u8]) {
+    let _ = record(Codec::Aac, data);
+}
+
+/// Bytes as an identification header and as a packet.
+pub fn opus(data: &[u8]) {
+    let _ = record(Codec::Opus, data);
+    let samples = codec::opus::packet_samples(data);
+    assert!(samples.is_err() || samples.is_ok_and(|samples| (1..=5_760).contains(&samples)));
+}
+
+/// Bytes as a frame.
+pub fn mp3(data: &[u8]) {
+    if let Ok(track) = codec::mp3::track(TrackId::AUDIO, Timescale::HZ_90K, data) {
+        describes(&track);
+    }
+}
