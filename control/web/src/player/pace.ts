@@ -8,13 +8,13 @@ const SLOWER = 0.96;
 const JUMP_S = 2.5;
 
 /** Before the viewer has seen much, a jump costs nothing. */
-const JUMP_AT_START_S = 0.4;
+const JUMP_AT_START_S = 0.5;
 
 const FASTER_FROM_S = 0.35;
 const NORMAL_FROM_S = 0.08;
 
 /** How much buffer is kept at first, and at most when a connection stutters. */
-const LEAST_TARGET_S = 0.5;
+const LEAST_TARGET_S = 0.7;
 const MOST_TARGET_S = 2.5;
 const STALL_COSTS_S = 0.25;
 
