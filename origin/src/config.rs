@@ -10,6 +10,10 @@ use crate::package::hls::HlsConfig;
 pub struct Config {
     /// Streams: how many, and how long they wait for their publisher.
     pub streams: StreamsConfig,
+    /// Who may publish.
+    pub auth: crate::auth::Config,
+    /// The RTMP listener.
+    pub rtmp: crate::ingest::rtmp::Config,
     /// Low-latency HLS.
     pub hls: HlsConfig,
 }

@@ -1,2 +1,4 @@
 //! Protocols that streams come in by. Each asks [`crate::Origin::publish`] and pushes frames into the
 //! [`crate::Publication`] it gets; none knows what is made of them.
+
+pub mod rtmp;

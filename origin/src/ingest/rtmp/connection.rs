@@ -1,0 +1,281 @@
+//! One connection: bytes between its socket and its session, the session's wishes to the origin.
+
+use std::cell::RefCell;
+use std::future::{pending, poll_fn};
+use std::io;
+use std::net::SocketAddr;
+use std::pin::{Pin, pin};
+use std::task::{Poll, ready};
+use std::time::{Duration, Instant};
+
+use media_core::hub::{Revoked, StreamKey};
+use media_core::rtmp::server::{Event, Request, Session};
+use media_core::rtmp::{Error, Refusal};
+use tokio::io::{AsyncRead, AsyncWriteExt, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::time::{sleep_until, timeout};
+
+use crate::Publisher;
+
+use super::limits::Slot;
+use super::publishing::{Publishing, refusal};
+use super::{Handoff, Ingest};
+
+/// How much is read at once. One buffer a thread: no connection holds one while it waits.
+const READ_BYTES: usize = 64 << 10;
+
+/// How long a client may take none of what is sent to it. It is some hundred bytes.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long a client that was refused has for closing its end. Closing ours earlier, with bytes of the
+/// client's unread, resets the connection and can destroy the refusal on its way.
+const LINGER: Duration = Duration::from_secs(1);
+
+/// How far away a timer is set that nothing waits for.
+const FAR: Duration = Duration::from_secs(86_400);
+
+thread_local! {
+    static BUFFER: RefCell<Box<[u8]>> = RefCell::new(vec![0; READ_BYTES].into());
+}
+
+/// Why a connection is over.
+enum End {
+    /// The client closed it.
+    Eof,
+    /// The socket failed.
+    Io(io::Error),
+    /// The client took nothing of what was sent to it.
+    WriteTimeout,
+    /// The session failed.
+    Protocol(Error),
+    /// The client was refused, and told why.
+    Refused,
+    /// The client wants to play.
+    Play(Box<Request>),
+}
+
+struct Connection {
+    ingest: Ingest,
+    remote: SocketAddr,
+    socket: TcpStream,
+    session: Session,
+    publishing: Option<Publishing>,
+}
+
+/// Serves a connection until it is over or handed on.
+pub(super) async fn serve(ingest: Ingest, socket: TcpStream, remote: SocketAddr, slot: Slot) {
+    // Answers are small, and the client waits for them.
+    let _ = socket.set_nodelay(true);
+    let session = Session::new(ingest.0.config.load().session(), Instant::now());
+    let mut connection = Connection { ingest, remote, socket, session, publishing: None };
+    let end = connection.drive().await;
+    let Connection { ingest, socket, session, publishing, .. } = connection;
+    let was_publishing = publishing.is_some();
+    drop(publishing);
+    let reason = match end {
+        End::Play(request) => {
+            ingest.0.metrics.plays.inc();
+            let handoff = Handoff { socket, session, request: *request, remote, slot };
+            return ingest.play(handoff);
+        }
+        End::Eof => "eof",
+        End::Io(error) => {
+            tracing::debug!(%remote, %error, "RTMP connection failed");
+            "io"
+        }
+        End::WriteTimeout => "write_timeout",
+        End::Refused => "refused",
+        End::Protocol(error) => {
+            if was_publishing {
+                tracing::warn!(%remote, %error, "publisher disconnected");
+            } else {
+                tracing::debug!(%remote, %error, "RTMP client disconnected");
+            }
+            error.reason()
+        }
+    };
+    ingest.0.metrics.closed.with_label_values(&[reason]).inc();
+}
+
+impl Connection {
+    async fn drive(&mut self) -> End {
+        let mut armed = self.session.poll_timeout().unwrap_or_else(|| Instant::now() + FAR);
+        let mut timer = pin!(sleep_until(armed.into()));
+        loop {
+            while let Some(event) = self.session.poll_event() {
+                if let Event::Play(request) = event {
+                    return End::Play(request);
+                }
+                if let Err(error) = self.event(event) {
+                    return self.fail(error).await;
+                }
+            }
+            if let Err(end) = flush(&mut self.session, &mut self.socket).await {
+                return end;
+            }
+            if self.session.is_closed() {
+                // The stream's grace begins now, not when the client has closed its end.
+                self.publishing = None;
+                linger(&mut self.socket).await;
+                return End::Refused;
+            }
+            // Each input moves the deadline further away: the timer is only moved nearer, and looks again
+            // when it is reached.
+            let deadline = self.session.poll_timeout();
+            if let Some(deadline) = deadline.filter(|deadline| *deadline < armed) {
+                armed = deadline;
+                timer.as_mut().reset(armed.into());
+            }
+            let session = &mut self.session;
+            let result = tokio::select! {
+                biased;
+                revoked = revoked(&mut self.publishing) => self.revoke(revoked),
+                read = read(&mut self.socket, |bytes| session.handle_input(Instant::now(), bytes)) => match read {
+                    Ok(Some(result)) => result,
+                    Ok(None) => return End::Eof,
+                    Err(error) => return End::Io(error),
+                },
+                () = &mut timer => {
+                    let now = Instant::now();
+                    armed = self.session.poll_timeout().unwrap_or(now + FAR);
+                    timer.as_mut().reset(armed.into());
+                    self.session.handle_timeout(now)
+                }
+            };
+            if let Err(error) = result {
+                // What came before the mistake is good.
+                while let Some(event) = self.session.poll_event() {
+                    if matches!(event, Event::Media(_)) && self.event(event).is_err() {
+                        break;
+                    }
+                }
+                return self.fail(error).await;
+            }
+        }
+    }
+
+    /// The session is over: sends what it still has to say.
+    async fn fail(&mut self, error: Error) -> End {
+        match flush(&mut self.session, &mut self.socket).await {
+            Ok(()) => End::Protocol(error),
+            Err(end) => end,
+        }
+    }
+
+    fn event(&mut self, event: Event) -> Result<(), Error> {
+        match event {
+            Event::Publish(request) => self.publish(&request),
+            Event::Media(message) => {
+                let Some(publishing) = &mut self.publishing else { return Ok(()) };
+                match publishing.push(message, &self.ingest.0.metrics) {
+                    Ok(()) => Ok(()),
+                    Err(refusal) => self.stop(&refusal),
+                }
+            }
+            Event::Unpublished => {
+                self.publishing = None;
+                Ok(())
+            }
+            Event::Connected(connect) => {
+                tracing::debug!(remote = %self.remote, client = ?connect.flash_ver, app = ?connect.app, "RTMP client");
+                Ok(())
+            }
+            Event::Play(_) | Event::Stopped | Event::Paused(_) => Ok(()),
+        }
+    }
+
+    fn publish(&mut self, request: &Request) -> Result<(), Error> {
+        match self.permit(request) {
+            Ok(publishing) => {
+                self.publishing = Some(publishing);
+                self.session.accept_publish(Instant::now(), request.id)
+            }
+            Err((reason, refusal)) => {
+                self.ingest.0.metrics.refused_publishes.with_label_values(&[reason]).inc();
+                tracing::info!(remote = %self.remote, app = ?request.app, name = ?request.name,
+                    "publisher refused: {}", refusal.description);
+                self.session.refuse(request.id, &refusal)
+            }
+        }
+    }
+
+    fn permit(&self, request: &Request) -> Result<Publishing, (&'static str, Refusal)> {
+        let key = StreamKey::parse(&request.app, &request.name, control_api::RESERVED_APPS)
+            .map_err(|error| ("name", Refusal::bad_name(sentence(&error))))?;
+        let offered = request.param("key");
+        self.ingest
+            .0
+            .auth
+            .check(&key, offered.as_deref())
+            .map_err(|error| ("key", Refusal::publish_denied(sentence(&error))))?;
+        let publisher = Publisher { protocol: "rtmp", remote_addr: self.remote.to_string() };
+        let publication = self
+            .ingest
+            .0
+            .origin
+            .publish(&key, publisher)
+            .map_err(|error| ("stream", Refusal::bad_name(sentence(&error))))?;
+        Ok(Publishing::new(request.id, publication))
+    }
+
+    fn revoke(&mut self, revoked: Revoked) -> Result<(), Error> {
+        self.stop(&refusal(revoked))
+    }
+
+    fn stop(&mut self, refusal: &Refusal) -> Result<(), Error> {
+        let Some(publishing) = self.publishing.take() else { return Ok(()) };
+        tracing::info!(remote = %self.remote, "publisher disconnected: {}", refusal.description);
+        self.session.refuse(publishing.id, refusal)
+    }
+}
+
+/// An error as a sentence for a person.
+fn sentence(error: &impl std::error::Error) -> String {
+    let text = error.to_string();
+    let mut chars = text.chars();
+    let first = chars.next().map(char::to_uppercase);
+    first.into_iter().flatten().chain(chars).chain(['.']).collect()
+}
+
+/// Completes when the publisher, if there is one, may not go on.
+async fn revoked(publishing: &mut Option<Publishing>) -> Revoked {
+    match publishing {
+        Some(publishing) => publishing.revoked().await,
+        None => pending().await,
+    }
+}
+
+/// Waits for bytes and hands them to `take`; `None` at the end of the stream.
+async fn read<R>(socket: &mut TcpStream, mut take: impl FnMut(&[u8]) -> R) -> io::Result<Option<R>> {
+    poll_fn(|cx| {
+        BUFFER.with_borrow_mut(|buffer| {
+            let mut buffer = ReadBuf::new(buffer);
+            ready!(Pin::new(&mut *socket).poll_read(cx, &mut buffer))?;
+            let bytes = buffer.filled();
+            Poll::Ready(Ok((!bytes.is_empty()).then(|| take(bytes))))
+        })
+    })
+    .await
+}
+
+async fn flush(session: &mut Session, socket: &mut TcpStream) -> Result<(), End> {
+    while let Some(bytes) = session.poll_output() {
+        match timeout(WRITE_TIMEOUT, socket.write_all(&bytes)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => return Err(End::Io(error)),
+            Err(_) => return Err(End::WriteTimeout),
+        }
+    }
+    Ok(())
+}
+
+/// Closes our end and waits a little for the client's.
+async fn linger(socket: &mut TcpStream) {
+    let closing = async {
+        socket.shutdown().await?;
+        while read(socket, |_| ()).await?.is_some() {}
+        io::Result::Ok(())
+    };
+    // Whatever comes of it, the connection is over.
+    let _ = timeout(LINGER, closing).await;
+}
