@@ -3,13 +3,17 @@
 
 usage: tests/fuzz/seed.py FFMPEG    an ffmpeg that writes Enhanced RTMP's FLV (7 or newer)
 
+Needs nginx with its RTMP module: what clients say is recorded while they talk to it.
+
 Only run when a target is new: what is in the corpus stays, findings too.
 """
 import pathlib
+import socket
 import struct
 import subprocess
 import sys
 import tempfile
+import threading
 
 CORPUS = pathlib.Path(__file__).parent / "corpus"
 # Frames are cut: their heads are what is parsed.
@@ -99,7 +103,76 @@ def mark(epoch, sequence, time):
     return amf("weirMark", {"epoch": epoch, "sequence": sequence, "mediaTimeMs": time, "wallClockMs": 1e12})
 
 
+def free_port():
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return listener.getsockname()[1]
+
+
+def record_client(server_port, command):
+    """What the command, told a port in place of PORT, sends until the connection ends."""
+    said = bytearray()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        client = subprocess.Popen([part.replace("PORT", str(port)) for part in command],
+                                  stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        near, _ = listener.accept()
+        far = socket.create_connection(("127.0.0.1", server_port))
+
+        def pump(source, sink, copy=None):
+            while data := source.recv(65536):
+                if copy is not None:
+                    copy.extend(data)
+                sink.sendall(data)
+            sink.shutdown(socket.SHUT_WR)
+
+        back = threading.Thread(target=pump, args=(far, near), daemon=True)
+        back.start()
+        pump(near, far, said)
+        client.wait()
+    return bytes(said)
+
+
+def rtmp(ffmpeg, folder):
+    """Client bytes after the handshake (two times 1536 and a version), behind the byte that says how
+    large the pieces are."""
+    port = free_port()
+    config = pathlib.Path(folder) / "nginx.conf"
+    config.write_text(f"""
+load_module /usr/lib/nginx/modules/ngx_rtmp_module.so;
+daemon off; master_process off; pid {folder}/pid; error_log {folder}/log;
+events {{ worker_connections 64; }}
+rtmp {{ server {{ listen 127.0.0.1:{port}; application live {{ live on; }} }} }}
+""")
+    server = subprocess.Popen(["/usr/sbin/nginx", "-p", folder, "-c", str(config)])
+    try:
+        while socket.socket().connect_ex(("127.0.0.1", port)) != 0:
+            pass
+        publish = [ffmpeg, "-v", "quiet", *VIDEO, *SOUND, "-c:v", "libx264", "-b:v", "60k", "-g", "5",
+                   "-c:a", "aac", "-t", "0.4", "-f", "flv", "rtmp://127.0.0.1:PORT/live/a?key=1"]
+        enhanced = [part if part != "libx264" else "libsvtav1" for part in publish]
+        play = ["timeout", "2", ffmpeg, "-v", "quiet", "-i", "rtmp://127.0.0.1:PORT/live/a", "-f", "null", "-"]
+        old_play = ["timeout", "2", "rtmpdump", "-q", "-r", "rtmp://127.0.0.1:PORT/live/a", "-o", "/dev/null"]
+        clients = {"publish": publish, "publish_av1": enhanced, "play": play, "play_rtmpdump": old_play}
+        for name, command in clients.items():
+            said = record_client(port, command)[3073:]
+            # The first messages, and the end where a session is closed in order.
+            said = said[:6000] + (said[-160:] if len(said) > 6160 else b"")
+            put("chunk_reader", name, b"\xff" + said)
+            put("rtmp_session", name, b"\xff" + said)
+    finally:
+        server.terminate()
+        server.wait()
+    control = bytes.fromhex("020000000000040100000000") + (4).to_bytes(4, "big")
+    put("chunk_reader", "set_chunk_size", b"\x03" + control + bytes.fromhex("030000000000050800000001") + b"abcd\xc3e")
+    put("chunk_reader", "extended_timestamp", b"\x07" + bytes.fromhex("04ffffff000003090100000001000000") + b"abc")
+    put("chunk_reader", "wide_ids", b"\x09" + bytes.fromhex("0040000000000001080100000061 01ffff00000000000109010000 0062"))
+
+
 def main(ffmpeg):
+    queries = ["_HLS_msn=12", "_HLS_msn=12&_HLS_part=3", "_HLS_msn=1&_HLS_skip=YES", "_HLS_part=1", "_HLS_msn=",
+               "_HLS_msn=18446744073709551616", "a=b&_HLS_skip=v2&token=%20", "_HLS_msn=-1&_HLS_msn=2"]
+    for index, query in enumerate(queries):
+        put("hls_query", str(index), query.encode())
     connect = {"app": "live", "tcUrl": "rtmp://h/live", "fourCcList": ["av01", "hvc1"], "capsEx": 4, "fpad": False}
     put("amf0", "connect", amf("connect", 1, connect))
     put("amf0", "publish", amf("publish", 5, None, "name?key=1", "live"))
@@ -107,6 +180,7 @@ def main(ffmpeg):
     put("amf0", "nested", b"\x0a\0\0\0\x01" * 20 + b"\x05")
     put("amf0", "long_lie", b"\x0c\xff\xff\xff\xff")
     with tempfile.TemporaryDirectory() as folder:
+        rtmp(ffmpeg, folder)
         for name, arguments in CLIPS.items():
             path = pathlib.Path(folder) / f"{name}.flv"
             command = [ffmpeg, "-v", "error", *arguments, "-t", "0.4", "-flags:v", "+bitexact", str(path)]

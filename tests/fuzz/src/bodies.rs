@@ -1,11 +1,16 @@
 //! The bodies of the fuzz targets. Each takes bytes as they could come from a socket and asserts what
 //! must hold whatever they are, beyond not panicking.
 
+use std::time::Instant;
+
 use bytes::{Bytes, BytesMut};
 use media_core::codec::{self, Error};
 use media_core::flv::{self, Demuxed, Demuxer, Tag, TagKind};
 use media_core::fmp4::{MediaTrack, init_segment};
 use media_core::frame::{Codec, Params, Timescale, Track, TrackId};
+use media_core::hls::Query;
+use media_core::rtmp::chunk;
+use media_core::rtmp::server::{Config, Event, Session};
 use media_core::{amf0, relay};
 
 /// A target: its name and what it does.
@@ -13,10 +18,13 @@ pub type Target = (&'static str, fn(&[u8]));
 
 /// Every target.
 pub const TARGETS: &[Target] = &[
+    ("chunk_reader", chunk_reader),
+    ("rtmp_session", rtmp_session),
     ("amf0", amf0),
     ("flv_reader", flv_reader),
     ("flv_demuxer", flv_demuxer),
     ("relay_decoder", relay_decoder),
+    ("hls_query", hls_query),
     ("h264", h264),
     ("h265", h265),
     ("av1", av1),
@@ -24,6 +32,92 @@ pub const TARGETS: &[Target] = &[
     ("opus", opus),
     ("mp3", mp3),
 ];
+
+/// The first byte says in how large pieces the rest comes; messages must not depend on it. What was
+/// read is written and read again.
+pub fn chunk_reader(data: &[u8]) {
+    let Some((&piece, data)) = data.split_first() else { return };
+    let read = |data: &[u8], piece: usize| {
+        let mut reader = chunk::Reader::new(chunk::MAX_MESSAGE_BYTES);
+        let mut messages = Vec::new();
+        for mut piece in data.chunks(piece.max(1)) {
+            loop {
+                match reader.read(&mut piece) {
+                    Ok(Some(message)) => {
+                        if let (chunk::type_id::SET_CHUNK_SIZE, Some(size)) =
+                            (message.header.type_id, message.body.first_chunk())
+                            && let Err(error) = reader.set_chunk_size(u32::from_be_bytes(*size))
+                        {
+                            return (messages, Some(error.to_string()));
+                        }
+                        messages.push(message);
+                    }
+                    Ok(None) => break,
+                    Err(error) => return (messages, Some(error.to_string())),
+                }
+            }
+        }
+        (messages, None)
+    };
+    let (messages, error) = read(data, usize::from(piece));
+    assert_eq!((messages.clone(), error), read(data, data.len()));
+
+    let mut out = BytesMut::new();
+    // Set Chunk Size would change how the rest is read.
+    let media = || messages.iter().filter(|message| message.header.type_id != chunk::type_id::SET_CHUNK_SIZE);
+    for message in media() {
+        let written = chunk::write(&mut out, chunk::INITIAL_CHUNK_SIZE, &message.header, &[&message.body]);
+        assert_eq!(written, Ok(()));
+    }
+    let (again, error) = read(&out, out.len());
+    assert_eq!(error, None);
+    assert!(again.iter().eq(media()));
+}
+
+/// What a client says after the handshake, in pieces as large as the first byte says. It is let do what it
+/// asks for. It can make the server say little more than it says itself.
+pub fn rtmp_session(data: &[u8]) {
+    let Some((&piece, data)) = data.split_first() else { return };
+    let now = Instant::now();
+    let mut session = Session::new(Config::default(), now);
+    let mut handshake = [0; 3073];
+    handshake[0] = 3;
+    assert!(session.handle_input(now, &handshake).is_ok());
+    let mut said = 0;
+    let mut heard = 0;
+    for piece in data.chunks(usize::from(piece).max(1)) {
+        let mut going_on = session.handle_input(now, piece).is_ok();
+        while let Some(event) = session.poll_event() {
+            heard += 1;
+            going_on &= match event {
+                Event::Publish(request) => session.accept_publish(now, request.id).is_ok(),
+                Event::Play(request) => session.accept_play(request.id).is_ok(),
+                _ => true,
+            };
+        }
+        while let Some(bytes) = session.poll_output() {
+            said += bytes.len();
+        }
+        if !going_on || session.is_closed() {
+            break;
+        }
+    }
+    // The handshake, and for a command of some ten bytes an answer of some hundred.
+    assert!(said <= 8_192 + 32 * data.len(), "{said} bytes said to {}", data.len());
+    assert!(heard <= 1 + data.len());
+}
+
+/// Delivery directives say the same when written back.
+pub fn hls_query(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    let Ok(query) = Query::parse(text) else { return };
+    assert!(query.part.is_none() || query.msn.is_some());
+    let mut parts = Vec::new();
+    parts.extend(query.msn.map(|msn| format!("_HLS_msn={msn}")));
+    parts.extend(query.part.map(|part| format!("_HLS_part={part}")));
+    parts.extend(query.skip.then(|| "_HLS_skip=YES".to_owned()));
+    assert_eq!(Query::parse(&parts.join("&")), Ok(query));
+}
 
 /// What is decoded encodes to a form that stays the same.
 pub fn amf0(data: &[u8]) {
