@@ -13,7 +13,10 @@ mod metrics;
 mod origin;
 pub mod package;
 mod publication;
+mod relay;
 mod stats;
+#[cfg(test)]
+mod testing;
 
 pub use config::Config;
 pub use http::{Body, BoxError};

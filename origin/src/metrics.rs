@@ -75,3 +75,25 @@ impl Metrics {
         registry.register(Box::new(self.relay_skips.clone()))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_label_grows_with_the_streams() {
+        let registry = Registry::new();
+        let metrics = Metrics::new().unwrap();
+        metrics.register(&registry).unwrap();
+        metrics.refusals.with_label_values(&["busy"]).inc();
+        let families = registry.gather();
+        assert_eq!(families.len(), 9);
+        for family in families {
+            assert!(family.name().starts_with("weir_origin_"), "{}", family.name());
+            for label in family.get_metric().iter().flat_map(|m| m.get_label()) {
+                assert!(["kind", "reason"].contains(&label.name()), "{}", label.name());
+            }
+        }
+        assert!(metrics.register(&registry).is_err());
+    }
+}

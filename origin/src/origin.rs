@@ -9,9 +9,11 @@ use media_core::hub::{self, CacheLimits, Epoch, Limits, Registry, Revoked, Strea
 use tokio::sync::watch;
 
 use crate::Config;
+use crate::http::Service;
 use crate::metrics::Metrics;
 use crate::package::hls::{HlsConfigError, HlsMetrics, Packagers};
 use crate::publication::{Publication, PublishError, Publisher};
+use crate::relay::Feeds;
 use crate::stats::Stats;
 
 /// How often the streams' counters are sampled.
@@ -40,6 +42,7 @@ struct Inner {
     stats: Stats,
     metrics: Metrics,
     hls: Packagers,
+    relay: Arc<Feeds>,
     /// The epoch given last.
     epoch: AtomicU64,
     draining: AtomicBool,
@@ -65,10 +68,12 @@ impl Origin {
         let hls = Packagers::new(&config.hls, hls_metrics)?;
         let packagers = hls.clone();
         let registry = Registry::with_on_start(limits, move |consumer| packagers.start(consumer));
+        let relay = Feeds::new(config.streams.cache_bytes, own_metrics.clone());
         let inner = Arc::new(Inner {
             config,
             registry,
             hls,
+            relay,
             stats: Stats::default(),
             metrics: own_metrics,
             epoch: AtomicU64::new(0),
@@ -142,6 +147,16 @@ impl Origin {
         // Either outcome ends the streams: nobody is left, or the time is up.
         let _ = tokio::time::timeout(deadline, publishers.wait_for(|count| *count == 0)).await;
         self.0.registry.end_all(Revoked::Draining);
+    }
+
+    /// What edges, and caches in front of it, ask this origin for. Clones are the same origin's.
+    pub fn service(&self) -> Service {
+        Service::new(self.clone())
+    }
+
+    /// The feeds that edges pull.
+    pub(crate) fn relay(&self) -> &Arc<Feeds> {
+        &self.0.relay
     }
 
     /// The streams' HLS packagers.

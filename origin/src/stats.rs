@@ -195,3 +195,6 @@ fn track_info(track: &Track) -> TrackInfo {
         channels,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,6 +2,8 @@
 
 mod body;
 mod problem;
+mod service;
 
 pub use body::{Body, BoxError, empty, full};
 pub use problem::{Problem, problem};
+pub use service::Service;

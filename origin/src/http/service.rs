@@ -1,0 +1,103 @@
+//! The origin as a service: what edges, and caches in front of it, ask it for.
+
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use control_api::RESERVED_APPS;
+use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE};
+use http::{HeaderValue, Method, Request, Response, StatusCode};
+use media_core::hub::StreamKey;
+use percent_encoding::percent_decode_str;
+
+use super::{Body, BoxError, empty, problem};
+use crate::Origin;
+
+/// First path segment of relays.
+const RELAY: &str = "relay";
+
+/// Answers `GET` and `HEAD` for
+/// - `/relay/{app}/{name}`: the stream's feed ([`media_core::relay`]), endless until the stream ends;
+/// - `/{app}/{name}/…`: the playlists, parts and segments of HLS.
+///
+/// Everything else, and every error, is a problem document.
+#[derive(Debug, Clone)]
+pub struct Service(Origin);
+
+impl Service {
+    pub(crate) fn new(origin: Origin) -> Self {
+        Self(origin)
+    }
+}
+
+impl tower::Service<Request<()>> for Service {
+    type Response = Response<Body>;
+    type Error = BoxError;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, BoxError>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<()>) -> Self::Future {
+        let origin = self.0.clone();
+        Box::pin(async move {
+            let result: Result<_, Infallible> = Ok(answer(&origin, &request).await);
+            result.map_err(Into::into)
+        })
+    }
+}
+
+async fn answer(origin: &Origin, request: &Request<()>) -> Response<Body> {
+    let is_head = *request.method() == Method::HEAD;
+    if !is_head && *request.method() != Method::GET {
+        let mut response = problem(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD are served here");
+        response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+        return response;
+    }
+    let path = request.uri().path();
+    let mut segments = path.strip_prefix('/').unwrap_or(path).splitn(3, '/');
+    let (first, second, rest) = (segments.next(), segments.next(), segments.next());
+    let mut response = match (first, second, rest) {
+        (Some(RELAY), Some(app), Some(name)) => match key(app, name) {
+            Ok(key) => relay(origin, &key, is_head),
+            Err(response) => *response,
+        },
+        (Some(app), Some(name), Some(rest)) if app != RELAY => match key(app, name) {
+            Ok(key) => origin.hls().handle(&key, rest, request.uri().query(), request.headers()).await,
+            Err(response) => *response,
+        },
+        _ => problem(StatusCode::NOT_FOUND, "there is nothing at this path"),
+    };
+    if is_head {
+        *response.body_mut() = empty();
+    }
+    response
+}
+
+/// The stream that two path segments name.
+fn key(app: &str, name: &str) -> Result<StreamKey, Box<Response<Body>>> {
+    let decode = |segment| percent_decode_str(segment).decode_utf8();
+    let refuse = |detail: String| Box::new(problem(StatusCode::BAD_REQUEST, detail));
+    let (Ok(app), Ok(name)) = (decode(app), decode(name)) else {
+        return Err(refuse("the path is not UTF-8".to_owned()));
+    };
+    StreamKey::parse(&app, &name, RESERVED_APPS).map_err(|error| refuse(error.to_string()))
+}
+
+fn relay(origin: &Origin, key: &StreamKey, is_head: bool) -> Response<Body> {
+    let body = if is_head {
+        origin.registry().stream(key).map(|_| empty())
+    } else {
+        origin.relay().body(origin.registry(), key)
+    };
+    let Some(body) = body else { return problem(StatusCode::NOT_FOUND, "no such stream is live") };
+    let mut response = Response::new(body);
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("video/x-flv"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,232 @@
+//! The newest encoded units of a stream, and the cursors of its readers.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+use media_core::relay::Encoded;
+
+/// What a file header takes at the beginning of [`Encoded::start`]: a reader in the middle has had one.
+const FILE_HEADER_BYTES: usize = 13;
+
+/// Encoded units: from the last but one place on that reading can start at, and at most a number of bytes.
+#[derive(Debug)]
+pub(super) struct Ring {
+    max_bytes: usize,
+    units: VecDeque<Encoded>,
+    bytes: usize,
+    /// The number of the oldest unit kept, counted from 0.
+    first: u64,
+    /// The newest two units that reading can start at.
+    start: Option<u64>,
+    previous_start: Option<u64>,
+    state: State,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Live,
+    Ended,
+    Broken,
+}
+
+/// A reader's place.
+#[derive(Debug, Default)]
+pub(super) struct Cursor {
+    /// `None` until it began.
+    next: Option<u64>,
+    /// The frame that comes after a beginning.
+    pending: Option<Bytes>,
+    skips: u64,
+}
+
+impl Cursor {
+    /// How often the units it wanted were gone.
+    pub(super) fn skips(&self) -> u64 {
+        self.skips
+    }
+}
+
+/// What a cursor finds.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Read {
+    Piece(Bytes),
+    /// Nothing yet.
+    Later,
+    /// The stream is over.
+    Ended,
+    /// The feed is over, but not by the stream's end.
+    Broken,
+}
+
+impl Ring {
+    pub(super) fn new(max_bytes: usize) -> Self {
+        Self {
+            max_bytes,
+            units: VecDeque::new(),
+            bytes: 0,
+            first: 0,
+            start: None,
+            previous_start: None,
+            state: State::Live,
+        }
+    }
+
+    /// Appends a unit. What comes before the first place to start at nobody can read: it is not kept.
+    pub(super) fn push(&mut self, unit: Encoded) {
+        if unit.start.is_some() {
+            self.previous_start = self.start.replace(self.end_index());
+        } else if self.start.is_none() {
+            return;
+        }
+        self.bytes += unit.bytes.len();
+        self.units.push_back(unit);
+        while self.units.len() > 1
+            && (self.previous_start.is_some_and(|keep| self.first < keep) || self.bytes > self.max_bytes)
+            && let Some(oldest) = self.units.pop_front()
+        {
+            self.bytes -= oldest.bytes.len();
+            self.first += 1;
+        }
+    }
+
+    /// The stream is over.
+    pub(super) fn end(&mut self) {
+        self.state = State::Ended;
+    }
+
+    /// Nothing more comes, although the stream may go on.
+    pub(super) fn break_off(&mut self) {
+        if self.state == State::Live {
+            self.state = State::Broken;
+        }
+    }
+
+    /// Whether nothing more comes.
+    pub(super) fn is_over(&self) -> bool {
+        self.state != State::Live
+    }
+
+    /// What the cursor reads next.
+    pub(super) fn read(&self, cursor: &mut Cursor) -> Read {
+        if let Some(tag) = cursor.pending.take() {
+            return Read::Piece(tag);
+        }
+        if let Some(next) = cursor.next
+            && next >= self.first
+        {
+            return match self.get(next) {
+                Some(unit) => {
+                    cursor.next = Some(next + 1);
+                    Read::Piece(unit.bytes.clone())
+                }
+                None => self.nothing(),
+            };
+        }
+        // It begins, or what it wanted is gone.
+        let Some((at, unit, start)) = self.newest_start() else { return self.nothing() };
+        let lost = cursor.next.replace(at + 1).is_some();
+        cursor.pending = Some(unit.tag.clone());
+        if lost {
+            cursor.skips += 1;
+            return Read::Piece(start.slice(FILE_HEADER_BYTES.min(start.len())..));
+        }
+        Read::Piece(start.clone())
+    }
+
+    fn newest_start(&self) -> Option<(u64, &Encoded, &Bytes)> {
+        let at = self.start?;
+        let unit = self.get(at)?;
+        Some((at, unit, unit.start.as_ref()?))
+    }
+
+    fn get(&self, index: u64) -> Option<&Encoded> {
+        self.units.get(usize::try_from(index.checked_sub(self.first)?).ok()?)
+    }
+
+    fn end_index(&self) -> u64 {
+        self.first + self.units.len() as u64
+    }
+
+    fn nothing(&self) -> Read {
+        match self.state {
+            State::Live => Read::Later,
+            State::Ended => Read::Ended,
+            State::Broken => Read::Broken,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn unit(number: u8, start: bool) -> Encoded {
+        let bytes = Bytes::from(vec![number; 10]);
+        let start = start.then(|| Bytes::from([&[b'H'; FILE_HEADER_BYTES][..], &[number]].concat()));
+        Encoded { tag: bytes.slice(4..), bytes, start }
+    }
+
+    fn pieces(ring: &Ring, cursor: &mut Cursor) -> Vec<(u8, usize)> {
+        std::iter::from_fn(|| match ring.read(cursor) {
+            Read::Piece(piece) => Some((*piece.last().unwrap(), piece.len())),
+            _ => None,
+        })
+        .collect()
+    }
+
+    #[test]
+    fn a_reader_begins_at_the_newest_start_and_goes_on() {
+        let mut ring = Ring::new(1_000);
+        for (number, start) in [(0, false), (1, true), (2, false), (3, true), (4, false)] {
+            ring.push(unit(number, start));
+        }
+        let mut cursor = Cursor::default();
+        assert_eq!(pieces(&ring, &mut cursor), [(3, FILE_HEADER_BYTES + 1), (3, 6), (4, 10)]);
+        ring.push(unit(5, true));
+        assert_eq!(pieces(&ring, &mut cursor), [(5, 10)]);
+        assert_eq!(cursor.skips(), 0);
+    }
+
+    #[test]
+    fn the_last_but_one_start_is_kept_and_a_reader_beyond_it_skips() {
+        let mut ring = Ring::new(1_000);
+        ring.push(unit(0, true));
+        let mut cursor = Cursor::default();
+        assert_eq!(pieces(&ring, &mut cursor).len(), 2);
+        for (number, start) in [(1, false), (2, true), (3, false), (4, true), (5, false)] {
+            ring.push(unit(number, start));
+        }
+        assert_eq!(ring.units.len(), 4);
+        // Begins anew, without a second file header.
+        assert_eq!(pieces(&ring, &mut cursor), [(4, 1), (4, 6), (5, 10)]);
+        assert_eq!(cursor.skips(), 1);
+    }
+
+    #[test]
+    fn bytes_are_bounded_and_a_reader_waits_for_a_start() {
+        let mut ring = Ring::new(35);
+        ring.push(unit(0, true));
+        for number in 1..10 {
+            ring.push(unit(number, false));
+        }
+        assert_eq!((ring.units.len(), ring.bytes), (3, 30));
+        let mut cursor = Cursor::default();
+        assert_eq!(ring.read(&mut cursor), Read::Later);
+        ring.push(unit(10, true));
+        assert_eq!(pieces(&ring, &mut cursor), [(10, FILE_HEADER_BYTES + 1), (10, 6)]);
+    }
+
+    #[test]
+    fn the_end_comes_behind_what_there_is() {
+        let mut ring = Ring::new(1_000);
+        ring.push(unit(0, true));
+        ring.end();
+        ring.break_off();
+        let mut cursor = Cursor::default();
+        assert_eq!(pieces(&ring, &mut cursor).len(), 2);
+        assert_eq!(ring.read(&mut cursor), Read::Ended);
+        let mut broken = Ring::new(1_000);
+        broken.break_off();
+        assert_eq!(broken.read(&mut Cursor::default()), Read::Broken);
+    }
+}

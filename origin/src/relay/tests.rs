@@ -1,0 +1,222 @@
+//! Edges pull, leave and outlive publishers.
+
+use std::time::Duration;
+
+use http::{Method, StatusCode};
+use media_core::hub::Epoch;
+use media_core::relay::{Decoder, Event as FeedEvent, Mark, Tag};
+
+use super::*;
+use crate::testing::{ask, clip, key, origin, publish, send};
+use crate::{Config, Origin};
+
+const PATH: &str = "/relay/live/a";
+
+/// An edge.
+struct Edge {
+    body: Body,
+    decoder: Decoder,
+    marks: Vec<Mark>,
+}
+
+impl Edge {
+    async fn pull(origin: &Origin) -> Self {
+        let response = ask(origin, Method::GET, PATH).await;
+        assert_eq!(response.status(), StatusCode::OK);
+        Self { body: response.into_body(), decoder: Decoder::new(), marks: Vec::new() }
+    }
+
+    async fn piece(&mut self) -> Option<Bytes> {
+        self.body.frame().await.map(|frame| frame.unwrap().into_data().unwrap())
+    }
+
+    /// The next frame; `None` at the end.
+    async fn frame(&mut self) -> Option<Tag> {
+        loop {
+            match self.decoder.next_event().unwrap() {
+                Some(FeedEvent::Mark(mark)) => self.marks.push(mark),
+                Some(FeedEvent::Tag(tag)) if tag.is_metadata || tag.is_sequence_header => {}
+                Some(FeedEvent::Tag(tag)) => return Some(tag),
+                None => {
+                    let piece = self.piece().await?;
+                    self.decoder.push(piece);
+                }
+            }
+        }
+    }
+
+    async fn frames(&mut self, count: usize) -> Vec<Tag> {
+        let mut frames = Vec::new();
+        for _ in 0..count {
+            frames.push(self.frame().await.unwrap());
+        }
+        frames
+    }
+}
+
+/// How many of the clip's frames come from the newest keyframe on.
+fn joined() -> usize {
+    let frames = clip().1;
+    let is_start = |f: &media_core::frame::Frame| f.keyframe && f.track == media_core::frame::TrackId::VIDEO;
+    frames.len() - frames.iter().rposition(is_start).unwrap()
+}
+
+#[tokio::test]
+async fn an_edge_starts_with_the_newest_gop_and_gets_what_follows() {
+    let origin = origin(Config::default());
+    let mut publication = publish(&origin, 0);
+    let mut edge = Edge::pull(&origin).await;
+    let cached = edge.frames(joined()).await;
+    assert!(cached[0].is_keyframe);
+    assert_eq!(edge.marks[0].epoch, publication.epoch());
+    assert_eq!(edge.marks[0].sequence, cached[0].sequence);
+    assert!(edge.marks[0].wall_clock_ms > 1_700_000_000_000);
+
+    send(&mut publication, 1_000);
+    let live = edge.frames(clip().1.len()).await;
+    let sequences: Vec<_> = cached.iter().chain(&live).map(|t| t.sequence).collect();
+    assert!(sequences.windows(2).all(|s| s[1] == s[0] + 1));
+}
+
+#[tokio::test]
+async fn edges_share_the_encoded_bytes() {
+    let origin = origin(Config::default());
+    let _publication = publish(&origin, 0);
+    let (mut one, mut two) = (Edge::pull(&origin).await, Edge::pull(&origin).await);
+    for _ in 0..=joined() {
+        let (a, b) = (one.piece().await.unwrap(), two.piece().await.unwrap());
+        assert_eq!((a.as_ptr(), a.len()), (b.as_ptr(), b.len()));
+    }
+}
+
+#[tokio::test]
+async fn an_edge_that_comes_before_the_first_frame_waits_for_it() {
+    let origin = origin(Config::default());
+    let mut publication = origin.publish(&key(), crate::testing::publisher()).unwrap();
+    let mut edge = Edge::pull(&origin).await;
+    let (tracks, frames) = clip();
+    let (frame, ()) = tokio::join!(edge.frame(), async {
+        publication.set_tracks(tracks).unwrap();
+        publication.push(frames[0].clone()).unwrap();
+    });
+    assert_eq!(frame.unwrap().sequence, 0);
+}
+
+#[tokio::test]
+async fn the_body_ends_when_the_stream_does() {
+    let origin = origin(Config::default());
+    let _publication = publish(&origin, 0);
+    let mut edge = Edge::pull(&origin).await;
+    edge.frames(joined()).await;
+    assert!(origin.kick(&key()));
+    assert!(edge.frame().await.is_none());
+    assert_eq!(ask(&origin, Method::GET, PATH).await.status(), StatusCode::NOT_FOUND);
+}
+
+#[tokio::test]
+async fn nothing_is_left_behind_when_the_last_edge_leaves() {
+    let origin = origin(Config::default());
+    let _publication = publish(&origin, 0);
+    let (one, two) = (Edge::pull(&origin).await, Edge::pull(&origin).await);
+    let task = {
+        let feeds = origin.relay().feeds.lock();
+        assert_eq!(feeds.len(), 1);
+        feeds[&key()].upgrade().unwrap().task.get().unwrap().clone()
+    };
+    drop(one);
+    assert_eq!(origin.relay().feeds.lock().len(), 1);
+    drop(two);
+    assert_eq!(origin.relay().feeds.lock().len(), 0);
+    while !task.is_finished() {
+        tokio::task::yield_now().await;
+    }
+    // And it can be pulled again.
+    Edge::pull(&origin).await.frames(joined()).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_publisher_that_returns_continues_the_body_under_a_new_epoch() {
+    let origin = origin(Config::default());
+    let publication = publish(&origin, 0);
+    let first = publication.epoch();
+    let mut edge = Edge::pull(&origin).await;
+    let last = edge.frames(joined()).await.pop().unwrap();
+    drop(publication);
+    tokio::time::sleep(Duration::from_secs(14)).await;
+    let publication = publish(&origin, 0);
+    assert!(publication.epoch() > first);
+    let next = edge.frame().await.unwrap();
+    assert_eq!(next.sequence, last.sequence + 1);
+    assert!(next.timestamp_ms > last.timestamp_ms);
+    assert_eq!(edge.marks.last().map(|m| m.epoch), Some(publication.epoch()));
+    // The first publisher's grace period does not end the second's stream.
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert!(origin.registry().stream(&key()).is_some());
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_body_ends_when_the_publisher_does_not_return() {
+    let origin = origin(Config::default());
+    let publication = publish(&origin, 0);
+    let mut edge = Edge::pull(&origin).await;
+    edge.frames(joined()).await;
+    let before = tokio::time::Instant::now();
+    drop(publication);
+    assert!(edge.frame().await.is_none());
+    assert_eq!(before.elapsed().as_secs(), 15);
+    assert!(origin.streams().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn draining_refuses_publishers_and_ends_streams_at_the_deadline() {
+    let origin = origin(Config::default());
+    let mut publication = publish(&origin, 0);
+    let mut edge = Edge::pull(&origin).await;
+    edge.frames(joined()).await;
+    let drained = tokio::spawn({
+        let origin = origin.clone();
+        async move { origin.drain(Duration::from_secs(5)).await }
+    });
+    assert_eq!(publication.revoked().await, media_core::hub::Revoked::Draining);
+    assert!(edge.frame().await.is_none());
+    drained.await.unwrap();
+    let refused = origin.publish(&key(), crate::testing::publisher()).unwrap_err();
+    assert_eq!(refused, crate::PublishError::Draining);
+}
+
+#[tokio::test(start_paused = true)]
+async fn draining_is_over_once_the_last_publisher_left() {
+    let origin = origin(Config::default());
+    let publication = publish(&origin, 0);
+    let before = tokio::time::Instant::now();
+    let drained = tokio::spawn({
+        let origin = origin.clone();
+        async move { origin.drain(Duration::from_secs(3_600)).await }
+    });
+    tokio::task::yield_now().await;
+    drop(publication);
+    drained.await.unwrap();
+    assert!(before.elapsed() < Duration::from_secs(1));
+    assert!(origin.registry().streams().is_empty());
+}
+
+#[tokio::test]
+async fn a_second_publisher_is_refused_or_takes_over() {
+    let first = origin(Config::default());
+    let _publication = publish(&first, 0);
+    assert!(matches!(
+        first.publish(&key(), crate::testing::publisher()),
+        Err(crate::PublishError::Refused(media_core::hub::PublishError::Busy(_)))
+    ));
+
+    let mut config = Config::default();
+    config.streams.takeover = true;
+    let second = origin(config);
+    let mut loser = publish(&second, 0);
+    let winner = publish(&second, 0);
+    assert_eq!(loser.revoked().await, media_core::hub::Revoked::TakenOver);
+    assert!(winner.epoch() > loser.epoch() && loser.epoch() > Epoch(0));
+    // The loser's leaving begins no grace period.
+    drop(loser);
+    assert_eq!(second.streams()[0].state, control_api::StreamState::Live);
+}

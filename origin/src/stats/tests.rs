@@ -1,0 +1,94 @@
+//! Rates, clocks and totals from samples.
+
+use std::time::Duration;
+
+use media_core::hub::{Limits, Registry, Takeover};
+
+use super::*;
+use crate::testing::{clip, key, publisher};
+
+const WALL_MS: u64 = 1_800_000_000_000;
+
+fn hls(_: &StreamKey) -> HlsState {
+    HlsState { ready: false, problem: None }
+}
+
+#[test]
+fn rates_and_clock_follow_the_samples() {
+    let (stats, metrics, registry) =
+        (Stats::default(), Metrics::new().unwrap(), Registry::new(Limits::default()));
+    let mut producer = registry.publish(&key(), Epoch(1), Takeover::Refuse).unwrap();
+    let stream = registry.stream(&key()).unwrap();
+    let begin = Instant::now();
+    stats.published(stream, publisher(), begin, WALL_MS, &metrics);
+    let fresh = stats.stream(&key(), hls).unwrap();
+    assert_eq!((fresh.bitrate_bps, fresh.frame_rate, fresh.clock), (0, 0.0, None));
+
+    let (tracks, frames) = clip();
+    producer.set_tracks(tracks).unwrap();
+    producer.set_encoder("OBS").unwrap();
+    let bytes: usize = frames.iter().map(|f| f.data.len()).sum();
+    for frame in frames {
+        producer.push(frame).unwrap();
+    }
+    assert_eq!(stats.sample(begin + Duration::from_secs(2), WALL_MS + 2_000, &metrics), 1);
+    let info = stats.stream(&key(), hls).unwrap();
+    assert_eq!(info.bitrate_bps, bytes as u64 * 8 / 2);
+    assert_eq!(info.frame_rate, 4.0);
+    assert_eq!(info.keyframe_interval_ms, Some(400));
+    assert_eq!(info.bytes_in, bytes as u64);
+    assert_eq!(info.publisher.encoder.as_deref(), Some("OBS"));
+    assert_eq!(info.publisher.remote_addr.as_deref(), Some("192.0.2.1:5000"));
+    let clock = info.clock.unwrap();
+    assert_eq!(clock, MediaClock { media_ms: 989, wall_ms: WALL_MS + 2_000 });
+    let described: Vec<_> =
+        info.tracks.iter().map(|t| (t.id.as_str(), t.codec.as_str(), t.width, t.channels)).collect();
+    assert_eq!(described, [("v0", "H.264", Some(64), None), ("a0", "AAC", None, Some(1))]);
+
+    // Nothing comes any more: the rates fall to zero, and the clock stays with the sample that was fresh.
+    for second in 3..10 {
+        let now = begin + Duration::from_secs(second);
+        stats.sample(now, WALL_MS + second * 1_000, &metrics);
+        if second < 8 {
+            assert_eq!(stats.stream(&key(), hls).unwrap().clock, Some(clock), "{second}");
+        }
+    }
+    let idle = stats.stream(&key(), hls).unwrap();
+    assert_eq!((idle.bitrate_bps, idle.frame_rate), (0, 0.0));
+    assert_eq!(metrics.received_bytes.get(), bytes as u64);
+    assert_eq!((metrics.video_frames.get(), metrics.audio_frames.get()), (8, 36));
+}
+
+#[test]
+fn a_stream_that_ended_is_forgotten_and_a_new_one_counts_anew() {
+    let (stats, metrics, registry) =
+        (Stats::default(), Metrics::new().unwrap(), Registry::new(Limits::default()));
+    let now = Instant::now();
+    let publish = |epoch| {
+        let mut producer = registry.publish(&key(), Epoch(epoch), Takeover::Refuse).unwrap();
+        let wall_ms = WALL_MS + epoch;
+        stats.published(registry.stream(&key()).unwrap(), publisher(), now, wall_ms, &metrics);
+        let (tracks, frames) = clip();
+        producer.set_tracks(tracks).unwrap();
+        for frame in frames {
+            producer.push(frame).unwrap();
+        }
+        producer
+    };
+    drop(publish(1));
+    assert_eq!(stats.streams(hls)[0].state, StreamState::Interrupted);
+    // It goes on: the same stream, since the same time.
+    drop(publish(2));
+    assert_eq!(stats.streams(hls)[0].started_at_ms, WALL_MS + 1);
+    assert_eq!(stats.streams(hls)[0].epoch, 2);
+    // Another one of the same name.
+    registry.end(&key(), media_core::hub::Revoked::Kicked);
+    assert!(stats.streams(hls).is_empty());
+    let _third = publish(3);
+    assert_eq!(stats.streams(hls)[0].started_at_ms, WALL_MS + 3);
+    registry.end(&key(), media_core::hub::Revoked::Kicked);
+    assert_eq!(stats.sample(now, WALL_MS, &metrics), 0);
+    assert!(stats.records.lock().is_empty());
+    // What came in between samples is counted all the same.
+    assert_eq!(metrics.video_frames.get(), 24);
+}
