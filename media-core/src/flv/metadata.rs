@@ -10,6 +10,10 @@ use crate::frame::{Params, Track};
 /// Who wrote the stream, in our own metadata.
 const ENCODER: &str = "weir";
 
+/// The timestamp of an `onMetaData` tag, wherever in a stream it stands: ffmpeg takes one with any other for a
+/// track of subtitles.
+pub const METADATA_TIMESTAMP_MS: u32 = 0;
+
 /// How much of an encoder's name is kept: it is shown to people.
 const MAX_ENCODER_CHARS: usize = 120;
 

@@ -22,7 +22,7 @@ pub(crate) mod testing;
 pub use body::Body;
 pub use demux::{Demuxed, Demuxer, Dropped};
 pub use error::Error;
-pub use metadata::metadata;
+pub use metadata::{METADATA_TIMESTAMP_MS, metadata};
 pub(crate) use metadata::{is_script, script};
 pub use mux::{frame_body, sequence_header, timestamp_ms};
 pub use reader::Reader;

@@ -94,7 +94,7 @@ fn file_header(tracks: &TrackSet) -> [u8; 13] {
 /// `onMetaData` and the sequence headers.
 fn write_headers(out: &mut BytesMut, tracks: &TrackSet, timestamp_ms: u32) {
     let metadata = flv::metadata(&tracks.tracks, &[]);
-    flv::write_tag(out, TagKind::Script, timestamp_ms, &[&metadata]);
+    flv::write_tag(out, TagKind::Script, flv::METADATA_TIMESTAMP_MS, &[&metadata]);
     for track in &tracks.tracks {
         if let Some(body) = flv::sequence_header(track) {
             flv::write_tag(out, tag_kind(track.codec.kind()), timestamp_ms, &body.pieces());
