@@ -90,7 +90,7 @@ pub(super) async fn answer(
                 Name::Segment { .. } => Asked::Segment,
                 Name::Part { .. } => Asked::Part,
             });
-            object(lives, rendition, name, deadline).await
+            object(lives, rendition, name, age, deadline).await
         }
     };
     result.unwrap_or_else(|NotInTime| {
@@ -195,8 +195,12 @@ async fn object(
     lives: &[Arc<Live>],
     rendition: &str,
     name: Name,
+    age: Age,
     deadline: Instant,
 ) -> Result<Response<Body>, NotInTime> {
+    if lives.is_empty() {
+        return Ok(absent(age.plain_error()));
+    }
     let find = |window: &Window| {
         let index = window.renditions().iter().position(|r| r.name == rendition)?;
         let kind = window.renditions().get(index).and_then(|r| r.kind());
