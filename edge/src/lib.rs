@@ -17,6 +17,9 @@ mod session;
 mod socket;
 mod upstream;
 
+#[cfg(test)]
+mod tests;
+
 use std::sync::Arc;
 use std::time::Duration;
 

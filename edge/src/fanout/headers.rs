@@ -37,15 +37,17 @@ impl Headers {
     }
 
     pub(crate) fn has_video(&self) -> bool {
-        self.has(TagKind::Video)
+        self.has(TagKind::Video, "videocodecid")
     }
 
     pub(crate) fn has_audio(&self) -> bool {
-        self.has(TagKind::Audio)
+        self.has(TagKind::Audio, "audiocodecid")
     }
 
-    fn has(&self, kind: TagKind) -> bool {
+    /// MP3 has no sequence header; the metadata knows of it.
+    fn has(&self, kind: TagKind, property: &str) -> bool {
         self.sequence.iter().any(|tag| tag.kind == kind)
+            || self.metadata.iter().any(|value| value.get(property).is_some())
     }
 
     /// Whether these tags say what is known already.

@@ -8,6 +8,9 @@ mod headers;
 mod outlet;
 mod ring;
 
+#[cfg(test)]
+mod tests;
+
 use std::sync::Arc;
 use std::task::Waker;
 use std::time::{Duration, Instant};

@@ -49,6 +49,11 @@ impl Outlet {
         wake.extend(state.waiting.iter_mut().filter_map(Option::take));
     }
 
+    #[cfg(test)]
+    pub(crate) fn bytes(&self) -> usize {
+        self.state.lock().ring.bytes()
+    }
+
     /// A new viewer.
     pub(crate) fn enter(self: &Arc<Self>, start: Start, max_skips: u32) -> Reader {
         let mut state = self.state.lock();

@@ -149,4 +149,8 @@ impl Ring {
         }
         self.fallback.as_ref().map(|(version, entry)| (*version, entry))
     }
+    #[cfg(test)]
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
 }

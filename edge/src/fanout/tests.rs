@@ -1,0 +1,399 @@
+//! From tags to what viewers are sent, without sockets.
+
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use media_core::amf0;
+use media_core::flv::{self, TagKind};
+
+use super::*;
+use crate::tests::studio::{self, Studio, WALL_MS, number};
+
+fn config() -> FanoutConfig {
+    FanoutConfig::default()
+}
+
+fn feed(fanout: &Fanout, tags: &[Tag], marks: &[Mark]) {
+    let now = Instant::now();
+    // The studio's marks stand before keyframes; the last one tells as much as all.
+    marks.iter().for_each(|mark| fanout.mark(*mark));
+    tags.iter().for_each(|tag| fanout.push(tag.clone(), now));
+}
+
+/// All that a reader can have without waiting, as it was handed out.
+fn pieces(reader: &mut super::Reader) -> (Vec<Bytes>, Option<Over>) {
+    let mut cx = std::task::Context::from_waker(Waker::noop());
+    let mut pieces = Vec::new();
+    loop {
+        match reader.poll_next(&mut cx, Instant::now()) {
+            std::task::Poll::Ready(Ok(bytes)) => pieces.push(bytes),
+            std::task::Poll::Ready(Err(over)) => return (pieces, Some(over)),
+            std::task::Poll::Pending => return (pieces, None),
+        }
+    }
+}
+
+fn read(pieces: &[Bytes]) -> Vec<flv::Tag> {
+    let mut reader = flv::Reader::new();
+    pieces.iter().for_each(|piece| reader.push(piece.clone()));
+    let mut tags = Vec::new();
+    while let Some(tag) = reader.next_tag().unwrap() {
+        tags.push(tag);
+    }
+    tags
+}
+
+fn is_header(tag: &flv::Tag) -> bool {
+    tag.kind == TagKind::Script || tag.body[1] == 0
+}
+
+/// The numbers of the frames among these tags.
+fn numbers(tags: &[flv::Tag]) -> Vec<u64> {
+    tags.iter().filter(|tag| !is_header(tag)).map(|tag| number(&tag.body)).collect()
+}
+
+/// Two GOPs of three pictures, each picture followed by a frame of sound.
+fn two_gops(studio: &mut Studio) -> (Vec<Tag>, Vec<Mark>) {
+    let mut frames = Vec::new();
+    for n in 0..6 {
+        frames.push(studio.picture(n % 3 == 0, 100));
+        frames.push(studio.sound(20));
+    }
+    studio::events(&frames)
+}
+
+#[test]
+fn a_viewer_starts_with_headers_and_the_newest_keyframe() {
+    let fanout = Fanout::new(&config());
+    let (tags, marks) = two_gops(&mut Studio::new());
+    feed(&fanout, &tags, &marks);
+    let mut viewer = fanout.enter(Format::Flv, Start::Gop, Instant::now());
+    let (sent, over) = pieces(&mut viewer);
+    assert_eq!(over, None);
+    assert!(sent[0].starts_with(b"FLV\x01\x05"));
+    let tags = read(&sent);
+    let kinds: Vec<_> = tags.iter().take(3).map(|tag| tag.kind).collect();
+    assert_eq!(kinds, [TagKind::Script, TagKind::Video, TagKind::Audio]);
+    assert!(tags[..3].iter().all(|tag| is_header(tag) && tag.timestamp_ms == 120));
+    // The last frame of sound still waits for a picture.
+    assert_eq!(numbers(&tags), [6, 7, 8, 9, 10]);
+
+    let metadata = amf0::decode(&tags[0].body).unwrap();
+    let get = |key| metadata[1].get(key).and_then(amf0::Value::as_f64);
+    assert_eq!(metadata[0].as_str(), Some("onMetaData"));
+    assert_eq!(get("mediaTimeMs"), Some(120.0));
+    assert_eq!(get("wallClockMs"), Some(WALL_MS as f64));
+    assert!(get("width").is_some());
+}
+
+#[test]
+fn a_viewer_at_the_live_edge_starts_with_the_next_keyframe() {
+    let fanout = Fanout::new(&config());
+    let mut studio = Studio::new();
+    let (tags, marks) = two_gops(&mut studio);
+    let (before, after) = tags.split_at(9);
+    feed(&fanout, before, &marks);
+    let mut viewer = fanout.enter(Format::Flv, Start::Live, Instant::now());
+    assert_eq!(pieces(&mut viewer).0.len(), 0);
+    feed(&fanout, after, &marks);
+    assert_eq!(numbers(&read(&pieces(&mut viewer).0)), [6, 7, 8, 9, 10]);
+}
+
+#[test]
+fn a_flush_is_a_picture_and_the_sound_before_it() {
+    let fanout = Fanout::new(&config());
+    let (tags, marks) = two_gops(&mut Studio::new());
+    feed(&fanout, &tags[..4], &marks);
+    let mut viewer = fanout.enter(Format::Flv, Start::Gop, Instant::now());
+    assert_eq!(numbers(&read(&pieces(&mut viewer).0)), [0]);
+    feed(&fanout, &tags[4..], &marks);
+    let flushes: Vec<_> =
+        pieces(&mut viewer).0.iter().map(|piece| numbers(&read(&header_and(piece)))).collect();
+    // Keyframes go alone, so that viewers can start with them.
+    assert_eq!(flushes, [vec![1, 2], vec![3, 4], vec![5], vec![6], vec![7, 8], vec![9, 10]]);
+}
+
+fn header_and(piece: &Bytes) -> [Bytes; 2] {
+    [Bytes::copy_from_slice(&flv::header(true, true)), piece.clone()]
+}
+
+#[test]
+fn sound_waits_no_longer_than_configured() {
+    let fanout = Fanout::new(&config());
+    let mut studio = Studio::new();
+    let (tags, _) = studio::events(&[studio.picture(true, 100), studio.sound(20)]);
+    let now = Instant::now();
+    tags.iter().for_each(|tag| fanout.push(tag.clone(), now));
+    let mut viewer = fanout.enter(Format::Flv, Start::Gop, now);
+    assert_eq!(numbers(&read(&pieces(&mut viewer).0)), [0]);
+    let deadline = fanout.deadline().unwrap();
+    assert_eq!(deadline, now + Duration::from_millis(100));
+    fanout.handle_timeout(deadline - Duration::from_millis(1));
+    assert!(pieces(&mut viewer).0.is_empty());
+    fanout.handle_timeout(deadline);
+    assert_eq!(numbers(&read(&header_and(&pieces(&mut viewer).0[0]))), [1]);
+    assert_eq!(fanout.deadline(), None);
+}
+
+#[test]
+fn sound_alone_is_sent_at_once_and_can_be_joined_once_a_second() {
+    let fanout = Fanout::new(&config());
+    let mut studio = Studio::audio_only();
+    let frames: Vec<_> = (0..60)
+        .map(|_| {
+            studio.now_ms += 40;
+            studio.sound(20)
+        })
+        .collect();
+    let (tags, marks) = studio::events(&frames);
+    feed(&fanout, &tags, &marks);
+    let mut viewer = fanout.enter(Format::Flv, Start::Gop, Instant::now());
+    let sent = pieces(&mut viewer).0;
+    assert!(sent[0].starts_with(b"FLV\x01\x04"));
+    // Points at 0 s, 1 s and 2 s: frames 0, 25 and 50.
+    assert_eq!(numbers(&read(&sent)), (50..60).collect::<Vec<_>>());
+}
+
+#[test]
+fn one_encoding_is_shared_by_all_viewers() {
+    let fanout = Fanout::new(&config());
+    let (tags, marks) = two_gops(&mut Studio::new());
+    feed(&fanout, &tags, &marks);
+    for format in Format::ALL {
+        let mut one = fanout.enter(format, Start::Gop, Instant::now());
+        let mut two = fanout.enter(format, Start::Gop, Instant::now());
+        let (one, two) = (pieces(&mut one).0, pieces(&mut two).0);
+        assert_eq!(one.len(), two.len());
+        assert!(one.iter().zip(&two).all(|(one, two)| one.as_ptr() == two.as_ptr()), "{format:?}");
+    }
+}
+
+#[test]
+fn nothing_is_encoded_for_formats_that_nobody_uses() {
+    let fanout = Fanout::new(&config());
+    let (tags, marks) = two_gops(&mut Studio::new());
+    feed(&fanout, &tags[..8], &marks);
+    assert!(fanout.state.lock().outlets.iter().all(Option::is_none));
+    let viewer = fanout.enter(Format::Rtmp, Start::Gop, Instant::now());
+    feed(&fanout, &tags[8..9], &marks);
+    assert_eq!(fanout.state.lock().outlets.iter().flatten().count(), 1);
+    drop(viewer);
+    feed(&fanout, &tags[9..], &marks);
+    assert!(fanout.state.lock().outlets.iter().all(Option::is_none));
+}
+
+#[test]
+fn websocket_messages_hold_the_same_bytes() {
+    let fanout = Fanout::new(&config());
+    let (tags, marks) = two_gops(&mut Studio::new());
+    feed(&fanout, &tags, &marks);
+    let plain = pieces(&mut fanout.enter(Format::Flv, Start::Gop, Instant::now())).0;
+    let framed = pieces(&mut fanout.enter(Format::WsFlv, Start::Gop, Instant::now())).0;
+    assert_eq!(plain.len(), framed.len());
+    for (plain, framed) in plain.iter().zip(&framed) {
+        let mut cursor = std::io::Cursor::new(&framed[..]);
+        let (header, len) = tungstenite::protocol::frame::FrameHeader::parse(&mut cursor).unwrap().unwrap();
+        assert!(header.is_final && header.mask.is_none());
+        assert_eq!(u8::from(header.opcode), 2);
+        assert_eq!(usize::try_from(len).unwrap(), plain.len());
+        assert_eq!(&framed[usize::try_from(cursor.position()).unwrap()..], plain);
+    }
+}
+
+#[test]
+fn rtmp_chunks_hold_the_same_messages() {
+    let fanout = Fanout::new(&config());
+    let (tags, marks) = two_gops(&mut Studio::new());
+    feed(&fanout, &tags, &marks);
+    let plain = read(&pieces(&mut fanout.enter(Format::Flv, Start::Gop, Instant::now())).0);
+    let chunks = pieces(&mut fanout.enter(Format::Rtmp, Start::Gop, Instant::now())).0.concat();
+    let mut reader = media_core::rtmp::chunk::Reader::new(1 << 20);
+    reader.set_chunk_size(60_000).unwrap();
+    let mut input = &chunks[..];
+    let mut messages = Vec::new();
+    while let Some(message) = reader.read(&mut input).unwrap() {
+        messages.push(message);
+    }
+    assert!(input.is_empty());
+    assert_eq!(messages.len(), plain.len());
+    for (message, tag) in messages.iter().zip(&plain) {
+        assert_eq!(message.header.type_id, tag.kind.number());
+        assert_eq!(message.header.timestamp_ms, tag.timestamp_ms);
+        assert_eq!(message.header.stream_id, 1);
+        assert_eq!(message.body, tag.body);
+    }
+}
+
+#[test]
+fn new_tracks_are_announced_in_midstream_and_to_new_viewers() {
+    let fanout = Fanout::new(&config());
+    let mut studio = Studio::new();
+    let mut frames = vec![studio.picture(true, 100), studio.picture(false, 100)];
+    studio.republish(|tracks| {
+        tracks.remove(1);
+    });
+    frames.push(studio.picture(true, 100));
+    frames.push(studio.picture(false, 100));
+    let (tags, marks) = studio::events(&frames);
+    feed(&fanout, &tags[..5], &marks);
+    let mut old = fanout.enter(Format::Flv, Start::Gop, Instant::now());
+    let mut sent = pieces(&mut old).0;
+    feed(&fanout, &tags[5..], &marks);
+    sent.extend(pieces(&mut old).0);
+    let seen: Vec<_> = read(&sent).iter().map(|tag| (tag.kind, is_header(tag))).collect();
+    let (script, video, audio) = (TagKind::Script, TagKind::Video, TagKind::Audio);
+    assert_eq!(
+        seen,
+        [
+            (script, true),
+            (video, true),
+            (audio, true),
+            (video, false),
+            (video, false),
+            (script, true),
+            (video, true),
+            (video, false),
+            (video, false)
+        ]
+    );
+    let mut new = fanout.enter(Format::Flv, Start::Gop, Instant::now());
+    let sent = pieces(&mut new).0;
+    assert!(sent[0].starts_with(b"FLV\x01\x01"));
+    let seen: Vec<_> = read(&sent).iter().map(|tag| (tag.kind, is_header(tag))).collect();
+    assert_eq!(seen, [(script, true), (video, true), (video, false), (video, false)]);
+}
+
+#[test]
+fn equal_headers_of_a_publisher_that_came_back_are_no_news() {
+    let fanout = Fanout::new(&config());
+    let mut studio = Studio::new();
+    let mut frames = vec![studio.picture(true, 100)];
+    studio.republish(|_| {});
+    frames.push(studio.picture(true, 100));
+    let (tags, marks) = studio::events(&frames);
+    feed(&fanout, &tags[..4], &marks);
+    let mut viewer = fanout.enter(Format::Flv, Start::Gop, Instant::now());
+    feed(&fanout, &tags[4..], &marks);
+    assert_eq!(read(&pieces(&mut viewer).0).iter().filter(|tag| is_header(tag)).count(), 3);
+}
+
+#[test]
+fn a_viewer_that_falls_behind_skips_to_the_newest_keyframe() {
+    let fanout = Fanout::new(&FanoutConfig { ring_bytes: 20_000, ..config() });
+    let mut studio = Studio::new();
+    let gop = |studio: &mut Studio| (0..5).map(|n| studio.picture(n == 0, 1_000)).collect::<Vec<_>>();
+    let mut frames = gop(&mut studio);
+    let first = frames.len();
+    for _ in 0..9 {
+        frames.extend(gop(&mut studio));
+    }
+    let (tags, marks) = studio::events(&frames);
+    feed(&fanout, &tags[..3 + first], &marks);
+    let mut viewer = fanout.enter(Format::Flv, Start::Gop, Instant::now());
+    let before = numbers(&read(&pieces(&mut viewer).0));
+    feed(&fanout, &tags[3 + first..], &marks);
+    let after = pieces(&mut viewer).0;
+    let after: Vec<_> = after.iter().flat_map(|piece| numbers(&read(&header_and(piece)))).collect();
+    assert_eq!(before, [0, 1, 2, 3, 4]);
+    assert_eq!(after, [45, 46, 47, 48, 49], "a keyframe is the first after a gap");
+    assert_eq!(viewer.skips(), 1);
+}
+
+#[test]
+fn a_skip_over_new_tracks_announces_them() {
+    let fanout = Fanout::new(&FanoutConfig { ring_bytes: 20_000, ..config() });
+    let mut studio = Studio::new();
+    let mut frames = vec![studio.picture(true, 1_000)];
+    studio.republish(|tracks| {
+        tracks.remove(1);
+    });
+    frames.extend((0..50).map(|n| studio.picture(n % 5 == 0, 1_000)).collect::<Vec<_>>());
+    let (tags, marks) = studio::events(&frames);
+    feed(&fanout, &tags[..4], &marks);
+    let mut viewer = fanout.enter(Format::Flv, Start::Gop, Instant::now());
+    pieces(&mut viewer);
+    feed(&fanout, &tags[4..], &marks);
+    let mut after = vec![Bytes::copy_from_slice(&flv::header(true, true))];
+    after.extend(pieces(&mut viewer).0);
+    let tags = read(&after);
+    assert!(is_header(&tags[0]) && tags[0].kind == TagKind::Video);
+    assert_eq!(numbers(&tags), [46, 47, 48, 49, 50]);
+}
+
+#[test]
+fn who_skips_too_often_is_dropped() {
+    let fanout = Fanout::new(&FanoutConfig { ring_bytes: 10_000, max_skips_per_minute: 2, ..config() });
+    let mut studio = Studio::new();
+    let frames: Vec<_> = (0..100).map(|n| studio.picture(n % 5 == 0, 1_000)).collect();
+    let (tags, marks) = studio::events(&frames);
+    feed(&fanout, &tags[..8], &marks);
+    let mut viewer = fanout.enter(Format::Flv, Start::Gop, Instant::now());
+    assert_eq!(pieces(&mut viewer).1, None);
+    feed(&fanout, &tags[8..33], &marks);
+    assert_eq!(pieces(&mut viewer).1, None);
+    feed(&fanout, &tags[33..58], &marks);
+    assert_eq!(pieces(&mut viewer).1, None);
+    feed(&fanout, &tags[58..83], &marks);
+    assert_eq!(pieces(&mut viewer).1, Some(Over::Lagged));
+}
+
+#[test]
+fn a_stream_without_keyframes_within_the_limits_is_joined_at_the_live_edge() {
+    let fanout = Fanout::new(&FanoutConfig { ring_bytes: 10_000, ..config() });
+    let mut studio = Studio::new();
+    let frames: Vec<_> = (0..100).map(|n| studio.picture(n == 0, 1_000)).collect();
+    let (tags, marks) = studio::events(&frames);
+    for start in [Start::Gop, Start::Live] {
+        let half = Fanout::new(&FanoutConfig { ring_bytes: 10_000, ..config() });
+        feed(&half, &tags[..60], &marks);
+        let mut viewer = half.enter(Format::Flv, start, Instant::now());
+        let head = pieces(&mut viewer).0;
+        assert_eq!(head.len(), 1);
+        feed(&half, &tags[60..64], &marks);
+        let tags = read(&[head, pieces(&mut viewer).0].concat());
+        assert!(tags[..3].iter().all(is_header));
+        assert_eq!(numbers(&tags)[0], 57, "the first that came after it");
+    }
+    // Whoever watches already goes on.
+    feed(&fanout, &tags[..4], &marks);
+    let mut viewer = fanout.enter(Format::Flv, Start::Gop, Instant::now());
+    pieces(&mut viewer);
+    for tag in &tags[4..] {
+        feed(&fanout, std::slice::from_ref(tag), &[]);
+        assert_eq!(pieces(&mut viewer).0.len(), 1);
+    }
+    assert_eq!(viewer.skips(), 0);
+}
+
+#[test]
+fn a_ring_holds_no_more_than_its_bytes_whatever_comes() {
+    let fanout = Fanout::new(&FanoutConfig { ring_bytes: 50_000, ..config() });
+    let mut studio = Studio::new();
+    let mut frames = vec![studio.picture(true, 10)];
+    for n in 1..2_000 {
+        frames.push(if n % 3 == 0 { studio.picture(n % 300 == 0, 900) } else { studio.sound(8) });
+    }
+    let (tags, marks) = studio::events(&frames);
+    // Never reads.
+    let viewer = fanout.enter(Format::Flv, Start::Gop, Instant::now());
+    feed(&fanout, &tags, &marks);
+    let state = fanout.state.lock();
+    assert!(state.outlets[0].as_ref().unwrap().bytes() <= 50_000);
+    assert!(state.gop_bytes <= 50_000);
+    drop(state);
+    drop(viewer);
+}
+
+#[test]
+fn the_end_comes_after_the_last_frame() {
+    let fanout = Fanout::new(&config());
+    let (tags, marks) = two_gops(&mut Studio::new());
+    feed(&fanout, &tags, &marks);
+    let mut viewer = fanout.enter(Format::Flv, Start::Gop, Instant::now());
+    fanout.end(Instant::now());
+    let (sent, over) = pieces(&mut viewer);
+    assert_eq!(numbers(&read(&sent)), [6, 7, 8, 9, 10, 11]);
+    assert_eq!(over, Some(Over::Ended));
+    let mut late = fanout.enter(Format::WsFlv, Start::Gop, Instant::now());
+    assert_eq!(pieces(&mut late).1, Some(Over::Ended));
+}
