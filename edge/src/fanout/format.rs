@@ -68,7 +68,7 @@ impl Format {
         }
     }
 
-    /// What a viewer is sent before the first flush: for FLV the file header, then metadata and sequence
+    /// What a viewer is sent before the first flush: for FLV the file header, then metadata, and sequence
     /// headers at the timestamp at which it starts.
     pub(crate) fn head(self, headers: &Headers, start_ms: u32, mark: Option<Mark>) -> Bytes {
         let metadata = headers.metadata_with_clock(mark);
@@ -76,9 +76,9 @@ impl Format {
         match self {
             Self::Flv | Self::WsFlv => {
                 out.extend_from_slice(&flv::header(headers.has_audio(), headers.has_video()));
-                flv::write_tag(&mut out, TagKind::Script, start_ms, &[&metadata]);
+                flv::write_tag(&mut out, TagKind::Script, flv::METADATA_TIMESTAMP_MS, &[&metadata]);
             }
-            Self::Rtmp => rtmp_message(&mut out, TagKind::Script, start_ms, &metadata),
+            Self::Rtmp => rtmp_message(&mut out, TagKind::Script, flv::METADATA_TIMESTAMP_MS, &metadata),
         }
         self.sequence_headers(&mut out, headers, start_ms);
         self.framed(out)
