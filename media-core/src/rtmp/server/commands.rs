@@ -52,11 +52,11 @@ impl Session {
             }
             ("pause" | "pauseRaw", _) => self.pause(stream_id, command),
             ("seek", _) => {
-                let why = "A live stream cannot be sought.";
+                let why = "a live stream cannot be sought";
                 self.status(stream_id, &Status::error("NetStream.Seek.Failed", why))
             }
             ("play2", _) => {
-                let why = "Streams cannot be switched; play the other one.";
+                let why = "streams cannot be switched; play the other one";
                 self.status(stream_id, &Status::error("NetStream.Play.Failed", why))
             }
             ("receiveAudio" | "receiveVideo", _) => self.receive(stream_id, command),
@@ -72,7 +72,7 @@ impl Session {
         if connect.app.is_empty() {
             self.close();
             let status =
-                Status::error("NetConnection.Connect.Rejected", "The URL has no app: rtmp://host/app/name.");
+                Status::error("NetConnection.Connect.Rejected", "the URL has no app: rtmp://host/app/name");
             return self.error(command, &status);
         }
         self.transport.announce();
@@ -105,7 +105,7 @@ impl Session {
 
     fn publish(&mut self, id: u32, connect: &Arc<Connect>, command: &Command) -> Result<(), Error> {
         if self.role != Role::None {
-            let why = "This connection already publishes or plays a stream.";
+            let why = "this connection already publishes or plays a stream";
             return self.status(id, &Status::error("NetStream.Publish.BadName", why));
         }
         match self.request(id, connect, command) {
@@ -134,7 +134,7 @@ impl Session {
             return if self.role_id() == Some(id) { self.stop(now) } else { Ok(()) };
         }
         if self.role != Role::None {
-            let why = "This connection already publishes or plays a stream.";
+            let why = "this connection already publishes or plays a stream";
             return self.status(id, &Status::error("NetStream.Play.Failed", why));
         }
         match self.request(id, connect, command) {
@@ -153,10 +153,10 @@ impl Session {
 
     fn request(&self, id: u32, connect: &Arc<Connect>, command: &Command) -> Result<Request, &'static str> {
         match command.text(0) {
-            _ if id == 0 => Err("createStream comes first."),
-            Some(name) if name.len() > MAX_NAME_BYTES => Err("The stream name is too long."),
+            _ if id == 0 => Err("createStream comes first"),
+            Some(name) if name.len() > MAX_NAME_BYTES => Err("the stream name is too long"),
             Some(name) if !name.is_empty() => Ok(Request::new(id, connect, name)),
-            _ => Err("The stream has no name: rtmp://host/app/name."),
+            _ => Err("the stream has no name: rtmp://host/app/name"),
         }
     }
 

@@ -201,20 +201,20 @@ impl Connection {
 
     fn permit(&self, request: &Request) -> Result<Publishing, (&'static str, Refusal)> {
         let key = StreamKey::parse(&request.app, &request.name, control_api::RESERVED_APPS)
-            .map_err(|error| ("name", Refusal::bad_name(sentence(&error))))?;
+            .map_err(|error| ("name", Refusal::bad_name(error.to_string())))?;
         let offered = request.param("key");
         self.ingest
             .0
             .auth
             .check(&key, offered.as_deref())
-            .map_err(|error| ("key", Refusal::publish_denied(sentence(&error))))?;
+            .map_err(|error| ("key", Refusal::publish_denied(error.to_string())))?;
         let publisher = Publisher { protocol: "rtmp", remote_addr: self.remote.to_string() };
         let publication = self
             .ingest
             .0
             .origin
             .publish(&key, publisher)
-            .map_err(|error| ("stream", Refusal::bad_name(sentence(&error))))?;
+            .map_err(|error| ("stream", Refusal::bad_name(error.to_string())))?;
         Ok(Publishing::new(request.id, publication))
     }
 
@@ -227,14 +227,6 @@ impl Connection {
         tracing::info!(remote = %self.remote, "publisher disconnected: {}", refusal.description);
         self.session.refuse(publishing.id, refusal)
     }
-}
-
-/// An error as a sentence for a person.
-fn sentence(error: &impl std::error::Error) -> String {
-    let text = error.to_string();
-    let mut chars = text.chars();
-    let first = chars.next().map(char::to_uppercase);
-    first.into_iter().flatten().chain(chars).chain(['.']).collect()
 }
 
 /// Completes when the publisher, if there is one, may not go on.

@@ -152,7 +152,7 @@ impl Ingest {
 
 /// Tells a player that nobody serves it.
 async fn refuse_play(mut handoff: Handoff) {
-    let refusal = Refusal::play_failed("This server takes streams in; watch them elsewhere.");
+    let refusal = Refusal::play_failed("this server takes streams in, and plays none");
     if handoff.session.refuse(handoff.request.id, &refusal).is_err() {
         return;
     }

@@ -79,7 +79,7 @@ impl Publishing {
         }
         Err(Refusal {
             code: "NetStream.Publish.Failed",
-            description: format!("Nothing can be used: {problem}."),
+            description: format!("nothing of it can be used: {problem}"),
         })
     }
 }
@@ -127,7 +127,5 @@ pub(super) fn refusal(revoked: Revoked) -> Refusal {
         Revoked::Draining => "NetConnection.Connect.AppShutdown",
         _ => "NetStream.Publish.Denied",
     };
-    let mut description = revoked.to_string();
-    description.push('.');
-    Refusal { code, description }
+    Refusal { code, description: revoked.to_string() }
 }
