@@ -11,8 +11,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::FutureExt;
 use http::header::{
-    ACCEPT_ENCODING, CONNECTION, CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue, SET_COOKIE, TE, TRAILER,
-    TRANSFER_ENCODING, UPGRADE, USER_AGENT,
+    ACCEPT_ENCODING, CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue,
+    SET_COOKIE, TE, TRAILER, TRANSFER_ENCODING, UPGRADE, USER_AGENT,
 };
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Limited};
@@ -37,6 +37,14 @@ struct File {
     status: StatusCode,
     headers: HeaderMap,
     body: Bytes,
+}
+
+impl File {
+    /// There is no such file, and that may be remembered: a part that is not announced *yet* may not.
+    fn is_absent(&self) -> bool {
+        let mut rules = self.headers.get_all(CACHE_CONTROL).iter().filter_map(|value| value.to_str().ok());
+        self.status == StatusCode::NOT_FOUND && !rules.any(|rule| rule.contains("no-store"))
+    }
 }
 
 /// Why there is no answer.
@@ -139,7 +147,7 @@ impl Hls {
         async move {
             let answer = tokio::time::timeout(timeout, fetch(upstream, &key, limit)).await;
             let answer = answer.unwrap_or(Err(Failure::Timeout));
-            if answer.as_ref().is_ok_and(|file| file.status == StatusCode::NOT_FOUND) {
+            if answer.as_ref().is_ok_and(|file| file.is_absent()) {
                 absent.insert(&key.path_and_query, now());
             }
             answer
@@ -322,6 +330,17 @@ mod tests {
         ] {
             assert!(canonical(query).is_err(), "{query}");
         }
+    }
+
+    #[test]
+    fn an_absence_that_may_end_at_any_moment_is_not_remembered() {
+        let file = |status, rule: &'static str| {
+            let headers = HeaderMap::from_iter([(CACHE_CONTROL, HeaderValue::from_static(rule))]);
+            File { status, headers, body: Bytes::new() }
+        };
+        assert!(file(StatusCode::NOT_FOUND, "public, max-age=2").is_absent());
+        assert!(!file(StatusCode::NOT_FOUND, "no-store").is_absent());
+        assert!(!file(StatusCode::OK, "public, max-age=2").is_absent());
     }
 
     #[test]
