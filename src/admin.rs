@@ -163,7 +163,10 @@ mod tests {
     #[test]
     fn other_methods_and_paths_are_refused() {
         let (registry, life) = (registry().unwrap(), Lifecycle::new());
-        assert_eq!(respond(&Method::POST, "/metrics", &registry, &life).status(), StatusCode::METHOD_NOT_ALLOWED);
+        assert_eq!(
+            respond(&Method::POST, "/metrics", &registry, &life).status(),
+            StatusCode::METHOD_NOT_ALLOWED
+        );
         assert_eq!(respond(&Method::GET, "/", &registry, &life).status(), StatusCode::NOT_FOUND);
     }
 }

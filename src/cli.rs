@@ -119,7 +119,8 @@ mod tests {
 
     #[test]
     fn no_command_means_serve() {
-        let cli = parse(&["--http", "127.0.0.1:0", "--log", "debug", "--log-format", "json", "--demo"]).unwrap();
+        let cli =
+            parse(&["--http", "127.0.0.1:0", "--log", "debug", "--log-format", "json", "--demo"]).unwrap();
         assert!(cli.command.is_none());
         assert_eq!(cli.serve.http, Some("127.0.0.1:0".parse().unwrap()));
         assert_eq!(cli.serve.log.as_deref(), Some("debug"));
@@ -148,7 +149,9 @@ mod tests {
 
     #[test]
     fn nonsense_is_refused() {
-        for args in [&["--http", "8080"][..], &["--log-format", "xml"], &["serve"], &["--demo", "config", "default"]] {
+        for args in
+            [&["--http", "8080"][..], &["--log-format", "xml"], &["serve"], &["--demo", "config", "default"]]
+        {
             assert!(parse(args).is_err(), "{args:?}");
         }
     }

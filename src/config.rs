@@ -6,6 +6,7 @@
 mod file;
 mod layers;
 mod mistake;
+mod semantics;
 
 use std::path::{Path, PathBuf};
 
@@ -36,6 +37,12 @@ pub(crate) struct Config {
     pub(crate) log: log::Config,
     /// The admin port.
     pub(crate) admin: admin::Config,
+    /// The origin: what takes streams in.
+    pub(crate) origin: origin::Config,
+    /// The edge: what serves viewers.
+    pub(crate) edge: edge::Config,
+    /// The control plane: pages and API.
+    pub(crate) control: control::Config,
 }
 
 impl Default for Config {
@@ -45,12 +52,12 @@ impl Default for Config {
             drain_s: 20,
             log: log::Config::default(),
             admin: admin::Config::default(),
+            origin: origin::Config::default(),
+            edge: edge::Config::default(),
+            control: control::Config::default(),
         }
     }
 }
-
-/// A day: longer than any restart should wait, and far from where times overflow.
-const MAX_DRAIN_S: u64 = 86_400;
 
 impl Config {
     /// The configuration of a serving process: flags over environment over file over defaults.
@@ -62,7 +69,9 @@ impl Config {
             None => {}
         }
         // A variable that is not UTF-8 can't be a value of ours.
-        layers.env(std::env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?))));
+        layers.env(
+            std::env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?))),
+        );
         set_flags(&mut layers, flags);
         Self::extract(layers)
     }
@@ -76,32 +85,20 @@ impl Config {
 
     fn extract(mut layers: Layers) -> Result<Self, Mistakes> {
         let config: Self = layers.extract()?;
-        let mistakes: Vec<_> = config
-            .semantics()
+        let mistakes: Vec<_> = semantics::check(&config)
+            .0
             .into_iter()
             .map(|(key, what)| Mistake { place: layers.place(&key, true), what: format!("`{key}`: {what}") })
             .collect();
         if mistakes.is_empty() { Ok(config) } else { Err(Mistakes(mistakes)) }
-    }
-
-    /// What no type can say: (key, what is wrong with it).
-    fn semantics(&self) -> Vec<(String, String)> {
-        let mut wrong = Vec::new();
-        let mut say = |key: &str, what: String| wrong.push((key.to_owned(), what));
-        if let Err(error) = log::filter(&self.log.level) {
-            say("log.level", error.to_string());
-        }
-        if self.drain_s > MAX_DRAIN_S {
-            say("drain_s", format!("{} is more than a day ({MAX_DRAIN_S})", self.drain_s));
-        }
-        wrong
     }
 }
 
 fn read(layers: &mut Layers, path: &Path) -> Result<(), Mistakes> {
     let place = Place::File { path: path.to_owned(), position: None };
     let one = |mistake| Mistakes(vec![mistake]);
-    let file = File::read(path).map_err(|error| one(Mistake { place, what: format!("cannot read: {error}") }))?;
+    let file =
+        File::read(path).map_err(|error| one(Mistake { place, what: format!("cannot read: {error}") }))?;
     layers.file(file).map_err(one)
 }
 
@@ -128,5 +125,99 @@ fn set_flags(layers: &mut Layers, flags: &Serve) {
         if let Some(address) = address {
             layers.flag(flag, key, address.to_string());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use serde_json::Value;
+
+    use super::*;
+
+    fn check(text: &str) -> Result<Config, Mistakes> {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("weir.toml");
+        std::fs::write(&path, text).unwrap();
+        Config::check_file(&path)
+    }
+
+    /// Every key of a tree, those of tables in lists left out.
+    fn keys(prefix: &str, value: &Value, out: &mut BTreeSet<String>) {
+        match value {
+            Value::Object(table) => {
+                for (key, value) in table {
+                    let key = if prefix.is_empty() { key.clone() } else { format!("{prefix}.{key}") };
+                    keys(&key, value, out);
+                }
+            }
+            _ => {
+                out.insert(prefix.to_owned());
+            }
+        }
+    }
+
+    #[test]
+    fn the_default_configuration_is_the_defaults() {
+        assert_eq!(check(DEFAULT).unwrap(), Config::default());
+        assert_eq!(check("").unwrap(), Config::default());
+    }
+
+    #[test]
+    fn every_key_is_in_the_default_configuration_with_a_comment() {
+        let mut expected = BTreeSet::new();
+        keys("", &serde_json::to_value(Config::default()).unwrap(), &mut expected);
+        let mut found = BTreeSet::new();
+        let (mut table, mut before) = (String::new(), "");
+        for line in DEFAULT.lines() {
+            if let Some(name) = line.strip_prefix('[').and_then(|l| l.strip_suffix(']')) {
+                table = format!("{name}.");
+            }
+            // An optional key stands in a comment of its own.
+            let key = line.trim_start_matches("# ").split_once(" = ").map(|(key, _)| key);
+            if let Some(key) = key.filter(|k| k.chars().all(|c| c.is_ascii_lowercase() || c == '_')) {
+                assert!(before.starts_with('#'), "{table}{key} has no comment");
+                found.insert(format!("{table}{key}"));
+            }
+            before = line;
+        }
+        assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn keys_that_reload_are_marked() {
+        let mut table = String::new();
+        let mut comment = String::new();
+        for line in DEFAULT.lines() {
+            if let Some(text) = line.strip_prefix('#') {
+                comment.push_str(text);
+            } else if let Some(name) = line.strip_prefix('[').and_then(|l| l.strip_suffix(']')) {
+                table = format!("{name}.");
+            } else if let Some((key, _)) = line.split_once(" = ") {
+                let key = format!("{table}{key}");
+                let marked = comment.contains("[reload]");
+                assert_eq!(marked, crate::reload::is_at_run_time(&key), "{key}");
+            }
+            if !line.starts_with('#') {
+                comment.clear();
+            }
+        }
+    }
+
+    #[test]
+    fn contradictions_are_named_with_line_and_key() {
+        let text = "[edge.http]\nlisten = \"0.0.0.0:1935\"\n[origin.hls]\n# too long\npart_ms = 1500\n";
+        let Mistakes(list) = check(text).unwrap_err();
+        let list: Vec<_> = list.iter().map(ToString::to_string).collect();
+        assert_eq!(list.len(), 2, "{list:?}");
+        assert!(list[0].contains("weir.toml:2:10: `edge.http.listen`: 0.0.0.0:1935 is taken by"), "{list:?}");
+        assert!(list[1].contains("weir.toml:5:11: `origin.hls.part_ms`: part_ms is 1500"), "{list:?}");
+    }
+
+    #[test]
+    fn a_missing_file_is_named() {
+        let error = Config::check_file(Path::new("/nowhere/weir.toml")).unwrap_err().to_string();
+        assert!(error.starts_with("/nowhere/weir.toml: cannot read:"), "{error}");
     }
 }

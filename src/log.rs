@@ -43,7 +43,8 @@ pub(crate) struct BadLevel(String);
 pub(crate) fn filter(level: &str) -> Result<EnvFilter, BadLevel> {
     // A word that is no level would be taken as the name of a module, and silence the log.
     let directives = level.split(',').map(str::trim);
-    let known = |l: &str| ["off", "error", "warn", "info", "debug", "trace"].contains(&l.to_lowercase().as_str());
+    let known =
+        |l: &str| ["off", "error", "warn", "info", "debug", "trace"].contains(&l.to_lowercase().as_str());
     if let Some(unknown) = directives.clone().find(|d| !d.contains(['=', '[']) && !known(d)) {
         return Err(BadLevel(format!("\"{unknown}\", expected error, warn, info, debug or trace")));
     }

@@ -1,2 +1,68 @@
-//! placeholder
-fn main() {}
+//! weir: a live-media CDN in one binary. Streams come in over RTMP and go out as LL-HLS, HTTP-FLV,
+//! WebSocket-FLV and RTMP.
+
+mod admin;
+mod banner;
+mod cli;
+mod cluster;
+mod config;
+mod console;
+mod data;
+mod demo;
+mod lifecycle;
+mod listen;
+mod log;
+mod process;
+mod publish;
+mod reload;
+mod roles;
+mod serve;
+mod signals;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use cli::{Cli, Command, ConfigCommand};
+use config::Config;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match cli.command {
+        None => run(serve::command(&cli.serve)),
+        Some(Command::Publish(publish)) => run(publish::command(&publish)),
+        Some(Command::Config(ConfigCommand::Default)) => {
+            console::print(config::DEFAULT);
+            ExitCode::SUCCESS
+        }
+        Some(Command::Config(ConfigCommand::Check { file })) => match Config::check_file(&file) {
+            Ok(_) => {
+                console::print(&format!("{}: ok\n", file.display()));
+                ExitCode::SUCCESS
+            }
+            Err(mistakes) => {
+                console::error(&mistakes.to_string());
+                ExitCode::FAILURE
+            }
+        },
+    }
+}
+
+/// Runs a command to its end on all cores.
+fn run(command: impl Future<Output = ExitCode>) -> ExitCode {
+    match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => {
+            let code = runtime.block_on(command);
+            // A task that will not end must not keep the process.
+            runtime.shutdown_background();
+            code
+        }
+        Err(error) => {
+            console::error(&format!("cannot start: {error}"));
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -62,7 +62,8 @@ impl Layers {
             return Place::Flag(self.flag_names.get(key).copied().unwrap_or(key).to_owned());
         }
         if get(&self.env, &path).is_some() {
-            return Place::Env(variable(key));
+            // Of a list, the environment has the whole.
+            return Place::Env(variable(&without_index(&path).join(".")));
         }
         match &self.file {
             Some((file, values)) if get(values, path.get(..1).unwrap_or_default()).is_some() => {
@@ -86,10 +87,8 @@ impl Layers {
                 continue;
             }
             let about_value = !matches!(error.kind, Kind::UnknownField(..));
-            mistakes.push(Mistake {
-                place: self.place(&key, about_value),
-                what: describe(&key, &error.kind),
-            });
+            mistakes
+                .push(Mistake { place: self.place(&key, about_value), what: describe(&key, &error.kind) });
             // The next mistake shows when this one is out of the way.
             if !self.remove(&error.path) {
                 return Err(Mistakes(mistakes));
@@ -122,8 +121,7 @@ impl Layers {
 
     /// Takes `path` out of the layer that it came from. Of a list only the whole can be taken.
     fn remove(&mut self, path: &[String]) -> bool {
-        let keys = path.iter().position(|p| p.parse::<usize>().is_ok()).unwrap_or(path.len());
-        let path = path.get(..keys).unwrap_or_default();
+        let path = without_index(path);
         let file = self.file.as_mut().map(|(_, values)| values);
         [Some(&mut self.flags), Some(&mut self.env), file].into_iter().flatten().any(|dict| take(dict, path))
     }
@@ -132,6 +130,12 @@ impl Layers {
 /// Kubernetes gives every pod variables about a service named `weir`; they are not ours.
 fn is_kubernetes(key: &str) -> bool {
     key == "PORT" || key.starts_with("PORT_") || key.starts_with("SERVICE_")
+}
+
+/// A path down to the list that it leads into, if it does.
+fn without_index(path: &[String]) -> &[String] {
+    let end = path.iter().position(|p| p.parse::<usize>().is_ok()).unwrap_or(path.len());
+    path.get(..end).unwrap_or_default()
 }
 
 /// The environment variable that sets `key`.
@@ -242,7 +246,8 @@ mod tests {
     #[test]
     fn flags_win_over_environment_over_file_over_defaults() {
         let file = "[origin.rtmp]\nwindow = 1\nname = \"file\"\nlisten = \"0.0.0.0:1\"";
-        let env = [("WEIR_ORIGIN__RTMP__NAME", "env"), ("WEIR_ORIGIN__RTMP__LISTEN", "0.0.0.0:2"), ("PATH", "x")];
+        let env =
+            [("WEIR_ORIGIN__RTMP__NAME", "env"), ("WEIR_ORIGIN__RTMP__LISTEN", "0.0.0.0:2"), ("PATH", "x")];
         let mut layers = layers(file, &env);
         layers.flag("--rtmp", "origin.rtmp.listen", "0.0.0.0:3");
         let config: Config = layers.extract().unwrap();
@@ -266,12 +271,13 @@ mod tests {
 
     #[test]
     fn all_mistakes_are_listed() {
-        let file = "level = \"opne\"\n[origin]\nrmtp = 1\n[origin.rtmp]\nwindow = 70000\nlisten = \"nowhere\"\n";
+        let file =
+            "level = \"opne\"\n[origin]\nrmtp = 1\n[origin.rtmp]\nwindow = 70000\nlisten = \"nowhere\"\n";
         let all = mistakes(file, &[("WEIR_ORIGIN__RTMP__NAEM", "x"), ("WEIR_ORIGN", "1")]);
         assert_eq!(
             all,
             [
-                "weir.toml:1:9: `level`: unknown value \"opne\", expected one of `open`, `closed`",
+                "weir.toml:1:9: `level`: unknown value \"opne\", did you mean \"open\"?",
                 "weir.toml:3:1: unknown key `origin.rmtp`, did you mean `rtmp`?",
                 "weir.toml:6:10: `origin.rtmp.listen`: invalid socket address syntax",
                 "environment variable WEIR_ORIGIN__RTMP__NAEM: unknown key `origin.rtmp.naem`, did you mean `name`?",
@@ -290,8 +296,10 @@ mod tests {
         assert_eq!(mistakes("origin = 3", &[]), ["weir.toml:1:10: `origin`: expected a table, found 3"]);
         assert_eq!(
             mistakes("", &[("WEIR_ORIGIN__RTMP__WINDOW", "wide")]),
-            ["environment variable WEIR_ORIGIN__RTMP__WINDOW: `origin.rtmp.window`: expected a whole number \
-              from 0 to 65535, found a string"]
+            [
+                "environment variable WEIR_ORIGIN__RTMP__WINDOW: `origin.rtmp.window`: expected a whole number \
+              from 0 to 65535, found a string"
+            ]
         );
     }
 
@@ -300,13 +308,18 @@ mod tests {
         let file = "[[origin.keys]]\nstream = \"live/*\"\n[[origin.keys]]\nkey = \"k\"\n";
         assert_eq!(mistakes(file, &[]), ["weir.toml:3:1: `origin.keys.1`: the key `stream` is missing"]);
         let file = "[[origin.keys]]\nstream = 1\n";
-        assert_eq!(mistakes(file, &[]), ["weir.toml:2:10: `origin.keys.0.stream`: expected a string, found 1"]);
+        assert_eq!(
+            mistakes(file, &[]),
+            ["weir.toml:2:10: `origin.keys.0.stream`: expected a string, found 1"]
+        );
     }
 
     #[test]
     fn text_in_the_environment_may_look_like_a_number() {
         let config: Config =
-            layers("", &[("WEIR_ORIGIN__RTMP__NAME", "0123"), ("WEIR_ORIGIN__RTMP__WINDOW", "7")]).extract().unwrap();
+            layers("", &[("WEIR_ORIGIN__RTMP__NAME", "0123"), ("WEIR_ORIGIN__RTMP__WINDOW", "7")])
+                .extract()
+                .unwrap();
         assert_eq!(config.origin.rtmp.name, "0123");
         assert_eq!(config.origin.rtmp.window, 7);
     }
@@ -319,8 +332,17 @@ mod tests {
     }
 
     #[test]
+    fn a_mistake_in_a_list_of_the_environment_names_the_variable() {
+        let list = mistakes("", &[("WEIR_ORIGIN__KEYS", r#"[{stream="a"},{steam="b"}]"#)]);
+        assert_eq!(list.len(), 1);
+        let expected = "environment variable WEIR_ORIGIN__KEYS: unknown key `origin.keys.1.steam`";
+        assert!(list[0].starts_with(expected), "{list:?}");
+    }
+
+    #[test]
     fn variables_of_kubernetes_are_not_keys() {
-        let env = [("WEIR_PORT", "tcp://10.0.0.1:80"), ("WEIR_SERVICE_HOST", "10.0.0.1"), ("WEIR_CONFIG", "x")];
+        let env =
+            [("WEIR_PORT", "tcp://10.0.0.1:80"), ("WEIR_SERVICE_HOST", "10.0.0.1"), ("WEIR_CONFIG", "x")];
         assert_eq!(layers("", &env).extract::<Config>().unwrap(), Config::default());
     }
 

@@ -1,0 +1,86 @@
+//! What a person reads when weir starts: where to publish and where to watch.
+
+use std::net::{IpAddr, SocketAddr};
+
+use crate::data::Run;
+
+/// The name of the stream that `--demo` publishes, in its app.
+pub(crate) const DEMO: (&str, &str) = ("live", "demo");
+
+/// The banner of a process that listens where `run` says.
+pub(crate) fn banner(run: &Run, demo: bool) -> String {
+    let (rtmp, http) = (rtmp_base(run.rtmp), format!("http://{}", reachable(run.http)));
+    let (app, name) = if demo { DEMO } else { ("live", "a") };
+    let version = env!("CARGO_PKG_VERSION");
+    let playing = if demo { "\n  The demo is playing: open the first link below.\n" } else { "" };
+    format!(
+        "\
+weir {version}
+{playing}
+  Publish
+    OBS     server {rtmp}/{app}   stream key a
+    ffmpeg  ffmpeg -re -i FILE -c copy -f flv {rtmp}/{app}/a
+  Watch
+    page    {http}/watch/{app}/{name}
+    FLV     {http}/{app}/{name}.flv
+    HLS     {http}/{app}/{name}/index.m3u8
+    RTMP    {rtmp}/{app}/{name}
+  Streams   {http}/
+  Metrics   http://{admin}/metrics
+
+",
+        admin = reachable(run.admin)
+    )
+}
+
+/// How the operator's token is shown, the one time it is.
+pub(crate) fn token(token: &str, file: &std::path::Path) -> String {
+    format!("  Operator token, shown only now and kept in {}:\n    {token}\n\n", file.display())
+}
+
+fn rtmp_base(at: SocketAddr) -> String {
+    let at = reachable(at);
+    // RTMP's own port need not be named.
+    format!("rtmp://{}", at.strip_suffix(":1935").unwrap_or(&at))
+}
+
+/// An address that can be connected to from this machine.
+fn reachable(at: SocketAddr) -> String {
+    match at.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => format!("127.0.0.1:{}", at.port()),
+        IpAddr::V6(ip) if ip.is_unspecified() => format!("localhost:{}", at.port()),
+        _ => at.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run(rtmp: &str, http: &str) -> Run {
+        let admin = "127.0.0.1:9910".parse().unwrap();
+        Run { pid: 1, rtmp: rtmp.parse().unwrap(), http: http.parse().unwrap(), admin }
+    }
+
+    #[test]
+    fn it_says_where_to_publish_and_watch() {
+        let text = banner(&run("0.0.0.0:1935", "[::]:8080"), false);
+        for part in [
+            "server rtmp://127.0.0.1/live ",
+            "-f flv rtmp://127.0.0.1/live/a\n",
+            "http://localhost:8080/watch/live/a\n",
+            "http://localhost:8080/live/a.flv\n",
+            "http://localhost:8080/live/a/index.m3u8\n",
+            "RTMP    rtmp://127.0.0.1/live/a\n",
+        ] {
+            assert!(text.contains(part), "{part} is not in\n{text}");
+        }
+    }
+
+    #[test]
+    fn other_ports_are_named() {
+        let text = banner(&run("127.0.0.1:1936", "127.0.0.1:80"), true);
+        assert!(text.contains("rtmp://127.0.0.1:1936/live/demo"), "{text}");
+        assert!(text.contains("http://127.0.0.1:80/watch/live/demo"), "{text}");
+    }
+}

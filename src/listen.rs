@@ -1,0 +1,50 @@
+//! The sockets that a serving process listens on.
+
+use std::net::SocketAddr;
+
+use anyhow::Context;
+use tokio::net::TcpListener;
+
+use crate::config::Config;
+
+/// A listener, and where it really is: port 0 took a free one.
+pub(crate) type Listener = (TcpListener, SocketAddr);
+
+/// Everything that is listened on.
+pub(crate) struct Listeners {
+    pub(crate) rtmp: Listener,
+    pub(crate) http: Listener,
+    pub(crate) admin: Listener,
+}
+
+impl Listeners {
+    /// Takes all ports, or none.
+    pub(crate) async fn bind(config: &Config) -> anyhow::Result<Self> {
+        Ok(Self {
+            rtmp: bind("origin.rtmp.listen", config.origin.rtmp.listen).await?,
+            http: bind("edge.http.listen", config.edge.http.listen).await?,
+            admin: bind("admin.listen", config.admin.listen).await?,
+        })
+    }
+}
+
+async fn bind(key: &str, at: SocketAddr) -> anyhow::Result<Listener> {
+    let naming = || format!("cannot listen on {at} (key `{key}`)");
+    let listener = TcpListener::bind(at).await.with_context(naming)?;
+    let at = listener.local_addr().with_context(naming)?;
+    Ok((listener, at))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_port_in_use_is_an_error_that_names_the_key() {
+        let (_taken, at) = bind("a", SocketAddr::from(([127, 0, 0, 1], 0))).await.unwrap();
+        let error = bind("edge.http.listen", at).await.unwrap_err();
+        let text = format!("{error:#}");
+        assert!(text.contains("`edge.http.listen`") && text.contains(&at.to_string()), "{text}");
+        assert!(text.contains("in use"), "{text}");
+    }
+}

@@ -1,0 +1,142 @@
+//! Every role in one process: an origin, an edge whose upstream is that origin's own service, and a
+//! control plane whose pages are what the edge does not know.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use control::Token;
+use control_api::Cluster;
+use edge::{Edge, Pages, Play, Upstream};
+use http_body_util::BodyExt;
+use origin::Origin;
+use origin::ingest::rtmp::{Handoff, Ingest, OnPlay};
+use prometheus::Registry;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tower::ServiceBuilder;
+
+use crate::cluster::Local;
+use crate::config::Config;
+use crate::lifecycle::Lifecycle;
+use crate::listen::Listener;
+
+/// The roles that run.
+pub(crate) struct Roles {
+    origin: Origin,
+    ingest: Ingest,
+    /// What listens; each ends when it is drained.
+    serving: JoinSet<&'static str>,
+    /// Ends when the last RTMP player has left.
+    players: mpsc::Receiver<Infallible>,
+}
+
+impl Roles {
+    /// Starts all roles. They stop taking anything in when `life` begins to drain.
+    pub(crate) fn start(
+        config: &Config,
+        rtmp: Listener,
+        http: Listener,
+        token: Token,
+        registry: &Registry,
+        life: &Lifecycle,
+    ) -> anyhow::Result<Self> {
+        let origin = Origin::new(config.origin.clone(), registry)?;
+        let cluster = Arc::new(Local::new(origin.clone()));
+
+        let mut control = config.control.clone();
+        control.rtmp_port = rtmp.1.port();
+        let pages =
+            pages(control, Arc::<Local>::clone(&cluster), token, control::Metrics::register(registry)?);
+
+        let edge = Edge::new(config.edge.clone(), Upstream::new(origin.service()), Some(pages));
+        edge.register(registry)?;
+        cluster.join(edge.clone());
+        tokio::spawn(async move { cluster.follow().await });
+
+        // Nothing is ever sent: each player holds a sender, and the channel closes with the last.
+        let (playing, players) = mpsc::channel(1);
+        let ingest = Ingest::new(origin.clone(), Some(hand_over(edge.clone(), playing)), registry)?;
+
+        let mut serving = JoinSet::new();
+        let (listening, drain) = (ingest.clone(), life.clone());
+        serving.spawn(async move {
+            listening.serve(rtmp.0, async move { drain.draining().await }).await;
+            "the RTMP listener"
+        });
+        let drain = life.clone();
+        serving.spawn(async move {
+            edge.serve_http(http.0, async move { drain.draining().await }).await;
+            "the HTTP listener"
+        });
+        Ok(Self { origin, ingest, serving, players })
+    }
+
+    /// Takes over what of `config` can change at run time.
+    pub(crate) fn reload(&self, config: &Config) {
+        self.ingest.reload(&config.origin);
+    }
+
+    /// Ends when a listener does, which none should before it is drained. Says which.
+    pub(crate) async fn failed(&mut self) -> &'static str {
+        match self.serving.join_next().await {
+            Some(Ok(what)) => what,
+            Some(Err(_)) => "a listener",
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Ends all streams: publishers are told, viewers get what is left. Returns when the last viewer has it,
+    /// at the latest after `deadline`: whoever is left is cut off.
+    pub(crate) async fn drain(self, deadline: Duration) {
+        let Self { origin, ingest, mut serving, mut players } = self;
+        // The listeners hold clones of the ingest, and with it a sender to `players`.
+        drop(ingest);
+        // No publisher leaves by itself. The sooner its encoder is told, the sooner it is somewhere else.
+        origin.drain(Duration::ZERO).await;
+        let ended = async {
+            while serving.join_next().await.is_some() {}
+            while players.recv().await.is_some() {}
+        };
+        if tokio::time::timeout(deadline, ended).await.is_err() {
+            tracing::warn!("the drain deadline has passed; connections are cut");
+        }
+    }
+}
+
+/// Passes RTMP players on to the edge, each in a task of its own.
+fn hand_over(edge: Edge, playing: mpsc::Sender<Infallible>) -> OnPlay {
+    Box::new(move |handoff| {
+        let (edge, playing) = (edge.clone(), playing.clone());
+        let Handoff { socket, session, request, remote, slot } = handoff;
+        let play = Play { socket, peer: remote, session, request };
+        tokio::spawn(async move {
+            edge.serve_play(play).await;
+            drop((slot, playing));
+        });
+    })
+}
+
+/// The control plane as a service that the edge hands requests to.
+fn pages(
+    config: control::Config,
+    cluster: Arc<dyn Cluster>,
+    token: Token,
+    metrics: control::Metrics,
+) -> Pages {
+    let router = control::router(config, cluster, token, metrics);
+    let pages = ServiceBuilder::new()
+        .map_response(boxed)
+        .map_err(|never: Infallible| -> edge::BoxError { match never {} })
+        .service(router);
+    Pages::new(pages)
+}
+
+fn boxed<B>(response: http::Response<B>) -> http::Response<edge::Body>
+where
+    B: hyper::body::Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<edge::BoxError>,
+{
+    response.map(|body| body.map_err(Into::into).boxed_unsync())
+}

@@ -1,0 +1,134 @@
+//! weir without a command: starts every role, waits for signals, drains.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Context;
+use control::Token;
+
+use crate::cli::Serve;
+use crate::config::{Config, Mistakes};
+use crate::data::{DataDir, Run};
+use crate::lifecycle::{Lifecycle, Phase};
+use crate::listen::Listeners;
+use crate::reload::compare;
+use crate::roles::Roles;
+use crate::signals::{Signals, Told};
+use crate::{admin, banner, console, demo, log};
+
+/// Where the operator's token is kept, in the data folder.
+const TOKEN_FILE: &str = "operator.token";
+
+/// Serves until a signal ends it.
+pub(crate) async fn command(flags: &Serve) -> ExitCode {
+    match serve(flags).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            console::error(&format!("{error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn serve(flags: &Serve) -> anyhow::Result<()> {
+    let pass = if flags.demo { Some(demo::Pass::new()?) } else { None };
+    let mut config = load(flags, pass.as_ref())?;
+    let level = log::start(&config.log)?;
+    raise_file_limit();
+    let mut signals = Signals::listen().context("signals")?;
+    let data = DataDir::open(&config.data)?;
+    let token_file = data.path().join(TOKEN_FILE);
+    let (token, token_is_new) = Token::load_or_create(&token_file)?;
+    let listeners = Listeners::bind(&config).await?;
+    let run = Run {
+        pid: std::process::id(),
+        rtmp: listeners.rtmp.1,
+        http: listeners.http.1,
+        admin: listeners.admin.1,
+    };
+    let shown_token = token_is_new.then(|| banner::token(token.reveal(), &token_file));
+
+    let (life, registry) = (Lifecycle::new(), admin::registry()?);
+    tokio::spawn(admin::serve(listeners.admin.0, registry.clone(), life.clone()));
+    let mut roles = Roles::start(&config, listeners.rtmp, listeners.http, token, &registry, &life)?;
+    life.advance(Phase::Ready);
+    data.announce(&run)?;
+    console::print(&banner::banner(&run, flags.demo));
+    console::print(&shown_token.unwrap_or_default());
+    tracing::info!(rtmp = %run.rtmp, http = %run.http, admin = %run.admin, "ready");
+    if let Some(pass) = pass.clone() {
+        tokio::spawn(demo::run(run.rtmp, pass, life.clone()));
+    }
+
+    loop {
+        tokio::select! {
+            told = signals.next() => match told {
+                Told::Reload => reload(&mut config, load(flags, pass.as_ref()), &level, &roles),
+                Told::End => break,
+            },
+            what = roles.failed() => anyhow::bail!("{what} ended by itself"),
+        }
+    }
+    life.advance(Phase::Draining);
+    tracing::info!(deadline_s = config.drain_s, "draining; a second signal ends at once");
+    tokio::select! {
+        () = roles.drain(Duration::from_secs(config.drain_s)) => tracing::info!("drained"),
+        () = signals.end() => tracing::warn!("ended before it was drained"),
+    }
+    Ok(())
+}
+
+fn load(flags: &Serve, pass: Option<&demo::Pass>) -> Result<Config, Mistakes> {
+    let mut config = Config::load(flags)?;
+    if let Some(pass) = pass {
+        pass.admit(&mut config.origin.auth);
+    }
+    Ok(config)
+}
+
+/// Takes over what can change at run time. A configuration with a mistake changes nothing.
+fn reload(running: &mut Config, wanted: Result<Config, Mistakes>, level: &log::Level, roles: &Roles) {
+    let wanted = match wanted {
+        Ok(wanted) => wanted,
+        Err(mistakes) => {
+            tracing::error!("the configuration has mistakes, nothing was changed:\n{mistakes}");
+            return;
+        }
+    };
+    let change = match compare(running, &wanted) {
+        Ok(change) => change,
+        Err(error) => {
+            tracing::error!(%error, "the configuration cannot be compared, nothing was changed");
+            return;
+        }
+    };
+    if change.config.log.level != running.log.level
+        && let Err(error) = level.set(&change.config.log.level)
+    {
+        tracing::error!(%error, "the log level was not changed");
+    }
+    roles.reload(&change.config);
+    *running = change.config;
+    match (change.applied.is_empty(), change.at_restart.is_empty()) {
+        (true, true) => tracing::info!("configuration read again; nothing changed"),
+        (false, _) => tracing::info!(changed = change.applied.join(", "), "configuration read again"),
+        (true, false) => {}
+    }
+    if !change.at_restart.is_empty() {
+        tracing::warn!(
+            keys = change.at_restart.join(", "),
+            "changed, but only a restart will take them over"
+        );
+    }
+}
+
+/// Every connection is a file; the soft limit of most systems is 1024, the hard one far more.
+fn raise_file_limit() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    if current != maximum
+        && let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum })
+    {
+        tracing::warn!(%error, "the limit of open files stays at {current:?}");
+    }
+}
