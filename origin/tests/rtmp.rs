@@ -565,7 +565,7 @@ async fn audio_without_its_configuration_is_refused_alone_and_left_out_beside_vi
         client.send(&message(frame, n * 23)).await;
     }
     let (code, description) = client.refused().await;
-    assert_eq!(code, "NetStream.Publish.Failed");
+    assert_eq!(code, "NetStream.Publish.Rejected");
     assert!(description.contains("sequence header"), "{description}");
 
     let mut client = server.publish("live/both").await.unwrap();
@@ -595,6 +595,29 @@ async fn a_broken_configuration_in_mid_stream_does_not_end_the_stream() {
     assert_eq!(server.metric("weir_origin_rtmp_bad_messages_total"), 4.0);
 }
 
+/// A sequence header of another picture than the clip's: 4:2:2, 100 × 76 or so.
+const OTHER_PICTURE: &[u8] = b"\x17\x00\x00\x00\x00\x01\x7a\x00\x0d\xff\xe1\x00\x1a\x67\x7a\x00\x0d\xb6\xcd\x94\x14\x19\xf8\xdc\x04\x40\x00\x00\x03\x00\x40\x00\x00\x0f\x03\xc5\x0a\x65\x80\x01\x00\x06\x68\xeb\xe3\xcb\x22\xc0\xfe\xfa\xfa\x00";
+
+#[tokio::test]
+async fn a_picture_that_changes_in_mid_stream_is_a_new_set_of_tracks() {
+    let server = Server::open().await;
+    let mut client = server.publish("live/a").await.unwrap();
+    let mut consumer = server.consumer(&key("live", "a"));
+    let video: Vec<_> = clip().into_iter().filter(|t| t.kind == TagKind::Video).collect();
+    let keyframe = video.iter().find(|t| is_frame(t)).unwrap();
+    let first = video.iter().take(10).map(|t| (message(t, 0), is_frame(t)));
+    let before = in_lockstep(&mut client, &mut consumer, first).await.pop().unwrap();
+    let body = Bytes::from_static(OTHER_PICTURE);
+    client.send(&Message { kind: Kind::Video, timestamp_ms: 1000, body }).await;
+    let after =
+        in_lockstep(&mut client, &mut consumer, [(message(keyframe, 1000), true)]).await.pop().unwrap();
+    assert_eq!(after.sequence, before.sequence + 1);
+    assert!(after.tracks.version > before.tracks.version);
+    assert_eq!(after.tracks.epoch, before.tracks.epoch);
+    let size = |unit: &Unit| unit.track().unwrap().video().map(|v| (v.width, v.height)).unwrap();
+    assert_ne!(size(&before), size(&after));
+}
+
 #[tokio::test]
 async fn codecs_that_are_not_carried_are_refused_by_name() {
     let server = Server::open().await;
@@ -604,7 +627,7 @@ async fn codecs_that_are_not_carried_are_refused_by_name() {
         client.send(&Message { kind: Kind::Video, timestamp_ms: n * 40, body }).await;
     }
     let (code, description) = client.refused().await;
-    assert_eq!(code, "NetStream.Publish.Failed");
+    assert_eq!(code, "NetStream.Publish.Rejected");
     assert!(description.contains("video codec 2"), "{description}");
 }
 

@@ -78,7 +78,7 @@ impl Publishing {
             return Ok(());
         }
         Err(Refusal {
-            code: "NetStream.Publish.Failed",
+            code: "NetStream.Publish.Rejected",
             description: format!("nothing of it can be used: {problem}"),
         })
     }
