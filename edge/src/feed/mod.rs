@@ -111,6 +111,11 @@ impl Feeds {
         Viewers { flv: count(Format::Flv), ws_flv: count(Format::WsFlv), rtmp: count(Format::Rtmp), hls: 0 }
     }
 
+    #[cfg(test)]
+    pub(crate) fn len(&self) -> usize {
+        self.feeds.lock().len()
+    }
+
     /// A seat in a feed that is there or begins.
     fn seat(self: &Arc<Self>, key: &StreamKey) -> Result<Seat, Refusal> {
         let mut feeds = self.feeds.lock();

@@ -72,8 +72,8 @@ impl Pull {
         loop {
             // The sender lives in the feed, which this task holds.
             let _ = seats.wait_for(|seats| *seats == 0).await;
-            let taken_again = seats.wait_for(|seats| *seats > 0);
-            if tokio::time::timeout(linger, taken_again).await.is_ok() {
+            // Whoever came and left again in the meantime counts, too.
+            if tokio::time::timeout(linger, seats.changed()).await.is_ok() {
                 continue;
             }
             let mut feeds = self.feeds.feeds.lock();

@@ -1,12 +1,13 @@
 //! One HTTP connection: HTTP/1.1 or HTTP/2, until it ends, idles, stalls, or the server drains.
 
+use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use http::{Request, Response};
+use http::{Request, Version};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper::upgrade::OnUpgrade;
@@ -23,7 +24,7 @@ use super::websocket::WebSocket;
 use crate::feed::Viewer;
 use crate::session;
 use crate::socket::Socket;
-use crate::upstream::Body;
+use crate::upstream::BoxError;
 
 /// A request's head, and what is buffered of a response: small, since live bytes are shared and wait in
 /// their ring.
@@ -45,7 +46,7 @@ pub(super) struct Connection {
     stalled: Arc<AtomicBool>,
     /// A viewer that will be served on the bare socket.
     upgrade: Mutex<Option<(OnUpgrade, Viewer)>>,
-    /// Live bodies. At most as many as there are requests at once.
+    /// Live bodies over HTTP/2. At most as many as there are requests at once.
     streams: Mutex<Vec<Weak<Progress>>>,
     first_stream: Notify,
 }
@@ -92,8 +93,12 @@ impl Connection {
     }
 
     /// A live body begins.
-    pub(super) fn begin_stream(&self) -> Arc<Progress> {
+    pub(super) fn begin_stream(&self, version: Version) -> Arc<Progress> {
         let progress = Arc::new(Progress::new());
+        if version != Version::HTTP_2 {
+            // What HTTP/1.1 does not take stalls the socket.
+            return progress;
+        }
         let mut streams = self.streams.lock();
         streams.retain(|stream| stream.strong_count() > 0);
         streams.push(Arc::downgrade(&progress));
@@ -134,59 +139,67 @@ impl Connection {
 }
 
 /// Serves a connection to its end.
-pub(super) async fn serve<S>(shared: Arc<Shared>, io: S, peer: SocketAddr, mut drain: watch::Receiver<bool>)
+pub(super) async fn serve<S>(shared: Arc<Shared>, io: S, peer: SocketAddr, drain: watch::Receiver<bool>)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let header_timeout = Duration::from_millis(shared.config.header_timeout_ms);
-    let max_stall = Duration::from_millis(shared.config.write_stall_ms);
     let connection = Arc::new(Connection::new(peer));
-    let sent = shared.metrics.sent_bytes.clone();
-    let socket = Socket::new(io, max_stall, Arc::clone(&connection.stalled), sent);
-
-    let service = {
-        let connection = Arc::clone(&connection);
-        service_fn(move |request: Request<Incoming>| {
-            connection.requests.fetch_add(1, Ordering::Relaxed);
-            let (shared, connection) = (Arc::clone(&shared), Arc::clone(&connection));
-            async move {
-                Ok::<Response<Body>, std::convert::Infallible>(handle(&shared, &connection, request).await)
-            }
-        })
-    };
-    let builder = builder(header_timeout);
-    let mut http = pin!(builder.serve_connection_with_upgrades(TokioIo::new(socket), service));
-    let mut draining = false;
-    let cut = async {
-        tokio::select! {
-            () = connection.no_request(header_timeout) => "no request",
-            () = connection.stuck_stream(max_stall) => "stalled",
-        }
-    };
-    let mut cut = pin!(cut);
-    loop {
-        tokio::select! {
-            result = http.as_mut() => {
-                if let Err(error) = result {
-                    tracing::debug!(%peer, error, "connection failed");
-                }
-                break;
-            }
-            reason = cut.as_mut() => {
-                tracing::debug!(%peer, reason, "connection cut");
-                return;
-            }
-            _ = drain.wait_for(|drain| *drain), if !draining => {
-                draining = true;
-                http.as_mut().graceful_shutdown();
-            }
-        }
+    if let Err(cut) = serve_http(shared, io, &connection, drain).await {
+        tracing::debug!(%peer, reason = %cut, "connection cut");
+        return;
     }
     let upgrade = connection.upgrade.lock().take();
     if let Some((socket, viewer)) = upgrade
         && let Ok(socket) = socket.await
     {
         session::serve(TokioIo::new(socket), Some(viewer), WebSocket::default()).await;
+    }
+}
+
+/// Why a connection did not end by itself.
+#[derive(Debug, thiserror::Error)]
+enum Cut {
+    #[error("no request in time")]
+    NoRequest,
+    #[error("a stream was not taken")]
+    Stuck,
+    #[error("{0}")]
+    Failed(BoxError),
+}
+
+async fn serve_http<S>(
+    shared: Arc<Shared>,
+    io: S,
+    connection: &Arc<Connection>,
+    mut drain: watch::Receiver<bool>,
+) -> Result<(), Cut>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let header_timeout = Duration::from_millis(shared.config.header_timeout_ms);
+    let max_stall = Duration::from_millis(shared.config.write_stall_ms);
+    let sent = shared.metrics.sent_bytes.clone();
+    let socket = Socket::new(io, max_stall, Arc::clone(&connection.stalled), sent);
+    let service = service_fn(|request: Request<Incoming>| {
+        connection.requests.fetch_add(1, Ordering::Relaxed);
+        let (shared, connection) = (Arc::clone(&shared), Arc::clone(connection));
+        async move { Ok::<_, Infallible>(handle(&shared, &connection, request).await) }
+    });
+    let builder = builder(header_timeout);
+    let mut http = pin!(builder.serve_connection_with_upgrades(TokioIo::new(socket), service));
+    let mut no_request = pin!(connection.no_request(header_timeout));
+    let mut stuck = pin!(connection.stuck_stream(max_stall));
+    let mut draining = false;
+    loop {
+        tokio::select! {
+            ended = http.as_mut() => return ended.map_err(Cut::Failed),
+            () = no_request.as_mut() => return Err(Cut::NoRequest),
+            () = stuck.as_mut() => return Err(Cut::Stuck),
+            _ = drain.wait_for(|drain| *drain), if !draining => {
+                draining = true;
+                http.as_mut().graceful_shutdown();
+            }
+        }
     }
 }
 
@@ -205,4 +218,23 @@ fn builder(header_timeout: Duration) -> auto::Builder<TokioExecutor> {
         .keep_alive_interval(HTTP2_PING)
         .keep_alive_timeout(HTTP2_PING);
     builder
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_is_stuck_when_there_is_more_and_nobody_asks() {
+        let limit = Duration::from_secs(15);
+        let progress = Progress::new();
+        progress.polled(true);
+        tokio::time::advance(Duration::from_secs(60)).await;
+        assert!(!progress.is_stuck(limit), "the stream is silent");
+        progress.polled(false);
+        tokio::time::advance(limit).await;
+        assert!(!progress.is_stuck(limit));
+        tokio::time::advance(Duration::from_millis(1)).await;
+        assert!(progress.is_stuck(limit));
+    }
 }

@@ -56,10 +56,9 @@ async fn flv(
         Ok(start) => start,
         Err(detail) => return problem(StatusCode::BAD_REQUEST, detail),
     };
-    let head_only = request.method() == Method::HEAD;
-    if head_only || !websocket::is_upgrade(request.headers()) {
+    if request.method() == Method::HEAD || !websocket::is_upgrade(request.headers()) {
         let mut response = match shared.feeds.join(key, Format::Flv, start).await {
-            Ok(viewer) => live::response(viewer, connection, head_only),
+            Ok(viewer) => live::response(viewer, connection, &request),
             Err(error) => refusal(error),
         };
         allow_all_origins(response.headers_mut());

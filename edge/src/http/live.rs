@@ -6,7 +6,7 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
-use http::{HeaderMap, Response};
+use http::{HeaderMap, Method, Request, Response};
 use http_body::{Body as HttpBody, Frame};
 use http_body_util::BodyExt;
 
@@ -22,11 +22,15 @@ use crate::upstream::{Body, BoxError};
 struct TooSlow;
 
 /// The response to a viewer; to who only asks for the head, without the body.
-pub(super) fn response(viewer: Viewer, connection: &Arc<Connection>, head_only: bool) -> Response<Body> {
-    let mut response = if head_only {
+pub(super) fn response<B>(
+    viewer: Viewer,
+    connection: &Arc<Connection>,
+    request: &Request<B>,
+) -> Response<Body> {
+    let mut response = if request.method() == Method::HEAD {
         Response::new(full(Bytes::new()))
     } else {
-        let progress = connection.begin_stream();
+        let progress = connection.begin_stream(request.version());
         let body = LiveBody { viewer, progress, connection: Arc::clone(connection) };
         Response::new(body.boxed_unsync())
     };

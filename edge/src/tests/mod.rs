@@ -1,3 +1,26 @@
 //! The edge against a made-up origin, over real sockets.
 
+mod client;
+mod feed;
+mod flv;
+mod hls;
+mod limits;
+mod origin;
+mod rtmp;
 pub(crate) mod studio;
+mod websocket;
+
+use std::time::Duration;
+
+use media_core::hub::StreamKey;
+
+fn key(name: &str) -> StreamKey {
+    StreamKey::parse("live", name, &[]).unwrap()
+}
+
+/// Waits until something is so. Whoever waits in vain is ended by the test runner.
+async fn until(condition: impl Fn() -> bool) {
+    while !condition() {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}

@@ -1,0 +1,179 @@
+//! Clients that take nothing, say nothing, or are too many; and the end of the server.
+
+use std::net::SocketAddr;
+
+use http::Response;
+use http_body_util::{BodyExt, Full};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tower::service_fn;
+
+use super::client::{Player, Server, text};
+use super::origin::Origin;
+use super::studio::{Studio, opening};
+use super::{key, until};
+use crate::upstream::Body;
+use crate::{BoxError, Config, Pages};
+
+fn metric(server: &Server, name: &str) -> String {
+    let registry = prometheus::Registry::new();
+    server.edge.register(&registry).unwrap();
+    let text = prometheus::TextEncoder::new().encode_to_string(&registry.gather()).unwrap();
+    let line = text.lines().find(|line| line.starts_with(name));
+    line.and_then(|line| line.rsplit(' ').next()).unwrap_or("none").to_owned()
+}
+
+#[tokio::test]
+async fn a_viewer_that_never_reads_holds_up_nobody_and_is_dropped() {
+    let origin = Origin::default();
+    let relay = origin.relay("a");
+    let mut config = Config::default();
+    config.http.write_stall_ms = 300;
+    config.fanout.ring_bytes = 1 << 20;
+    let server = Server::with(&origin, config, None).await;
+    let mut studio = Studio::new();
+    relay.send(opening(&studio.picture(true, 1000))).await;
+    let mut idle = server.connect().await;
+    idle.write_all(b"GET /live/a.flv HTTP/1.1\r\nhost: edge\r\n\r\n").await.unwrap();
+    let mut player = Player::new(server.get("/live/a.flv").await);
+    assert_eq!(player.number().await, Some(0));
+    until(|| server.edge.viewers(&key("a")).flv == 2).await;
+    // More than the sockets' buffers and the ring hold together.
+    for n in 1..=600 {
+        relay.send(studio.picture(n % 25 == 0, 100_000).bytes).await;
+        assert_eq!(player.number().await, Some(n));
+    }
+    until(|| server.edge.viewers(&key("a")).flv == 1).await;
+    assert_eq!(metric(&server, r#"weir_edge_viewer_drops_total{reason="stalled"}"#), "1");
+    assert_eq!(metric(&server, "weir_edge_connections "), "1");
+}
+
+#[tokio::test]
+async fn an_http2_viewer_that_grants_no_window_is_dropped() {
+    let origin = Origin::default();
+    let relay = origin.relay("a");
+    let mut config = Config::default();
+    config.http.write_stall_ms = 300;
+    let server = Server::with(&origin, config, None).await;
+    let mut studio = Studio::new();
+    relay.send(opening(&studio.picture(true, 1000))).await;
+    let mut client = server.http2().await;
+    let request = http::Request::get("http://edge/live/a.flv").body(http_body_util::Empty::new()).unwrap();
+    // Read by nobody: the window stays closed once it is used up.
+    let response = client.send_request(request).await.unwrap();
+    for n in 1..=600 {
+        relay.send(studio.picture(n % 25 == 0, 100_000).bytes).await;
+    }
+    until(|| server.edge.viewers(&key("a")).flv == 0).await;
+    assert_eq!(metric(&server, r#"weir_edge_viewer_drops_total{reason="stalled"}"#), "1");
+    drop(response);
+}
+
+#[tokio::test]
+async fn a_viewer_that_reads_too_slowly_is_dropped_without_a_regular_end() {
+    let origin = Origin::default();
+    let relay = origin.relay("a");
+    let mut config = Config::default();
+    config.fanout.ring_bytes = 1 << 20;
+    config.fanout.max_skips_per_minute = 0;
+    let server = Server::with(&origin, config, None).await;
+    let mut studio = Studio::new();
+    relay.send(opening(&studio.picture(true, 1000))).await;
+    let slow = Player::new(server.get("/live/a.flv").await);
+    let mut player = Player::new(server.get("/live/a.flv").await);
+    assert_eq!(player.number().await, Some(0));
+    for n in 1..=600 {
+        relay.send(studio.picture(n % 25 == 0, 100_000).bytes).await;
+        assert_eq!(player.number().await, Some(n));
+    }
+    slow.breaks_off().await;
+    assert_eq!(metric(&server, r#"weir_edge_viewer_drops_total{reason="lagged"}"#), "1");
+    assert_eq!(metric(&server, r#"weir_edge_viewer_skips_total{reason="lagged"}"#), "1");
+}
+
+#[tokio::test]
+async fn who_sends_no_whole_request_in_time_is_cut_off() {
+    let origin = Origin::default();
+    let mut config = Config::default();
+    config.http.header_timeout_ms = 100;
+    let server = Server::with(&origin, config, None).await;
+    for beginning in ["", "PRI * HT", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "GET /live/a.flv HTTP/1.1\r\nx: "] {
+        let mut socket = server.connect().await;
+        socket.write_all(beginning.as_bytes()).await.unwrap();
+        let mut rest = Vec::new();
+        // Ends, whatever is said before.
+        let _ = socket.read_to_end(&mut rest).await;
+    }
+    until(|| metric(&server, "weir_edge_connections ") == "0").await;
+}
+
+#[tokio::test]
+async fn there_are_no_more_connections_than_configured() {
+    for (total, address, reason) in [(1, 10, "total"), (10, 1, "address")] {
+        let origin = Origin::default();
+        let mut config = Config::default();
+        config.http.max_connections = total;
+        config.http.max_connections_per_address = address;
+        let server = Server::with(&origin, config, None).await;
+        let first = server.connect().await;
+        until(|| metric(&server, "weir_edge_connections ") == "1").await;
+        let mut second = server.connect().await;
+        assert_eq!(second.read(&mut [0; 1]).await.unwrap_or(0), 0, "closed at once");
+        let counter = format!("weir_edge_connections_refused_total{{reason=\"{reason}\"}}");
+        assert_eq!(metric(&server, &counter), "1");
+        drop(first);
+        until(|| metric(&server, "weir_edge_connections ") == "0").await;
+        assert_eq!(server.get("/").await.status(), 404);
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_drains_takes_nobody_in_and_lets_viewers_finish() {
+    let origin = Origin::default();
+    let relay = origin.relay("a");
+    let mut server = Server::start(&origin).await;
+    let mut studio = Studio::new();
+    relay.send(opening(&studio.picture(true, 1000))).await;
+    let mut player = Player::new(server.get("/live/a.flv").await);
+    assert_eq!(player.number().await, Some(0));
+    server.drain();
+    while tokio::net::TcpStream::connect(server.address).await.is_ok() {
+        tokio::task::yield_now().await;
+    }
+    relay.send(studio.picture(false, 1000).bytes).await;
+    assert_eq!(player.number().await, Some(1));
+    drop(relay);
+    assert_eq!(player.number().await, None);
+    server.stopped().await;
+}
+
+#[tokio::test]
+async fn viewers_that_do_not_finish_by_the_deadline_are_cut() {
+    let origin = Origin::default();
+    let relay = origin.relay("a");
+    let mut config = Config::default();
+    config.http.drain_ms = 50;
+    let server = Server::with(&origin, config, None).await;
+    relay.send(opening(&Studio::new().picture(true, 1000))).await;
+    let mut player = Player::new(server.get("/live/a.flv").await);
+    assert_eq!(player.number().await, Some(0));
+    server.stopped().await;
+    player.breaks_off().await;
+}
+
+#[tokio::test]
+async fn pages_are_told_who_asks() {
+    let origin = Origin::default();
+    let pages = Pages::new(service_fn(|request: http::Request<Body>| async move {
+        let peer = *request.extensions().get::<SocketAddr>().unwrap();
+        let path = request.uri().path().to_owned();
+        let body = request.into_body().collect().await?.to_bytes();
+        let answer = format!("{} {path} {}", peer.ip(), body.len());
+        Ok::<_, BoxError>(Response::new(Full::from(answer).map_err(|never| match never {}).boxed_unsync()))
+    }));
+    let server = Server::with(&origin, Config::default(), Some(pages)).await;
+    for path in ["/", "/api/v1/streams", "/watch/live/a", "/assets/app.js", "/healthz"] {
+        assert_eq!(text(server.get(path).await).await, format!("127.0.0.1 {path} 0"));
+    }
+    assert_eq!(server.get("/other/").await.status(), 404);
+    assert!(origin.requests().is_empty());
+}
