@@ -74,7 +74,9 @@ fn a_viewer_starts_with_headers_and_the_newest_keyframe() {
     let tags = read(&sent);
     let kinds: Vec<_> = tags.iter().take(3).map(|tag| tag.kind).collect();
     assert_eq!(kinds, [TagKind::Script, TagKind::Video, TagKind::Audio]);
-    assert!(tags[..3].iter().all(|tag| is_header(tag) && tag.timestamp_ms == 120));
+    assert!(tags[..3].iter().all(is_header));
+    assert_eq!(tags[0].timestamp_ms, flv::METADATA_TIMESTAMP_MS);
+    assert!(tags[1..3].iter().all(|tag| tag.timestamp_ms == 120));
     // The last frame of sound still waits for a picture.
     assert_eq!(numbers(&tags), [6, 7, 8, 9, 10]);
 
