@@ -34,7 +34,8 @@ lint: web ## formatting, clippy, licences and bans, types of the pages
 	npm --prefix $(WEB) run --if-present check
 
 bench: setup-bench web ## the benches; prints what README.md quotes
-	cargo bench --workspace --locked
+	cargo bench -p media-core --bench media --locked
+	cargo bench -p weir --bench ingest --locked
 
 fuzz: ## every fuzz target for FUZZ_SECONDS (default 180) seconds, FUZZ_JOBS (2) at a time
 	tests/setup.sh fuzz
