@@ -50,8 +50,9 @@ impl<'a> Packager<'a> {
     }
 
     fn end(mut self) {
+        // Whatever was wrong is over; without tracks the segmenter would call the stream unpackageable.
         self.segmenter.end();
-        self.publish();
+        self.hand_over(None);
     }
 
     fn publish(&mut self) {
@@ -66,9 +67,13 @@ impl<'a> Packager<'a> {
             _ => {}
         }
         self.problem = problem;
+        self.hand_over(self.problem.map(|p| p.to_string()));
+    }
+
+    fn hand_over(&mut self, problem: Option<String>) {
         let segmenter = &mut self.segmenter;
         let events = std::iter::from_fn(|| segmenter.poll_event());
-        self.live.apply(events, self.problem.map(|p| p.to_string()));
+        self.live.apply(events, problem);
     }
 }
 
