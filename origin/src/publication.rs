@@ -85,9 +85,12 @@ impl Drop for Grace {
         let (registry, key, epoch, grace) = (self.registry.clone(), self.key.clone(), self.epoch, self.grace);
         match Handle::try_current() {
             Ok(runtime) if !grace.is_zero() => {
+                tracing::info!(stream = %key, grace_ms = grace.as_millis(), "the publisher left; its viewers wait");
                 runtime.spawn(async move {
                     tokio::time::sleep(grace).await;
-                    registry.expire(&key, epoch);
+                    if registry.expire(&key, epoch) {
+                        tracing::info!(stream = %key, "ended: the publisher did not return");
+                    }
                 });
             }
             _ => {
