@@ -50,6 +50,21 @@ pub(crate) enum Error {
 }
 
 impl Error {
+    /// Whether a publisher that was live may come back: the connection broke, or the server is going to.
+    fn is_passing(&self) -> bool {
+        match self {
+            Self::Connection { .. } => true,
+            Self::Refused { code, .. } => code == "NetConnection.Connect.AppShutdown",
+            Self::File(_) | Self::Url(_) => false,
+        }
+    }
+
+    /// Whether a publisher that wants to come back need not try again. That the name is taken is not for ever:
+    /// the server may not have noticed yet that the old connection is gone.
+    fn is_final(&self) -> bool {
+        matches!(self, Self::Refused { code, .. } if code == "NetStream.Publish.Denied")
+    }
+
     /// As the help of `weir publish` lists them.
     fn exit_code(&self) -> u8 {
         match self {
@@ -136,7 +151,7 @@ async fn send(first: Connection, target: &Target, reconnect: bool, queue: &Queue
         let result = connection.send_all(queue).await;
         queue.disconnect();
         match result {
-            Err(error @ Error::Connection { .. }) if reconnect => tracing::warn!(%error, "connecting again"),
+            Err(error) if reconnect && error.is_passing() => tracing::warn!(%error, "connecting again"),
             result => return result,
         }
         let mut back_off = FIRST_BACK_OFF;
@@ -145,8 +160,12 @@ async fn send(first: Connection, target: &Target, reconnect: bool, queue: &Queue
             back_off = (back_off * 2).min(MAX_BACK_OFF);
             match Connection::open(target).await {
                 Ok(connection) => break connection,
+                Err(error) if error.is_final() => return Err(error),
                 Err(error) => tracing::warn!(%error, "still not connected"),
             }
         };
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -77,7 +77,7 @@ fn set(tree: &mut Value, key: &str, value: Value) {
             table.insert(first.to_owned(), value);
         }
         Some(rest) => {
-            set(table.entry(first).or_insert_with(|| Value::Object(Default::default())), rest, value)
+            set(table.entry(first).or_insert_with(|| Value::Object(Default::default())), rest, value);
         }
     }
 }

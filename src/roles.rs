@@ -13,7 +13,7 @@ use http_body_util::BodyExt;
 use origin::Origin;
 use origin::ingest::rtmp::{Handoff, Ingest, OnPlay};
 use prometheus::Registry;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tower::ServiceBuilder;
 
@@ -26,6 +26,11 @@ use crate::listen::Listener;
 pub(crate) struct Roles {
     origin: Origin,
     ingest: Ingest,
+    edge: Edge,
+    /// Drains the HTTP listener.
+    stop_http: oneshot::Sender<()>,
+    /// What the HTTP listener takes for draining, at most.
+    http_drain: Duration,
     /// What listens; each ends when it is drained.
     serving: JoinSet<&'static str>,
     /// Ends when the last RTMP player has left.
@@ -65,12 +70,18 @@ impl Roles {
             listening.serve(rtmp.0, async move { drain.draining().await }).await;
             "the RTMP listener"
         });
-        let drain = life.clone();
+        let (stop_http, stopped) = oneshot::channel();
+        let serving_edge = edge.clone();
         serving.spawn(async move {
-            edge.serve_http(http.0, async move { drain.draining().await }).await;
+            let stopped = async move {
+                // Dropped or sent to: either way the listener is to stop.
+                let _ = stopped.await;
+            };
+            serving_edge.serve_http(http.0, stopped).await;
             "the HTTP listener"
         });
-        Ok(Self { origin, ingest, serving, players })
+        let http_drain = Duration::from_millis(config.edge.http.drain_ms);
+        Ok(Self { origin, ingest, edge, stop_http, http_drain, serving, players })
     }
 
     /// Takes over what of `config` can change at run time.
@@ -90,17 +101,35 @@ impl Roles {
     /// Ends all streams: publishers are told, viewers get what is left. Returns when the last viewer has it,
     /// at the latest after `deadline`: whoever is left is cut off.
     pub(crate) async fn drain(self, deadline: Duration) {
-        let Self { origin, ingest, mut serving, mut players } = self;
+        let Self { origin, ingest, edge, stop_http, http_drain, mut serving, mut players } = self;
         // The listeners hold clones of the ingest, and with it a sender to `players`.
         drop(ingest);
         // No publisher leaves by itself. The sooner its encoder is told, the sooner it is somewhere else.
         origin.drain(Duration::ZERO).await;
         let ended = async {
+            // HLS players ask for the end of their stream, over new connections too.
+            let fetching = hls_viewers_left(&edge);
+            if tokio::time::timeout(deadline.saturating_sub(http_drain), fetching).await.is_err() {
+                tracing::warn!("HLS players that are not done yet are left behind");
+            }
+            // A listener that has ended already needs no telling.
+            let _ = stop_http.send(());
             while serving.join_next().await.is_some() {}
             while players.recv().await.is_some() {}
         };
         if tokio::time::timeout(deadline, ended).await.is_err() {
             tracing::warn!("the drain deadline has passed; connections are cut");
+        }
+    }
+}
+
+/// Waits until no HLS player has asked for a playlist for a while.
+async fn hls_viewers_left(edge: &Edge) {
+    let mut ticks = tokio::time::interval(Duration::from_millis(100));
+    loop {
+        ticks.tick().await;
+        if edge.totals().viewers.hls == 0 {
+            return;
         }
     }
 }
