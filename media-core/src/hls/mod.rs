@@ -16,6 +16,7 @@ mod name;
 mod pace;
 mod part;
 pub mod playlist;
+mod presence;
 mod query;
 mod reload;
 mod rendition;

@@ -9,14 +9,12 @@ use std::time::Duration;
 
 use super::lane::{CUTS, Lane};
 use super::pace::Pace;
+use super::presence::Presence;
 use super::settle::{Arrived, Settling, Start};
 use super::{Config, Layout, Part, Rendition, plan};
 use crate::frame::{Frame, Kind, Track, TrackId};
 use run::Run;
 
-/// A track that sends nothing for this long while others do is packaged without, in ticks of 90 kHz: 2 s. Players
-/// of a muxed rendition would stall at its end otherwise.
-const SILENT: i64 = 180_000;
 /// Pictures without a keyframe for this long are a problem worth telling, in ticks of 90 kHz: 10 s.
 const NO_KEYFRAME: i64 = 900_000;
 /// Bytes that may wait for their part: a part of a second at 128 Mbit/s. A publisher that sends more than that without
@@ -81,6 +79,8 @@ enum State {
     Running(Run),
     /// These tracks can't be packaged; perhaps the next ones can.
     Refused,
+    /// Nothing follows.
+    Ended,
 }
 
 /// Cuts a stream into parts and segments. After each input, drain [`Segmenter::poll_event`].
@@ -94,9 +94,7 @@ pub struct Segmenter {
     begun: bool,
     version: u32,
     events: VecDeque<Event>,
-    /// When each track was last heard of, on the clock of the cuts: any audio frame, a video keyframe or a video frame
-    /// that continues one.
-    heard: Vec<(TrackId, i64)>,
+    presence: Presence,
 }
 
 impl Segmenter {
@@ -111,7 +109,7 @@ impl Segmenter {
             begun: false,
             version: 0,
             events: VecDeque::new(),
-            heard: Vec::new(),
+            presence: Presence::default(),
         }
     }
 
@@ -127,7 +125,7 @@ impl Segmenter {
                 .without_keyframe()
                 .filter(|ticks| *ticks >= NO_KEYFRAME)
                 .map(|ticks| Problem::NoKeyframe { seconds: ticks / i64::from(CUTS.get()) }),
-            State::Running(_) => None,
+            State::Running(_) | State::Ended => None,
             State::Refused => Some(Problem::Unpackageable),
         }
     }
@@ -154,7 +152,7 @@ impl Segmenter {
     /// The stream is over: what waits is cut, and the window is told.
     pub fn end(&mut self) {
         self.finish_run(false);
-        self.state = State::Refused;
+        self.state = State::Ended;
         self.events.push_back(Event::Ended);
     }
 
@@ -169,7 +167,7 @@ impl Segmenter {
         }
         let arrived = Arrived::new(frame.clone(), scale, wall_ms);
         match &mut self.state {
-            State::Refused => {}
+            State::Refused | State::Ended => {}
             State::Settling(settling) => {
                 if let Some(start) = settling.push(arrived) {
                     self.begin(start, Vec::new());
@@ -180,9 +178,12 @@ impl Segmenter {
     }
 
     fn settle_again(&mut self) {
+        if matches!(self.state, State::Ended) {
+            return;
+        }
         let before = match &self.state {
             State::Running(run) => run.tracks(),
-            State::Settling(_) | State::Refused => Vec::new(),
+            State::Settling(_) | State::Refused | State::Ended => Vec::new(),
         };
         self.finish_run(false);
         self.state = State::Settling(Settling::new(self.tracks.clone(), before));
@@ -223,18 +224,18 @@ impl Segmenter {
         };
         self.version += 1;
         self.pace.restart();
-        self.heard.clear();
+        self.presence.clear();
         self.events.push_back(Event::Layout(run.layout()));
         run.carry_on(carried);
         for arrived in start.frames {
-            self.hear(&arrived);
+            self.presence.hear(&arrived);
             run.push(&arrived, &mut self.pace);
         }
         self.cut(run);
     }
 
     fn run(&mut self, arrived: Arrived) {
-        self.hear(&arrived);
+        self.presence.hear(&arrived);
         if let Some(tracks) = self.other_tracks(&arrived) {
             let carried = self.finish_run(true);
             self.begin(Start { tracks, frames: VecDeque::from([arrived]) }, carried);
@@ -257,23 +258,11 @@ impl Segmenter {
         }
     }
 
-    fn hear(&mut self, arrived: &Arrived) {
-        let id = arrived.frame.track;
-        match self.heard.iter_mut().find(|(heard, _)| *heard == id) {
-            Some((_, at)) => *at = arrived.at.max(*at),
-            None if arrived.frame.keyframe => self.heard.push((id, arrived.at)),
-            None => {}
-        }
-    }
-
     /// The tracks to go on with from this frame, if they are others than now: a track fell silent or came back. The
     /// change waits for a keyframe, if there is a picture to go on with.
     fn other_tracks(&self, arrived: &Arrived) -> Option<Vec<TrackId>> {
         let State::Running(run) = &self.state else { return None };
-        let newest = self.heard.iter().map(|(_, at)| *at).max()?;
-        let mut speaking: Vec<TrackId> =
-            self.heard.iter().filter(|(_, at)| newest - at <= SILENT).map(|(id, _)| *id).collect();
-        speaking.sort();
+        let speaking = self.presence.tracks();
         if speaking == run.tracks() {
             return None;
         }

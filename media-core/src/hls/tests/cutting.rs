@@ -174,6 +174,65 @@ fn a_picture_that_stays_longer_than_a_part_makes_no_illegal_playlist() {
 }
 
 #[test]
+fn parts_are_published_at_most_a_part_target_and_20_ms_apart() {
+    for (rate, gop) in
+        [((30, 1), 60), ((30_000, 1_001), 60), ((25, 1), 50), ((24, 1), 48), ((60, 1), 250), ((5, 1), 7)]
+    {
+        for sound in [false, true] {
+            let mut station = Station::new(Config::default());
+            station.frame_rate = rate;
+            station.gop_frames = gop;
+            let tracks =
+                if sound { vec![video_of_unknown_rate(), audio(0)] } else { vec![video_of_unknown_rate()] };
+            station.tracks(1, &tracks);
+            station.play_tracks(0..20_000, &[TrackId::VIDEO], if sound { &[TrackId::AUDIO] } else { &[] });
+            let target = station.playlist().part_target * 1_000.0;
+            let gaps = station.seen.windows(2).map(|pair| (pair[1].at_ms - pair[0].at_ms) as f64);
+            let longest = gaps.fold(0.0, f64::max);
+            assert!(longest <= target + 20.0, "{rate:?}: {longest} ms apart, PART-TARGET {target} ms");
+        }
+    }
+}
+
+#[test]
+fn a_part_is_published_one_picture_after_its_last() {
+    let station = Station::live(10);
+    for seen in &station.seen {
+        let whole: f64 = seen.playlists[0]
+            .segments
+            .iter()
+            .map(|s| s.extinf.unwrap_or_else(|| s.parts.iter().map(|p| p.duration).sum()))
+            .sum();
+        // The picture behind the part begins where the part ends.
+        assert!((seen.at_ms as f64 - whole * 1_000.0).abs() < 1.0, "{} for {whole} s", seen.at_ms);
+    }
+}
+
+#[test]
+fn tracks_that_are_seconds_apart_are_packaged_together() {
+    let mut station = Station::new(Config::default());
+    station.tracks(1, &[video(0, AVC_30), audio(0)]);
+    let mut sound = 0;
+    for n in 0..600 {
+        station.frame(TrackId::VIDEO, (n * 100 + 1) / 3, n % 60 == 0);
+        while sound < n * 100 / 3 {
+            station.frame(TrackId::AUDIO, sound + 3_000, true);
+            sound += 21;
+        }
+    }
+    assert!(station.playlist().segments.iter().all(|s| !s.discontinuity));
+    assert_eq!(station.window.layout().unwrap().renditions[0].tracks.len(), 2);
+    assert_continuous(&times(&station, 0));
+}
+
+#[test]
+fn the_end_is_no_problem() {
+    let mut station = Station::live(5);
+    station.end();
+    assert_eq!(station.segmenter.problem(), None);
+}
+
+#[test]
 fn sound_alone_works() {
     let mut station = Station::new(Config::default());
     station.tracks(1, &[audio(0)]);

@@ -41,6 +41,8 @@ pub(super) fn audio(index: u8) -> Track {
 /// A publication of a part, as a player would have seen it.
 #[derive(Debug, Clone)]
 pub(super) struct Seen {
+    /// Time of the frame that brought it about.
+    pub(super) at_ms: i64,
     pub(super) position: Position,
     pub(super) playlists: Vec<Playlist>,
     pub(super) texts: Vec<String>,
@@ -54,6 +56,7 @@ pub(super) struct Station {
     pub(super) gop_frames: u64,
     pub(super) frame_rate: (u64, u64),
     pub(super) frame_bytes: usize,
+    now_ms: i64,
 }
 
 impl Station {
@@ -66,6 +69,7 @@ impl Station {
             gop_frames: 60,
             frame_rate: (30, 1),
             frame_bytes: 100,
+            now_ms: 0,
         }
     }
 
@@ -90,6 +94,7 @@ impl Station {
             keyframe,
             data: Bytes::from(vec![0u8; self.frame_bytes]),
         };
+        self.now_ms = ms;
         self.segmenter.push(&frame, EPOCH_MS + ms);
         self.drain();
     }
@@ -155,7 +160,7 @@ impl Station {
         for playlist in &playlists {
             playlist.assert_legal();
         }
-        self.seen.push(Seen { position: self.window.position(), playlists, texts });
+        self.seen.push(Seen { at_ms: self.now_ms, position: self.window.position(), playlists, texts });
     }
 
     pub(super) fn text(&self, rendition: usize, form: Form) -> String {
