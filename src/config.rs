@@ -31,7 +31,7 @@ const FILE: &str = "weir.toml";
 pub(crate) struct Config {
     /// Folder for all that is kept.
     pub(crate) data: PathBuf,
-    /// Seconds that viewers and publishers get to end by themselves after SIGTERM.
+    /// Seconds after SIGTERM in which viewers get the end of their streams, at most.
     pub(crate) drain_s: u64,
     /// Logs.
     pub(crate) log: log::Config,

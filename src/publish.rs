@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use tokio::time::{sleep, timeout};
 
-use crate::cli;
+use crate::{cli, console, log};
 use connection::Connection;
 use media_core::rtmp::client::{Target, TargetError};
 pub(crate) use queue::Queue;
@@ -78,6 +78,11 @@ impl Error {
 
 /// The command.
 pub(crate) async fn command(args: &cli::Publish) -> ExitCode {
+    // Without it a connection that is made again would go unnoticed.
+    let level = if args.quiet { "error" } else { "warn" };
+    if let Err(error) = log::start(&log::Config { level: level.into(), ..log::Config::default() }) {
+        console::error(&format!("{error:#}"));
+    }
     let queue = Arc::new(Queue::default());
     let publishing = async {
         let target = Target::parse(&args.url)?;
@@ -99,7 +104,7 @@ pub(crate) async fn command(args: &cli::Publish) -> ExitCode {
                 Error::File(_) => format!("{}: ", args.file.display()),
                 _ => String::new(),
             };
-            crate::console::error(&format!("{about}{error}"));
+            console::error(&format!("{about}{error}"));
             ExitCode::from(error.exit_code())
         }
     }

@@ -22,6 +22,10 @@ use crate::config::Config;
 use crate::lifecycle::Lifecycle;
 use crate::listen::Listener;
 
+/// HLS players without low latency stay three segments behind (RFC 8216bis §6.3.3), and ask for each of them,
+/// over new connections too, when the stream has ended.
+const PLAYERS_BEHIND_SEGMENTS: u32 = 3;
+
 /// The roles that run.
 pub(crate) struct Roles {
     origin: Origin,
@@ -29,8 +33,8 @@ pub(crate) struct Roles {
     edge: Edge,
     /// Drains the HTTP listener.
     stop_http: oneshot::Sender<()>,
-    /// What the HTTP listener takes for draining, at most.
-    http_drain: Duration,
+    /// How long HLS players have for fetching the end of their stream.
+    hls_end: Duration,
     /// What listens; each ends when it is drained.
     serving: JoinSet<&'static str>,
     /// Ends when the last RTMP player has left.
@@ -80,8 +84,9 @@ impl Roles {
             serving_edge.serve_http(http.0, stopped).await;
             "the HTTP listener"
         });
-        let http_drain = Duration::from_millis(config.edge.http.drain_ms);
-        Ok(Self { origin, ingest, edge, stop_http, http_drain, serving, players })
+        let segment = Duration::from_millis(config.origin.hls.segment_ms.into());
+        let hls_end = segment * PLAYERS_BEHIND_SEGMENTS;
+        Ok(Self { origin, ingest, edge, stop_http, hls_end, serving, players })
     }
 
     /// Takes over what of `config` can change at run time.
@@ -101,16 +106,14 @@ impl Roles {
     /// Ends all streams: publishers are told, viewers get what is left. Returns when the last viewer has it,
     /// at the latest after `deadline`: whoever is left is cut off.
     pub(crate) async fn drain(self, deadline: Duration) {
-        let Self { origin, ingest, edge, stop_http, http_drain, mut serving, mut players } = self;
+        let Self { origin, ingest, edge, stop_http, hls_end, mut serving, mut players } = self;
         // The listeners hold clones of the ingest, and with it a sender to `players`.
         drop(ingest);
         // No publisher leaves by itself. The sooner its encoder is told, the sooner it is somewhere else.
         origin.drain(Duration::ZERO).await;
         let ended = async {
-            // HLS players ask for the end of their stream, over new connections too.
-            let fetching = hls_viewers_left(&edge);
-            if tokio::time::timeout(deadline.saturating_sub(http_drain), fetching).await.is_err() {
-                tracing::warn!("HLS players that are not done yet are left behind");
+            if edge.totals().viewers.hls > 0 {
+                tokio::time::sleep(hls_end).await;
             }
             // A listener that has ended already needs no telling.
             let _ = stop_http.send(());
@@ -119,17 +122,6 @@ impl Roles {
         };
         if tokio::time::timeout(deadline, ended).await.is_err() {
             tracing::warn!("the drain deadline has passed; connections are cut");
-        }
-    }
-}
-
-/// Waits until no HLS player has asked for a playlist for a while.
-async fn hls_viewers_left(edge: &Edge) {
-    let mut ticks = tokio::time::interval(Duration::from_millis(100));
-    loop {
-        ticks.tick().await;
-        if edge.totals().viewers.hls == 0 {
-            return;
         }
     }
 }
