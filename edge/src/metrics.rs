@@ -6,10 +6,15 @@ use crate::fanout::{Format, Over};
 
 /// The edge's metrics.
 pub(crate) struct Metrics {
-    viewers: IntGaugeVec,
-    joins: IntCounterVec,
+    all_viewers: IntGaugeVec,
+    viewers: [IntGauge; Format::ALL.len()],
+    all_joins: IntCounterVec,
+    joins: [IntCounter; Format::ALL.len()],
     skips: IntCounterVec,
+    skips_lagged: IntCounter,
     drops: IntCounterVec,
+    drops_lagged: IntCounter,
+    drops_stalled: IntCounter,
     /// Streams that are pulled.
     pub(crate) feeds: IntGauge,
     /// Pulls that were lost and begun again.
@@ -26,6 +31,10 @@ pub(crate) struct Metrics {
     /// HTTP connections.
     pub(crate) connections: IntGauge,
     refused: IntCounterVec,
+    /// Connections closed at once, because there were too many in total.
+    pub(crate) refused_total: IntCounter,
+    /// Connections closed at once, because there were too many from the address.
+    pub(crate) refused_address: IntCounter,
     responses: IntCounterVec,
     /// Bytes written to sockets.
     pub(crate) sent_bytes: IntCounter,
@@ -38,15 +47,24 @@ impl Metrics {
     }
 
     fn create() -> Result<Self, prometheus::Error> {
+        // Each label's value is resolved here: a counter that is still 0 shows, too.
+        let help = "Viewers by protocol, without HLS";
+        let all_viewers = IntGaugeVec::new(Opts::new("weir_edge_viewers", help), &["protocol"])?;
+        let all_joins = counters("viewer_joins", "Viewers that began to watch", "protocol")?;
+        let skips = counters("viewer_skips", "Skips of viewers to a newer keyframe", "reason")?;
+        let drops = counters("viewer_drops", "Viewers that were dropped", "reason")?;
         let upstream = counters("upstream_requests", "Requests to the upstream", "kind")?;
+        let refused = counters("connections_refused", "HTTP connections closed at once", "reason")?;
         Ok(Self {
-            viewers: IntGaugeVec::new(
-                Opts::new("weir_edge_viewers", "Viewers by protocol, without HLS"),
-                &["protocol"],
-            )?,
-            joins: counters("viewer_joins", "Viewers that began to watch", "protocol")?,
-            skips: counters("viewer_skips", "Skips of viewers to a newer keyframe", "reason")?,
-            drops: counters("viewer_drops", "Viewers that were dropped", "reason")?,
+            viewers: Format::ALL.map(|format| all_viewers.with_label_values(&[format.name()])),
+            all_viewers,
+            joins: Format::ALL.map(|format| all_joins.with_label_values(&[format.name()])),
+            all_joins,
+            skips_lagged: skips.with_label_values(&["lagged"]),
+            skips,
+            drops_lagged: drops.with_label_values(&["lagged"]),
+            drops_stalled: drops.with_label_values(&["stalled"]),
+            drops,
             feeds: IntGauge::new("weir_edge_feeds", "Streams that are pulled from the upstream")?,
             feed_reconnects: counter("feed_reconnects", "Pulls that were lost and begun again")?,
             upstream_relay: upstream.with_label_values(&["relay"]),
@@ -55,15 +73,17 @@ impl Metrics {
             coalesced: counter("coalesced_requests", "Requests answered by another one's upstream request")?,
             absent_hits: counter("absent_hits", "Requests answered from the memory of what is absent")?,
             connections: IntGauge::new("weir_edge_connections", "HTTP connections")?,
-            refused: counters("connections_refused", "HTTP connections closed at once", "reason")?,
+            refused_total: refused.with_label_values(&["total"]),
+            refused_address: refused.with_label_values(&["address"]),
+            refused,
             responses: counters("responses", "HTTP responses by class of status", "class")?,
             sent_bytes: counter("sent_bytes", "Bytes written to clients' sockets")?,
         })
     }
 
     pub(crate) fn register(&self, registry: &Registry) -> Result<(), prometheus::Error> {
-        registry.register(Box::new(self.viewers.clone()))?;
-        registry.register(Box::new(self.joins.clone()))?;
+        registry.register(Box::new(self.all_viewers.clone()))?;
+        registry.register(Box::new(self.all_joins.clone()))?;
         registry.register(Box::new(self.skips.clone()))?;
         registry.register(Box::new(self.drops.clone()))?;
         registry.register(Box::new(self.feeds.clone()))?;
@@ -78,39 +98,39 @@ impl Metrics {
     }
 
     /// Viewers of a wire format.
-    pub(crate) fn viewers(&self, format: Format) -> IntGauge {
-        self.viewers.with_label_values(&[format.name()])
+    pub(crate) fn viewers(&self, format: Format) -> i64 {
+        self.viewers.get(format.index()).map_or(0, IntGauge::get)
     }
 
     /// A viewer began to watch.
     pub(crate) fn joined(&self, format: Format) {
-        self.joins.with_label_values(&[format.name()]).inc();
-        self.viewers(format).inc();
+        if let (Some(viewers), Some(joins)) =
+            (self.viewers.get(format.index()), self.joins.get(format.index()))
+        {
+            viewers.inc();
+            joins.inc();
+        }
     }
 
-    /// A viewer left, having skipped that often.
+    /// A viewer left.
     pub(crate) fn left(&self, format: Format) {
-        self.viewers(format).dec();
+        if let Some(viewers) = self.viewers.get(format.index()) {
+            viewers.dec();
+        }
     }
 
     /// A viewer skipped because it lagged.
     pub(crate) fn skipped(&self, times: u64) {
-        self.skips.with_label_values(&["lagged"]).inc_by(times);
+        self.skips_lagged.inc_by(times);
     }
 
     /// A viewer was dropped, if the reason is not that the stream ended.
     pub(crate) fn dropped(&self, over: Over) {
-        let reason = match over {
-            Over::Ended => return,
-            Over::Lagged => "lagged",
-            Over::Stalled => "stalled",
-        };
-        self.drops.with_label_values(&[reason]).inc();
-    }
-
-    /// A connection was closed at once, by `total` or `address`.
-    pub(crate) fn refused(&self, reason: &'static str) {
-        self.refused.with_label_values(&[reason]).inc();
+        match over {
+            Over::Ended => {}
+            Over::Lagged => self.drops_lagged.inc(),
+            Over::Stalled => self.drops_stalled.inc(),
+        }
     }
 
     /// A response's head was made.

@@ -107,7 +107,7 @@ impl Feeds {
 
     /// Who watches anything.
     pub(crate) fn all_viewers(&self) -> Viewers {
-        let count = |format| u64::try_from(self.metrics.viewers(format).get()).unwrap_or_default();
+        let count = |format| u64::try_from(self.metrics.viewers(format)).unwrap_or_default();
         Viewers { flv: count(Format::Flv), ws_flv: count(Format::WsFlv), rtmp: count(Format::Rtmp), hls: 0 }
     }
 

@@ -9,7 +9,7 @@ mod route;
 mod websocket;
 
 use std::collections::HashMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -101,20 +101,29 @@ struct Taken {
 
 impl Places {
     fn take(self: &Arc<Self>, address: IpAddr, shared: &Arc<Shared>) -> Option<Place> {
+        let address = network(address);
         let mut taken = self.taken.lock();
         if taken.total >= shared.config.max_connections {
-            shared.metrics.refused("total");
+            shared.metrics.refused_total.inc();
             return None;
         }
         let count = taken.by_address.get(&address).copied().unwrap_or_default();
         if count >= shared.config.max_connections_per_address {
-            shared.metrics.refused("address");
+            shared.metrics.refused_address.inc();
             return None;
         }
         taken.by_address.insert(address, count + 1);
         taken.total += 1;
         shared.metrics.connections.inc();
         Some(Place { places: Arc::clone(self), address, shared: Arc::clone(shared) })
+    }
+}
+
+/// Whom an address stands for: of IPv6, a customer has at least a /64.
+fn network(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V4(_) => address,
+        IpAddr::V6(v6) => Ipv6Addr::from_bits(v6.to_bits() >> 64 << 64).into(),
     }
 }
 
@@ -136,5 +145,16 @@ impl Drop for Place {
             }
         }
         self.shared.metrics.connections.dec();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn a_customer_of_ipv6_counts_as_one() {
+        let network = |text: &str| super::network(text.parse().unwrap()).to_string();
+        assert_eq!(network("2001:db8:1:2:3:4:5:6"), "2001:db8:1:2::");
+        assert_eq!(network("::1"), "::");
+        assert_eq!(network("192.0.2.7"), "192.0.2.7");
     }
 }
