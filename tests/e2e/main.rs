@@ -10,6 +10,7 @@
     reason = "a test reports what is wrong by panicking, and nothing outside sees its items"
 )]
 
+mod hostile_rtmp;
 #[allow(dead_code, reason = "the stories come with the roles that they are about")]
 mod support;
 mod tidy;
