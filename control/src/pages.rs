@@ -17,12 +17,11 @@ use rust_embed::RustEmbed;
 
 use crate::http::problem::Problem;
 
-/// What the pages may load and do. The players feed MediaSource through `blob:` URLs and demultiplex
-/// in workers made from blobs; everything else comes from the server itself.
+/// What the pages may load and do. The players feed MediaSource through `blob:` URLs; everything else
+/// comes from the server itself.
 const CONTENT_SECURITY_POLICY: HeaderValue = HeaderValue::from_static(
-    "default-src 'none'; script-src 'self'; worker-src 'self' blob:; style-src 'self'; img-src 'self' data:; \
-     font-src 'self'; media-src 'self' blob:; connect-src 'self'; manifest-src 'self'; base-uri 'none'; \
-     form-action 'none'; frame-ancestors 'self'",
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; media-src 'self' blob:; \
+     connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'self'",
 );
 
 /// Files under `assets/` carry a hash of their content in their name.
@@ -209,12 +208,7 @@ mod tests {
             assert_eq!(headers["cache-control"], "no-cache");
             assert_eq!(body, "<!doctype html>");
             let policy = headers["content-security-policy"].to_str().unwrap();
-            for rule in [
-                "default-src 'none'",
-                "script-src 'self';",
-                "worker-src 'self' blob:",
-                "media-src 'self' blob:",
-            ] {
+            for rule in ["default-src 'none'", "script-src 'self';", "media-src 'self' blob:"] {
                 assert!(policy.contains(rule), "{rule} in {policy}");
             }
             assert!(!policy.contains("unsafe"), "{policy}");

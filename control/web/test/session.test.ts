@@ -1,4 +1,5 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import type { MediaClock } from '../src/api/types';
 import type { Attachment, Events } from '../src/player/attachment';
 import { Session } from '../src/player/session';
 import type { Playback } from '../src/player/state';
@@ -7,12 +8,14 @@ import type { Playback } from '../src/player/state';
 interface Made extends Attachment {
   url: string;
   events: Events;
+  clock?: () => MediaClock | null | 'unknown';
 }
 
 const made: Made[] = [];
 
-function attach(_video: unknown, url: string, events: Events): Promise<Attachment> {
-  const one = { url, events, cameInAt: () => Date.now() - 800, keepUp: vi.fn(), destroy: vi.fn() };
+function attach(_video: unknown, url: string, events: Events, clock?: Made['clock']): Promise<Attachment> {
+  const does = { cameInAt: () => Date.now() - 800, keepUp: vi.fn(), over: vi.fn(() => false), destroy: vi.fn() };
+  const one = { url, events, ...does, ...(clock && { clock }) };
   made.push(one);
   return Promise.resolve(one);
 }
@@ -35,6 +38,14 @@ class Video extends EventTarget {
 
   says(event: string) {
     this.dispatchEvent(new Event(event));
+  }
+
+  /** Lets time pass in which the picture moves. */
+  async plays(ms: number) {
+    for (let passed = 0; passed < ms; passed += 250) {
+      this.currentTime += 0.25;
+      await vi.advanceTimersByTimeAsync(250);
+    }
   }
 }
 
@@ -90,7 +101,7 @@ describe('a session', () => {
 
   it('keeps up with the live edge while it is connected', async () => {
     await playing();
-    await vi.advanceTimersByTimeAsync(1000);
+    await video.plays(1000);
     expect(latest().keepUp).toHaveBeenCalledTimes(4);
     session.stop();
     await vi.advanceTimersByTimeAsync(1000);
@@ -136,7 +147,7 @@ describe('a session', () => {
       await vi.advanceTimersByTimeAsync(7000);
     }
     video.says('playing');
-    await vi.advanceTimersByTimeAsync(11_000);
+    await video.plays(11_000);
     const connections = made.length;
     latest().events.failed('gone');
     await vi.advanceTimersByTimeAsync(500);
@@ -152,15 +163,80 @@ describe('a session', () => {
     expect(latest().url).toBe('http://h:8080/live/a/index.m3u8');
   });
 
-  it('tries at once when told that the stream is back', async () => {
+  it('waits while nobody publishes and connects at once when somebody does', async () => {
     await playing();
-    session.retryNow();
+    session.learn('live', null);
     expect(made).toHaveLength(1);
-    latest().events.failed('gone');
-    session.retryNow();
-    expect(made).toHaveLength(2);
+    session.learn('absent', null);
+    latest().events.ended();
     await vi.advanceTimersByTimeAsync(60_000);
+    expect(made).toHaveLength(1);
+    session.learn('live', null);
     expect(made).toHaveLength(2);
+    video.says('playing');
+    await video.plays(20_000);
+    expect(made).toHaveLength(2);
+  });
+
+  it('tries by itself while the API says nothing', async () => {
+    await playing();
+    session.learn('absent', null);
+    latest().events.failed('gone');
+    session.learn(null, null);
+    await vi.advanceTimersByTimeAsync(600);
+    expect(made).toHaveLength(2);
+  });
+
+  it('sees a picture that stands still, and gives up what brings nothing', async () => {
+    await playing('hls');
+    await vi.advanceTimersByTimeAsync(1500);
+    expect(session.readings()).toMatchObject({ playback: 'stalled', stalls: 1 });
+    await vi.advanceTimersByTimeAsync(11_000);
+    expect(session.readings()).toMatchObject({ fatal_errors: 1 });
+  });
+
+  it('gives nothing up while a publisher may come back', async () => {
+    await playing('hls');
+    session.learn('interrupted', null);
+    await vi.advanceTimersByTimeAsync(30_000);
+    expect(session.readings()).toMatchObject({ playback: 'stalled', fatal_errors: 0 });
+    expect(made).toHaveLength(1);
+  });
+
+  it('takes a stream whose server said its end as ended once it stands still', async () => {
+    await playing('hls');
+    vi.mocked(latest().over).mockReturnValue(true);
+    await video.plays(3000);
+    expect(session.readings().playback).toBe('playing');
+    await vi.advanceTimersByTimeAsync(1500);
+    expect(session.readings()).toMatchObject({ playback: 'failed', fatal_errors: 0 });
+  });
+
+  it('keeps more distance after stalls, but not after those of the publisher', async () => {
+    await playing();
+    video.says('waiting');
+    video.says('playing');
+    session.learn('interrupted', null);
+    video.says('waiting');
+    video.says('playing');
+    await video.plays(250);
+    expect(latest().keepUp).toHaveBeenLastCalledWith(1);
+    expect(session.readings().stalls).toBe(2);
+  });
+
+  it('does not measure by a clock from before the publisher came back', async () => {
+    await playing();
+    const old = { media_ms: 1000, wall_ms: Date.now() };
+    session.learn('live', old);
+    expect(latest().clock!()).toBe(old);
+    session.learn('interrupted', old);
+    video.says('waiting');
+    await vi.advanceTimersByTimeAsync(5000);
+    video.says('playing');
+    expect(latest().clock!()).toBe('unknown');
+    const now = { media_ms: 1200, wall_ms: Date.now() + 10 };
+    session.learn('live', now);
+    expect(latest().clock!()).toBe(now);
   });
 
   it('does not listen to connections of the past', async () => {
@@ -171,7 +247,7 @@ describe('a session', () => {
     old.events.failed('late');
     old.events.ended();
     expect(session.readings()).toMatchObject({ via: 'flv', playback: 'connecting', fatal_errors: 0 });
-    await vi.advanceTimersByTimeAsync(60_000);
+    await vi.advanceTimersByTimeAsync(6000);
     expect(made).toHaveLength(2);
   });
 
@@ -187,7 +263,7 @@ describe('a session', () => {
     await playing();
     session.stop();
     latest().events.ended();
-    session.retryNow();
+    session.learn('live', null);
     await vi.advanceTimersByTimeAsync(60_000);
     expect(made).toHaveLength(1);
     expect(states.at(-1)).toBe('stopped');

@@ -11,8 +11,10 @@ export interface Events {
 export interface Attachment {
   /** When the frame shown now came in to the server, by the server's clock in ms, if that is known. */
   cameInAt(): number | null;
-  /** Called a few times a second while it plays: keep close to the live edge. */
+  /** Called a few times a second: keep close to the live edge, with more distance after stalls. */
   keepUp(stalls: number): void;
+  /** The server has said that nothing more will come. */
+  over(): boolean;
   destroy(): void;
 }
 

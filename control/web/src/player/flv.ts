@@ -17,12 +17,15 @@ interface Metadata {
   wallClockMs?: unknown;
 }
 
-/** `clock` is asked for each time: the newest that the API has told. */
+/**
+ * `clock` is asked for each time: the newest that the API has told, null before the first, and
+ * `unknown` while the newest may be of another timeline.
+ */
 export async function attachFlv(
   video: HTMLVideoElement,
   url: string,
   events: Events,
-  clock: () => MediaClock | null,
+  clock: () => MediaClock | null | 'unknown',
 ): Promise<Attachment> {
   const { default: mpegts } = await import('mpegts.js');
   mpegts.LoggingControl.enableAll = false;
@@ -64,8 +67,9 @@ export async function attachFlv(
 
   return {
     cameInAt: () => {
-      if (!first || firstPictureAt === null) return null;
-      return cameInAt(first.media_ms + video.currentTime * 1000, clock() ?? first);
+      const known = clock();
+      if (!first || firstPictureAt === null || known === 'unknown') return null;
+      return cameInAt(first.media_ms + video.currentTime * 1000, known ?? first);
     },
     keepUp: (stalls) => {
       const { buffered, currentTime } = video;
@@ -83,6 +87,8 @@ export async function attachFlv(
       if (move.jump) jumpTo(Math.max(start + INTO_RANGE_S, end - targetAfter(stalls)));
       else if (video.playbackRate !== move.rate) video.playbackRate = move.rate;
     },
+    // LOADING_COMPLETE says so at once.
+    over: () => false,
     destroy: () => {
       video.removeEventListener('loadeddata', started);
       player.destroy();

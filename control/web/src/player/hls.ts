@@ -33,6 +33,10 @@ export async function attachHls(video: HTMLVideoElement, url: string, events: Ev
     },
   });
 
+  // hls.js is not taken down in the middle of telling of something.
+  const ended = () => queueMicrotask(events.ended);
+  const failed = (reason: string) => queueMicrotask(() => events.failed(reason));
+
   let recoveries: number[] = [];
   hls.on(Hls.Events.ERROR, (_event, data) => {
     if (!data.fatal) return;
@@ -43,7 +47,13 @@ export async function attachHls(video: HTMLVideoElement, url: string, events: Ev
       hls.recoverMediaError();
       return;
     }
-    events.failed(data.details);
+    failed(data.details);
+  });
+  let over = false;
+  hls.on(Hls.Events.LEVEL_UPDATED, (_event, { details }) => {
+    over = !details.live;
+    // Joined after its end: its last seconds are nothing to watch.
+    if (over && video.readyState === HTMLMediaElement.HAVE_NOTHING) ended();
   });
   video.addEventListener('ended', events.ended);
   hls.loadSource(url);
@@ -56,6 +66,7 @@ export async function attachHls(video: HTMLVideoElement, url: string, events: Ev
       if (edge === null || target === null || video.seeking) return;
       if (hls.latency > target + JUMP_S && edge > video.currentTime) video.currentTime = edge;
     },
+    over: () => over,
     destroy: () => {
       video.removeEventListener('ended', events.ended);
       hls.destroy();
@@ -74,6 +85,8 @@ function attachNative(video: HTMLVideoElement, url: string, events: Events): Att
       return start === undefined || Number.isNaN(start) ? null : start + video.currentTime * 1000;
     },
     keepUp: () => {},
+    // The element says `ended`.
+    over: () => false,
     destroy: () => {
       video.removeEventListener('ended', events.ended);
       video.removeEventListener('error', failed);

@@ -7,12 +7,18 @@ import { retryDelayMs } from './backoff';
 import { attachFlv } from './flv';
 import { attachHls } from './hls';
 import { latencyMs } from './latency';
-import type { Playback } from './state';
+import type { Playback, Presence } from './state';
 
 const TICK_MS = 250;
 
 /** After playing for so long the next loss is a new one. */
 const SETTLED_MS = 10_000;
+
+/** A picture that stands still for so long has stalled, whether the element says so or not. */
+const STILL_MS = 1000;
+
+/** A connection that brings nothing for so long while the stream is live is given up. */
+const STUCK_MS = 12_000;
 
 /** What a session measures. */
 export interface Readings {
@@ -34,10 +40,13 @@ export interface Readings {
 }
 
 export class Session {
-  /** What the API said last, and how far the server's clock is ahead. */
-  clock: MediaClock | null = null;
+  /** How far the server's clock is ahead, in ms. */
   offset_ms = 0;
 
+  private presence: Presence = null;
+  private clock: MediaClock | null = null;
+  /** By the server's clock: since when the stream's timeline is another than an older clock says. */
+  private untiedSince_ms = 0;
   private via: Via = 'hls';
   private attachment: Attachment | null = null;
   /** Counts connections, so that what an old one still has to say is not heard. */
@@ -47,6 +56,11 @@ export class Session {
   private attempt = 0;
   private playingSince: number | null = null;
   private stalls = 0;
+  /** Those that the publisher did not cause. */
+  private slowStalls = 0;
+  private interrupted = false;
+  /** Where the playhead stood, and since when. */
+  private still = { time: 0, since: 0 };
   private fatalErrors = 0;
   private readonly ticker: number;
   private readonly listeners: [string, () => void][];
@@ -65,13 +79,14 @@ export class Session {
     ];
     for (const [event, listener] of this.listeners) video.addEventListener(event, listener);
     document.addEventListener('visibilitychange', this.onVisible);
-    this.ticker = window.setInterval(() => this.attachment?.keepUp(this.stalls), TICK_MS);
+    this.ticker = window.setInterval(() => this.tick(), TICK_MS);
   }
 
   start(via: Via): void {
     this.via = via;
     this.attempt = 0;
     this.stalls = 0;
+    this.slowStalls = 0;
     this.connect();
   }
 
@@ -80,9 +95,15 @@ export class Session {
     this.set('stopped');
   }
 
-  /** Something says that trying again is worth it now. */
-  retryNow(): void {
-    if (this.playback === 'failed') this.connect();
+  /** What the API says: null while it says nothing. */
+  learn(presence: Presence, clock: MediaClock | null): void {
+    const before = this.presence;
+    this.presence = presence;
+    if (clock) this.clock = clock;
+    if (presence === 'interrupted' && this.playback === 'stalled') this.interrupted = true;
+    if (this.playback !== 'failed' || presence === before) return;
+    if (presence === 'live') this.connect();
+    else if (presence !== 'absent') this.retryLater();
   }
 
   destroy(): void {
@@ -113,6 +134,7 @@ export class Session {
   private connect(): void {
     this.disconnect();
     this.set('connecting');
+    this.still = { time: this.video.currentTime, since: performance.now() };
     this.connection += 1;
     const connection = this.connection;
     const current = () => connection === this.connection;
@@ -124,7 +146,7 @@ export class Session {
     const attaching =
       this.via === 'hls'
         ? attachHls(this.video, url, events)
-        : attachFlv(this.video, url, events, () => this.clock);
+        : attachFlv(this.video, url, events, () => this.tie());
     attaching.then(
       (attachment) => {
         if (!current()) return attachment.destroy();
@@ -141,6 +163,14 @@ export class Session {
     this.attachment?.destroy();
     this.attachment = null;
     this.playingSince = null;
+    this.untiedSince_ms = 0;
+    this.interrupted = false;
+  }
+
+  /** The API's clock, unless a publisher may have come back since. */
+  private tie(): MediaClock | null | 'unknown' {
+    if (this.untiedSince_ms === 0) return this.clock;
+    return this.clock && this.clock.wall_ms >= this.untiedSince_ms ? this.clock : 'unknown';
   }
 
   /** Browsers let a page play by itself only without sound. */
@@ -163,24 +193,49 @@ export class Session {
     if (this.playingSince !== null && performance.now() - this.playingSince > SETTLED_MS) this.attempt = 0;
     this.disconnect();
     this.set('failed');
-    this.retryTimer = window.setTimeout(() => this.connect(), retryDelayMs(this.attempt));
+    // While the API says that nobody publishes, there is nothing to try.
+    if (this.presence !== 'absent') this.retryLater();
+  }
+
+  private retryLater(): void {
+    clearTimeout(this.retryTimer);
+    this.retryTimer = window.setTimeout(() => {
+      if (this.presence !== 'absent') this.connect();
+    }, retryDelayMs(this.attempt));
     this.attempt += 1;
+  }
+
+  private tick(): void {
+    if (!this.attachment || this.video.paused) return;
+    this.attachment.keepUp(this.slowStalls);
+    const [now, time] = [performance.now(), this.video.currentTime];
+    if (time !== this.still.time || this.video.seeking) this.still = { time, since: now };
+    const still_ms = now - this.still.since;
+    if (this.playback === 'playing' && still_ms > STILL_MS) this.onWaiting();
+    if (this.playback === 'stalled' && this.attachment.over()) this.lost(null);
+    else if (still_ms > STUCK_MS && this.presence !== 'interrupted') this.lost('nothing came');
   }
 
   private onPlaying(): void {
     if (!this.attachment) return;
+    if (this.playback === 'stalled') {
+      if (this.interrupted) this.untiedSince_ms = Date.now() + this.offset_ms;
+      else this.slowStalls += 1;
+    }
+    this.interrupted = false;
     this.playingSince ??= performance.now();
     this.set('playing');
   }
 
   private onTimeUpdate(): void {
     // Some browsers go on after a stall without saying `playing`.
-    if (this.playback === 'stalled' && !this.video.paused && this.video.readyState >= 3) this.set('playing');
+    if (this.playback === 'stalled' && !this.video.paused && this.video.readyState >= 3) this.onPlaying();
   }
 
   private onWaiting(): void {
     if (this.playback !== 'playing' || this.video.seeking) return;
     this.stalls += 1;
+    this.interrupted = this.presence === 'interrupted';
     this.set('stalled');
   }
 
