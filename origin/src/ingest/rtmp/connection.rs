@@ -13,6 +13,7 @@ use media_core::rtmp::server::{Event, Request, Session};
 use media_core::rtmp::{Error, Refusal};
 use tokio::io::{AsyncRead, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::task::yield_now;
 use tokio::time::{sleep_until, timeout};
 
 use crate::Publisher;
@@ -101,6 +102,7 @@ impl Connection {
     async fn drive(&mut self) -> End {
         let mut armed = self.session.poll_timeout().unwrap_or_else(|| Instant::now() + FAR);
         let mut timer = pin!(sleep_until(armed.into()));
+        let mut more = false;
         loop {
             while let Some(event) = self.session.poll_event() {
                 if let Event::Play(request) = event {
@@ -112,6 +114,11 @@ impl Connection {
             }
             if let Err(end) = flush(&mut self.session, &mut self.socket).await {
                 return end;
+            }
+            // After a hiccup of the network seconds of media come at once. Those who read the stream were
+            // woken by what came so far; they must see it before more pushes it out of the cache.
+            if std::mem::take(&mut more) {
+                yield_now().await;
             }
             if self.session.is_closed() {
                 // The stream's grace begins now, not when the client has closed its end.
@@ -130,7 +137,10 @@ impl Connection {
             let result = tokio::select! {
                 biased;
                 revoked = revoked(&mut self.publishing) => self.revoke(revoked),
-                read = read(&mut self.socket, |bytes| session.handle_input(Instant::now(), bytes)) => match read {
+                read = read(&mut self.socket, |bytes| {
+                    more = bytes.len() == READ_BYTES;
+                    session.handle_input(Instant::now(), bytes)
+                }) => match read {
                     Ok(Some(result)) => result,
                     Ok(None) => return End::Eof,
                     Err(error) => return End::Io(error),
