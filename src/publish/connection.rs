@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use bytes::{Buf, Bytes, BytesMut};
 use media_core::rtmp::client::{Config, Event, Mode, Session, Target};
 use media_core::rtmp::{self, Capabilities, Message};
+use socket2::SockRef;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{sleep_until, timeout};
@@ -19,6 +20,9 @@ const OPEN_DEADLINE: Duration = Duration::from_secs(10);
 const STALL_DEADLINE: Duration = Duration::from_secs(10);
 /// What a server gets to take the end of the stream and close.
 const CLOSE_DEADLINE: Duration = Duration::from_secs(1);
+/// What waits in the kernel can't be dropped any more when the network is slow, and is late. This is enough for
+/// 10 Mbit/s over a path of 200 ms.
+const SEND_BUFFER_BYTES: usize = 256 * 1024;
 /// What a server says is little: acknowledgements and pings.
 const INPUT_BYTES: usize = 4 * 1024;
 
@@ -52,6 +56,8 @@ impl Connection {
             let socket = socket.await.map_err(|error| lost(format!("cannot connect: {error}")))?;
             // Frames are whole messages; waiting to fill packets would only add delay.
             socket.set_nodelay(true).map_err(|error| lost(error.to_string()))?;
+            let buffer = SockRef::from(&socket).set_send_buffer_size(SEND_BUFFER_BYTES);
+            buffer.map_err(|error| lost(error.to_string()))?;
             let config = Config {
                 target: target.clone(),
                 mode: Mode::Publish,
