@@ -1,16 +1,16 @@
 import { describe, expect, it } from 'vitest';
 import type { Track } from '../src/api/types';
 import { retryDelayMs } from '../src/player/backoff';
-import { pace, targetAfter } from '../src/player/pace';
+import { extraAfter, pace } from '../src/player/pace';
 import { view } from '../src/player/state';
 import { unsupportedCodec } from '../src/player/support';
 
 describe('pace', () => {
-  const at = (buffered_s: number, rate = 1, starting = false) =>
-    pace({ buffered_s, target_s: 0.5, rate, starting });
+  const at = (behind_s: number, rate = 1, starting = false) =>
+    pace({ behind_s, target_s: 0.5, rate, starting });
 
   it('leaves alone what is near the target', () => {
-    for (const buffered of [0.3, 0.5, 0.8]) expect(at(buffered)).toEqual({ jump: false, rate: 1 });
+    for (const behind of [0.35, 0.5, 0.8]) expect(at(behind)).toEqual({ jump: false, rate: 1 });
   });
 
   it('plays faster when behind, until the target is reached', () => {
@@ -22,7 +22,7 @@ describe('pace', () => {
     expect(at(0.55, rate)).toEqual({ jump: false, rate: 1 });
   });
 
-  it('plays slower when the buffer runs out, until it is back', () => {
+  it('plays slower when too close, until the target is reached', () => {
     const rate = (at(0.1) as { rate: number }).rate;
     expect(rate).toBeLessThan(1);
     expect(at(0.4, rate)).toEqual({ jump: false, rate });
@@ -38,23 +38,21 @@ describe('pace', () => {
 
   it('comes to rest at the target from anywhere', () => {
     for (const start of [0.05, 0.4, 1.2, 2.9, 8]) {
-      let [buffered, rate] = [start, 1];
+      let [behind, rate] = [start, 1];
       for (let tick = 0; tick < 400; tick += 1) {
-        const move = pace({ buffered_s: buffered, target_s: 0.5, rate, starting: tick < 6 });
-        if (move.jump) [buffered, rate] = [0.5, 1];
+        const move = pace({ behind_s: behind, target_s: 0.5, rate, starting: tick < 6 });
+        if (move.jump) [behind, rate] = [0.5, 1];
         else rate = move.rate;
-        buffered += 0.25 * (1 - rate);
+        behind += 0.25 * (1 - rate);
       }
-      expect(buffered, `from ${start}`).toBeGreaterThanOrEqual(0.25);
-      expect(buffered, `from ${start}`).toBeLessThanOrEqual(0.85);
+      expect(behind, `from ${start}`).toBeGreaterThanOrEqual(0.25);
+      expect(behind, `from ${start}`).toBeLessThanOrEqual(0.85);
       expect(rate, `from ${start}`).toBe(1);
     }
   });
 
-  it('keeps more buffer after stalls, within bounds', () => {
-    expect(targetAfter(0)).toBeCloseTo(0.7);
-    expect(targetAfter(2)).toBeCloseTo(1.2);
-    expect(targetAfter(1000)).toBe(2.5);
+  it('keeps more distance after stalls, within bounds', () => {
+    expect([0, 1, 2, 1000].map(extraAfter)).toEqual([0, 0.25, 0.5, 2]);
   });
 });
 

@@ -3,7 +3,10 @@
 import type { MediaClock } from '../api/types';
 import { bufferedAhead, type Attachment, type Events } from './attachment';
 import { cameInAt } from './latency';
-import { pace, targetAfter } from './pace';
+import { extraAfter, pace } from './pace';
+
+/** The distance kept to the newest frame that is here: what a steady connection needs against jitter. */
+const TARGET_S = 0.7;
 
 /** How long after the first picture a jump to the live edge is not noticed. */
 const STARTING_MS = 1500;
@@ -78,13 +81,14 @@ export async function attachFlv(
       const [start, end] = [buffered.start(last), buffered.end(last)];
       // A gap, as a publisher that comes back may leave: the newest range is where the stream goes on.
       if (currentTime < start && bufferedAhead(video) < 0.1) return jumpTo(start + INTO_RANGE_S);
+      const target_s = TARGET_S + extraAfter(stalls);
       const move = pace({
-        buffered_s: end - currentTime,
-        target_s: targetAfter(stalls),
+        behind_s: end - currentTime,
+        target_s,
         rate: video.playbackRate,
         starting: performance.now() - firstPictureAt < STARTING_MS,
       });
-      if (move.jump) jumpTo(Math.max(start + INTO_RANGE_S, end - targetAfter(stalls)));
+      if (move.jump) jumpTo(Math.max(start + INTO_RANGE_S, end - target_s));
       else if (video.playbackRate !== move.rate) video.playbackRate = move.rate;
     },
     // LOADING_COMPLETE says so at once.

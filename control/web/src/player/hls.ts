@@ -1,13 +1,14 @@
 // LL-HLS, by hls.js where MediaSource is, else by the browser itself (older iPhones).
 
 import type { Attachment, Events } from './attachment';
+import { extraAfter, pace } from './pace';
 
 /** A media error that is not gone after so many recoveries within a minute will not go. */
 const RECOVERIES = 3;
 const RECOVERY_WINDOW_MS = 60_000;
 
-/** Further behind the live edge than wanted by this much, the way back is a jump. */
-const JUMP_S = 3;
+/** PART-HOLD-BACK is the least that can work; this much works with jitter, too. */
+const LEAST_TARGET_S = 0.9;
 
 /** A publisher has a grace period to come back in; until then playlists answer late and with 503. */
 const PLAYLIST_RETRIES = 12;
@@ -20,8 +21,9 @@ export async function attachHls(video: HTMLVideoElement, url: string, events: Ev
     lowLatencyMode: true,
     enableWorker: false,
     backBufferLength: 20,
-    maxLiveSyncPlaybackRate: 1.08,
-    liveSyncOnStallIncrease: 0.5,
+    // How far from the live edge it plays is seen to in `keepUp`.
+    maxLiveSyncPlaybackRate: 1,
+    liveSyncOnStallIncrease: 0,
     playlistLoadPolicy: {
       default: {
         // A blocking reload is answered after three target durations at the latest.
@@ -61,15 +63,19 @@ export async function attachHls(video: HTMLVideoElement, url: string, events: Ev
 
   return {
     cameInAt: () => hls.playingDate?.getTime() ?? null,
-    keepUp: () => {
-      const { liveSyncPosition: edge, targetLatency: target } = hls;
-      if (edge === null || target === null || video.seeking) return;
-      if (hls.latency > target + JUMP_S && edge > video.currentTime) video.currentTime = edge;
+    keepUp: (stalls) => {
+      const { latency, liveSyncPosition, targetLatency } = hls;
+      if (liveSyncPosition === null || targetLatency === null || latency === 0 || video.seeking || over) return;
+      const target_s = Math.max(LEAST_TARGET_S, targetLatency) + extraAfter(stalls);
+      const move = pace({ behind_s: latency, target_s, rate: video.playbackRate, starting: false });
+      if (!move.jump) video.playbackRate = move.rate;
+      else video.currentTime = Math.max(video.currentTime, liveSyncPosition + targetLatency - target_s);
     },
     over: () => over,
     destroy: () => {
       video.removeEventListener('ended', events.ended);
       hls.destroy();
+      video.playbackRate = 1;
     },
   };
 }
