@@ -46,27 +46,33 @@ pub(super) struct Connection {
     stalled: Arc<AtomicBool>,
     /// A viewer that will be served on the bare socket.
     upgrade: Mutex<Option<(OnUpgrade, Viewer)>>,
-    /// Live bodies over HTTP/2. At most as many as there are requests at once.
+    /// Requests over HTTP/2 whose answer was not taken yet. At most as many as there may be at once.
     streams: Mutex<Vec<Weak<Progress>>>,
     first_stream: Notify,
 }
 
-/// When a live body was last asked for more. HTTP/2 does not ask while the client grants no window, which no
-/// timeout on the socket would see.
+/// When a body was last asked for more. HTTP/2 does not ask while the client grants no window, which no timeout
+/// on the socket would see. It lives as long as something of the request is to be answered or sent.
 pub(super) struct Progress {
     since: Instant,
     last_ms: AtomicU64,
-    /// It waits for the stream, not for the client.
+    /// It waits for the stream or the answer, not for the client.
     idle: AtomicBool,
 }
 
 impl Progress {
-    fn new() -> Self {
-        Self { since: Instant::now(), last_ms: AtomicU64::new(0), idle: AtomicBool::new(false) }
+    pub(super) fn new() -> Self {
+        Self { since: Instant::now(), last_ms: AtomicU64::new(0), idle: AtomicBool::new(true) }
     }
 
-    pub(super) fn polled(&self, idle: bool) {
+    /// Some of what was handed out was sent.
+    pub(super) fn taken(&self) {
         self.last_ms.store(self.elapsed_ms(), Ordering::Relaxed);
+    }
+
+    /// The body was asked for more, and has it unless it is `idle`.
+    pub(super) fn polled(&self, idle: bool) {
+        self.taken();
         self.idle.store(idle, Ordering::Relaxed);
     }
 
@@ -92,11 +98,11 @@ impl Connection {
         }
     }
 
-    /// A live body begins.
-    pub(super) fn begin_stream(&self, version: Version) -> Arc<Progress> {
+    /// A request begins.
+    fn begin(&self, version: Version) -> Arc<Progress> {
+        self.requests.fetch_add(1, Ordering::Relaxed);
         let progress = Arc::new(Progress::new());
         if version != Version::HTTP_2 {
-            // What HTTP/1.1 does not take stalls the socket.
             return progress;
         }
         let mut streams = self.streams.lock();
@@ -116,7 +122,7 @@ impl Connection {
         self.stalled.load(Ordering::Relaxed)
     }
 
-    /// Resolves when a live body has not been asked for more for too long, though there is more.
+    /// Resolves when a body has not been asked for more for too long, though there is more.
     async fn stuck_stream(&self, max_stall: Duration) {
         self.first_stream.notified().await;
         loop {
@@ -181,9 +187,9 @@ where
     let sent = shared.metrics.sent_bytes.clone();
     let socket = Socket::new(io, max_stall, Arc::clone(&connection.stalled), sent);
     let service = service_fn(|request: Request<Incoming>| {
-        connection.requests.fetch_add(1, Ordering::Relaxed);
+        let progress = connection.begin(request.version());
         let (shared, connection) = (Arc::clone(&shared), Arc::clone(connection));
-        async move { Ok::<_, Infallible>(handle(&shared, &connection, request).await) }
+        async move { Ok::<_, Infallible>(handle(&shared, &connection, progress, request).await) }
     });
     let builder = builder(header_timeout);
     let mut http = pin!(builder.serve_connection_with_upgrades(TokioIo::new(socket), service));

@@ -7,48 +7,65 @@ use http::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
     ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ALLOW, HeaderMap, HeaderValue,
 };
-use http::{Method, Request, Response, StatusCode};
+use http::{Method, Request, Response, StatusCode, Version};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use media_core::hub::StreamKey;
 
-use super::connection::Connection;
+use super::connection::{Connection, Progress};
 use super::problem::{ALLOWED, full, problem, refusal};
-use super::route::{Route, route};
+use super::route::{BadPath, Route, route};
+use super::watched::watched;
 use super::{Shared, live, websocket};
 use crate::fanout::{Format, Start};
 use crate::upstream::{Body, BoxError, ask};
 
-/// Answers a request.
+/// Answers a request, whose progress is noted.
 pub(super) async fn handle(
     shared: &Shared,
     connection: &Arc<Connection>,
+    progress: Arc<Progress>,
     request: Request<Incoming>,
 ) -> Response<Body> {
+    let version = request.version();
     let response = match route(request.uri().path()) {
-        Err(bad) => problem(StatusCode::BAD_REQUEST, &bad.to_string()),
-        Ok(Route::Pages) => pages(shared, connection, request).await,
-        Ok(Route::Unknown) => problem(StatusCode::NOT_FOUND, "there is nothing at this path"),
-        Ok(Route::Flv(key)) => match *request.method() {
-            Method::GET | Method::HEAD => flv(shared, connection, &key, request).await,
-            _ => other_method(request.method()),
-        },
-        Ok(Route::Hls(file)) => match *request.method() {
-            Method::GET | Method::HEAD => {
-                let mut response = shared.hls.serve(&file, &request, connection.peer).await;
-                allow_all_origins(response.headers_mut());
-                response
-            }
-            _ => other_method(request.method()),
-        },
+        Ok(Route::Flv(key)) if matches!(*request.method(), Method::GET | Method::HEAD) => {
+            flv(shared, connection, progress, &key, request).await
+        }
+        route => {
+            let response = file(shared, connection, route, request).await;
+            // What HTTP/1.1 does not take stalls the socket.
+            if version == Version::HTTP_2 { response.map(|body| watched(body, progress)) } else { response }
+        }
     };
     shared.metrics.responded(response.status());
     response
 }
 
+/// What is no live stream.
+async fn file(
+    shared: &Shared,
+    connection: &Connection,
+    route: Result<Route, BadPath>,
+    request: Request<Incoming>,
+) -> Response<Body> {
+    match route {
+        Err(bad) => problem(StatusCode::BAD_REQUEST, &bad.to_string()),
+        Ok(Route::Pages) => pages(shared, connection, request).await,
+        Ok(Route::Unknown) => problem(StatusCode::NOT_FOUND, "there is nothing at this path"),
+        Ok(Route::Hls(file)) if matches!(*request.method(), Method::GET | Method::HEAD) => {
+            let mut response = shared.hls.serve(&file, &request, connection.peer).await;
+            allow_all_origins(response.headers_mut());
+            response
+        }
+        Ok(Route::Flv(_) | Route::Hls(_)) => other_method(request.method()),
+    }
+}
+
 async fn flv(
     shared: &Shared,
     connection: &Arc<Connection>,
+    progress: Arc<Progress>,
     key: &StreamKey,
     mut request: Request<Incoming>,
 ) -> Response<Body> {
@@ -58,7 +75,7 @@ async fn flv(
     };
     if request.method() == Method::HEAD || !websocket::is_upgrade(request.headers()) {
         let mut response = match shared.feeds.join(key, Format::Flv, start).await {
-            Ok(viewer) => live::response(viewer, connection, &request),
+            Ok(viewer) => live::response(viewer, connection, progress, &request),
             Err(error) => refusal(error),
         };
         allow_all_origins(response.headers_mut());

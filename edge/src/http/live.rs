@@ -25,12 +25,12 @@ struct TooSlow;
 pub(super) fn response<B>(
     viewer: Viewer,
     connection: &Arc<Connection>,
+    progress: Arc<Progress>,
     request: &Request<B>,
 ) -> Response<Body> {
     let mut response = if request.method() == Method::HEAD {
         Response::new(full(Bytes::new()))
     } else {
-        let progress = connection.begin_stream(request.version());
         let body = LiveBody { viewer, progress, connection: Arc::clone(connection) };
         Response::new(body.boxed_unsync())
     };

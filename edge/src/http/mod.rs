@@ -6,6 +6,7 @@ mod hls;
 mod live;
 mod problem;
 mod route;
+mod watched;
 mod websocket;
 
 use std::collections::HashMap;

@@ -86,8 +86,16 @@ impl Server {
 
     /// Requests on one HTTP/2 connection.
     pub(super) async fn http2(&self) -> http2::SendRequest<Empty<Bytes>> {
+        self.http2_with(&http2::Builder::new(TokioExecutor::new())).await
+    }
+
+    /// The same, of a certain client.
+    pub(super) async fn http2_with(
+        &self,
+        client: &http2::Builder<TokioExecutor>,
+    ) -> http2::SendRequest<Empty<Bytes>> {
         let io = TokioIo::new(self.connect().await);
-        let (sender, connection) = http2::handshake(TokioExecutor::new(), io).await.unwrap();
+        let (sender, connection) = client.handshake(io).await.unwrap();
         tokio::spawn(connection);
         sender
     }

@@ -3,7 +3,8 @@
 use std::net::SocketAddr;
 
 use http::Response;
-use http_body_util::{BodyExt, Full};
+use http_body_util::{BodyExt, Empty, Full};
+use hyper_util::rt::TokioExecutor;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tower::service_fn;
 
@@ -13,6 +14,12 @@ use super::studio::{Studio, opening};
 use super::{key, until};
 use crate::upstream::Body;
 use crate::{BoxError, Config, Pages};
+
+/// More than a window of some bytes.
+const OBJECT: &str = match str::from_utf8(&[b'x'; 40_000]) {
+    Ok(text) => text,
+    Err(_) => panic!("text"),
+};
 
 fn metric(server: &Server, name: &str) -> String {
     let registry = prometheus::Registry::new();
@@ -57,7 +64,7 @@ async fn an_http2_viewer_that_grants_no_window_is_dropped() {
     let mut studio = Studio::new();
     relay.send(opening(&studio.picture(true, 1000))).await;
     let mut client = server.http2().await;
-    let request = http::Request::get("http://edge/live/a.flv").body(http_body_util::Empty::new()).unwrap();
+    let request = http::Request::get("http://edge/live/a.flv").body(Empty::new()).unwrap();
     // Read by nobody: the window stays closed once it is used up.
     let response = client.send_request(request).await.unwrap();
     for n in 1..=600 {
@@ -66,6 +73,28 @@ async fn an_http2_viewer_that_grants_no_window_is_dropped() {
     until(|| server.edge.viewers(&key("a")).flv == 0).await;
     assert_eq!(metric(&server, r#"weir_edge_viewer_drops_total{reason="stalled"}"#), "1");
     drop(response);
+}
+
+#[tokio::test]
+async fn an_http2_client_that_grants_no_window_for_a_file_or_page_is_cut_off() {
+    let origin = Origin::default();
+    let mut config = Config::default();
+    config.http.write_stall_ms = 300;
+    let pages = Pages::new(service_fn(|_| async { Ok::<_, BoxError>(Response::new(full(OBJECT.into()))) }));
+    let server = Server::with(&origin, config, Some(pages)).await;
+    // None of it is taken; or some, so that the rest waits behind the body's end.
+    for window in [0, 1, 1000] {
+        for path in ["/live/a/v0/1-1.m4s", "/watch/live/a"] {
+            origin.file("/live/a/v0/1-1.m4s", Response::new(OBJECT));
+            let mut client = hyper::client::conn::http2::Builder::new(TokioExecutor::new());
+            let mut client = server.http2_with(client.initial_stream_window_size(window)).await;
+            let request = http::Request::get(format!("http://edge{path}")).body(Empty::new()).unwrap();
+            let response = client.send_request(request).await.unwrap();
+            assert_eq!(response.status(), 200);
+            until(|| metric(&server, "weir_edge_connections ") == "0").await;
+            assert!(response.into_body().collect().await.is_err(), "{path}, {window}");
+        }
+    }
 }
 
 #[tokio::test]
@@ -168,7 +197,7 @@ async fn pages_are_told_who_asks() {
         let path = request.uri().path().to_owned();
         let body = request.into_body().collect().await?.to_bytes();
         let answer = format!("{} {path} {}", peer.ip(), body.len());
-        Ok::<_, BoxError>(Response::new(Full::from(answer).map_err(|never| match never {}).boxed_unsync()))
+        Ok::<_, BoxError>(Response::new(full(answer.into())))
     }));
     let server = Server::with(&origin, Config::default(), Some(pages)).await;
     for path in ["/", "/api/v1/streams", "/watch/live/a", "/assets/app.js", "/healthz"] {
@@ -176,4 +205,8 @@ async fn pages_are_told_who_asks() {
     }
     assert_eq!(server.get("/other/").await.status(), 404);
     assert!(origin.requests().is_empty());
+}
+
+fn full(bytes: bytes::Bytes) -> Body {
+    Full::new(bytes).map_err(|never| match never {}).boxed_unsync()
 }

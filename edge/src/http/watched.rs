@@ -1,0 +1,115 @@
+//! A body whose progress is watched: a client of HTTP/2 that grants no window is noticed.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use http_body::{Body as HttpBody, Frame, SizeHint};
+use http_body_util::BodyExt;
+
+use super::connection::Progress;
+use crate::upstream::{Body, BoxError};
+
+/// Handed out at once: what a DATA frame holds if the client asks for no more (RFC 9113 §4.2). Each is progress
+/// once it was taken, so a slow line that takes one now and then is not taken for a client that takes nothing.
+const CHUNK_BYTES: usize = 16 * 1024;
+
+/// The body, watched.
+pub(super) fn watched(body: Body, progress: Arc<Progress>) -> Body {
+    Watched { body, chunks: Bytes::new(), progress }.boxed_unsync()
+}
+
+struct Watched {
+    body: Body,
+    /// What is left of the body's last piece.
+    chunks: Bytes,
+    progress: Arc<Progress>,
+}
+
+impl HttpBody for Watched {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        if self.chunks.is_empty() {
+            let next = Pin::new(&mut self.body).poll_frame(cx);
+            self.progress.polled(next.is_pending());
+            match ready!(next) {
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(bytes) => self.chunks = bytes,
+                    Err(frame) => return Poll::Ready(Some(Ok(frame))),
+                },
+                over => return Poll::Ready(over),
+            }
+        } else {
+            self.progress.polled(false);
+        }
+        let len = self.chunks.len().min(CHUNK_BYTES);
+        let chunk = Chunk { bytes: self.chunks.split_to(len), progress: Arc::clone(&self.progress) };
+        Poll::Ready(Some(Ok(Frame::data(Bytes::from_owner(chunk)))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.chunks.is_empty() && self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let left = u64::try_from(self.chunks.len()).unwrap_or(u64::MAX);
+        let hint = self.body.size_hint();
+        let mut whole = SizeHint::new();
+        whole.set_lower(hint.lower().saturating_add(left));
+        if let Some(upper) = hint.upper() {
+            whole.set_upper(upper.saturating_add(left));
+        }
+        whole
+    }
+}
+
+/// Bytes that are waiting to be sent. The last of them outlive the body, which is dropped once they are queued.
+struct Chunk {
+    bytes: Bytes,
+    progress: Arc<Progress>,
+}
+
+impl AsRef<[u8]> for Chunk {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl Drop for Chunk {
+    fn drop(&mut self) {
+        self.progress.taken();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::problem::full;
+
+    #[tokio::test]
+    async fn a_body_is_handed_out_whole_in_chunks_that_keep_it_watched() {
+        let bytes: Bytes = (0..=255).cycle().take(2 * CHUNK_BYTES + 7).collect();
+        let progress = Arc::new(Progress::new());
+        let mut body = watched(full(bytes.clone()), Arc::clone(&progress));
+        assert_eq!(body.size_hint().exact(), Some(bytes.len() as u64));
+        let mut chunks = Vec::new();
+        while let Some(frame) = body.frame().await {
+            chunks.push(frame.unwrap().into_data().unwrap());
+            let handed: usize = chunks.iter().map(Bytes::len).sum();
+            assert_eq!(body.size_hint().exact(), Some((bytes.len() - handed) as u64));
+            assert_eq!(body.is_end_stream(), handed == bytes.len());
+        }
+        assert_eq!(chunks.iter().map(Bytes::len).collect::<Vec<_>>(), [CHUNK_BYTES, CHUNK_BYTES, 7]);
+        assert_eq!(chunks.concat(), bytes);
+        drop(body);
+        assert_eq!(Arc::strong_count(&progress), 4, "each chunk that was not sent");
+        drop(chunks);
+        assert_eq!(Arc::strong_count(&progress), 1);
+    }
+}
