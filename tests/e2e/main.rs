@@ -11,6 +11,7 @@
 )]
 
 mod hostile_rtmp;
+mod ll_hls;
 #[allow(dead_code, reason = "the stories come with the roles that they are about")]
 mod support;
 mod tidy;
