@@ -5,17 +5,19 @@
 //! is refused here.
 
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::FutureExt;
 use http::header::{
     ACCEPT_ENCODING, CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue,
     SET_COOKIE, TE, TRAILER, TRANSFER_ENCODING, UPGRADE, USER_AGENT,
 };
 use http::{Method, Request, Response, StatusCode};
-use http_body_util::{BodyExt, Limited};
+use http_body::{Body as HttpBody, Frame};
+use http_body_util::BodyExt;
 use media_core::hub::StreamKey;
 
 use super::problem::{full, problem};
@@ -31,12 +33,17 @@ use crate::upstream::{Body, BoxError, Upstream, ask};
 const NOT_PASSED_ON: [HeaderName; 7] =
     [CONNECTION, CONTENT_LENGTH, SET_COOKIE, TE, TRAILER, TRANSFER_ENCODING, UPGRADE];
 
+/// Pieces of a file: 1 KiB each of the largest by default. What is cut finer is nothing that a player can use.
+const MAX_PIECES: usize = 65_536;
+
 /// A file as the upstream answered.
 #[derive(Debug)]
 struct File {
     status: StatusCode,
+    /// As passed on.
     headers: HeaderMap,
-    body: Bytes,
+    /// Shared with whoever made them, and with all who ask.
+    pieces: Vec<Bytes>,
 }
 
 impl File {
@@ -163,18 +170,32 @@ async fn fetch(upstream: Upstream, key: &Key, limit: usize) -> Answer {
     let request = request.body(()).map_err(|error| failure(key, &BoxError::from(error)))?;
     let response = ask(&upstream, request).await.map_err(|error| failure(key, &error))?;
     let (head, body) = response.into_parts();
-    let body = Limited::new(body, limit).collect().boxed().await.map_err(|error| {
-        if error.is::<http_body_util::LengthLimitError>() {
-            tracing::warn!(path = key.path_and_query, limit, "file is larger than the limit");
-            return Failure::TooLarge;
-        }
-        failure(key, &error)
-    })?;
+    let (pieces, len) = collect(body, key, limit).await?;
     let mut headers = head.headers;
     for name in &NOT_PASSED_ON {
         headers.remove(name);
     }
-    Ok(Arc::new(File { status: head.status, headers, body: body.to_bytes() }))
+    headers.insert(CONTENT_LENGTH, HeaderValue::from(len));
+    Ok(Arc::new(File { status: head.status, headers, pieces }))
+}
+
+/// A body's pieces as they come, and their length.
+async fn collect(mut body: Body, key: &Key, limit: usize) -> Result<(Vec<Bytes>, usize), Failure> {
+    let (mut pieces, mut len) = (Vec::new(), 0usize);
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|error| failure(key, &error))?;
+        let Ok(piece) = frame.into_data() else { continue };
+        if piece.is_empty() {
+            continue;
+        }
+        len = len.saturating_add(piece.len());
+        if len > limit || pieces.len() == MAX_PIECES {
+            tracing::warn!(path = key.path_and_query, limit, "file is larger than the limit");
+            return Err(Failure::TooLarge);
+        }
+        pieces.push(piece);
+    }
+    Ok((pieces, len))
 }
 
 fn failure(key: &Key, error: &BoxError) -> Failure {
@@ -192,12 +213,36 @@ fn respond(answer: Answer, head_only: bool) -> Response<Body> {
             return problem(StatusCode::GATEWAY_TIMEOUT, "the stream's origin did not answer in time");
         }
     };
-    let body = if head_only { Bytes::new() } else { file.body.clone() };
-    let mut response = Response::new(full(body));
-    *response.status_mut() = file.status;
-    *response.headers_mut() = file.headers.clone();
-    response.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(file.body.len()));
+    let (status, headers) = (file.status, file.headers.clone());
+    let body = if head_only { full(Bytes::new()) } else { Pieces { file, next: 0 }.boxed_unsync() };
+    let mut response = Response::new(body);
+    *response.status_mut() = status;
+    *response.headers_mut() = headers;
     response
+}
+
+/// A file as a body: its pieces, none copied.
+struct Pieces {
+    file: Arc<File>,
+    next: usize,
+}
+
+impl HttpBody for Pieces {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let piece = self.file.pieces.get(self.next).cloned();
+        self.next += usize::from(piece.is_some());
+        Poll::Ready(piece.map(|piece| Ok(Frame::data(piece))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.next == self.file.pieces.len()
+    }
 }
 
 /// `Accept-Encoding` (RFC 9110 §12.5.3): the quality of gzip, or of anything, is above 0.
@@ -336,11 +381,41 @@ mod tests {
     fn an_absence_that_may_end_at_any_moment_is_not_remembered() {
         let file = |status, rule: &'static str| {
             let headers = HeaderMap::from_iter([(CACHE_CONTROL, HeaderValue::from_static(rule))]);
-            File { status, headers, body: Bytes::new() }
+            File { status, headers, pieces: Vec::new() }
         };
         assert!(file(StatusCode::NOT_FOUND, "public, max-age=2").is_absent());
         assert!(!file(StatusCode::NOT_FOUND, "no-store").is_absent());
         assert!(!file(StatusCode::OK, "public, max-age=2").is_absent());
+    }
+
+    /// A body of these pieces.
+    fn body(pieces: &[Bytes]) -> Body {
+        let frames = pieces.iter().cloned().map(|piece| Ok(Frame::data(piece))).collect::<Vec<_>>();
+        http_body_util::StreamBody::new(futures_util::stream::iter(frames)).boxed_unsync()
+    }
+
+    #[tokio::test]
+    async fn a_file_is_handed_out_in_the_pieces_that_came() {
+        let pieces = [Bytes::from(vec![1; 100]), Bytes::new(), Bytes::from(vec![2; 50])];
+        let key = Key { path_and_query: "/live/a/v0/1-1.m4s".to_owned(), gzip: false };
+        assert_eq!(collect(body(&pieces), &key, 149).await, Err(Failure::TooLarge));
+        assert_eq!(
+            collect(body(&vec![Bytes::from("x"); MAX_PIECES + 1]), &key, 1 << 20).await,
+            Err(Failure::TooLarge)
+        );
+        let (pieces_of, len) = collect(body(&pieces), &key, 150).await.unwrap();
+        assert_eq!(len, 150);
+        let file = File { status: StatusCode::OK, headers: HeaderMap::new(), pieces: pieces_of };
+        let file = Arc::new(file);
+        for _ in 0..2 {
+            let mut body = respond(Ok(Arc::clone(&file)), false).into_body();
+            for piece in [&pieces[0], &pieces[2]] {
+                assert!(!body.is_end_stream());
+                let handed = body.frame().await.unwrap().unwrap().into_data().unwrap();
+                assert_eq!((handed.as_ptr(), handed.len()), (piece.as_ptr(), piece.len()), "not a copy");
+            }
+            assert!(body.is_end_stream() && body.frame().await.is_none());
+        }
     }
 
     #[test]
