@@ -2,7 +2,7 @@
 //!
 //! Starts nginx-rtmp (with and without HLS) and weir one after the other, publishes the same streams of
 //! 1 Mbit/s to each in real time over loopback, and reads from /proc what the servers used.
-//! `cargo bench --bench ingest`; WEIR_BENCH_SECONDS (10) and WEIR_BENCH_PUBLISHERS (100) change the load.
+//! `cargo bench --bench ingest`; BENCH_SECONDS (10) and BENCH_PUBLISHERS (100) change the load.
 
 #![allow(missing_docs, reason = "a program")]
 #![allow(clippy::print_stdout, reason = "it prints its results")]
@@ -80,8 +80,8 @@ async fn memory() -> Result<()> {
 
 #[tokio::main]
 async fn main() -> Result<()> {
-    let time = Duration::from_secs(setting("WEIR_BENCH_SECONDS", 10, MAX_SECONDS)?);
-    let publishers = setting("WEIR_BENCH_PUBLISHERS", 100, MAX_PUBLISHERS)? as usize;
+    let time = Duration::from_secs(setting("BENCH_SECONDS", 10, MAX_SECONDS)?);
+    let publishers = setting("BENCH_PUBLISHERS", 100, MAX_PUBLISHERS)? as usize;
     println!(
         "{publishers} publishers of 1 Mbit/s for {} s; processor time per 100 publishers and second:",
         time.as_secs()
