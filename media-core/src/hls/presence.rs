@@ -13,8 +13,9 @@ const MAX_STEP: i64 = 45_000;
 #[derive(Debug)]
 struct Heard {
     id: TrackId,
-    /// What its times are ahead of the progress by; tracks may be seconds apart.
-    skew: i64,
+    /// What its times are ahead of the progress by; tracks may be seconds apart. `None`: it is taken to be there, but
+    /// nothing of it was heard yet.
+    skew: Option<i64>,
     /// The progress when it was heard last.
     last: i64,
 }
@@ -22,39 +23,42 @@ struct Heard {
 /// The tracks that were heard, and how far the stream has come since.
 #[derive(Debug, Default)]
 pub(super) struct Presence {
+    /// In the order of the ids.
     heard: Vec<Heard>,
     /// Media that the track that got furthest sent, in ticks of 90 kHz.
     progress: i64,
 }
 
 impl Presence {
-    /// Nothing was heard yet.
-    pub(super) fn clear(&mut self) {
-        *self = Self::default();
+    /// Begins with these tracks. Each has as long as a silent one to be heard for the first time.
+    pub(super) fn of(tracks: &[TrackId]) -> Self {
+        let mut heard: Vec<Heard> = tracks.iter().map(|id| Heard { id: *id, skew: None, last: 0 }).collect();
+        heard.sort_by_key(|h| h.id);
+        Self { heard, progress: 0 }
     }
 
     /// A frame came. Pictures count from their first keyframe on: nothing can begin with them before.
     pub(super) fn hear(&mut self, arrived: &Arrived) {
         let (id, at, progress) = (arrived.frame.track, arrived.at, self.progress);
-        let at_index = self.heard.iter().position(|h| h.id == id);
-        if at_index.is_none() && arrived.frame.keyframe {
-            self.heard.push(Heard { id, skew: at.saturating_sub(progress), last: progress });
+        let place = self.heard.partition_point(|h| h.id < id);
+        if arrived.frame.keyframe && self.heard.get(place).is_none_or(|h| h.id != id) {
+            self.heard.insert(place, Heard { id, skew: None, last: progress });
         }
-        let Some(heard) = self.heard.iter_mut().find(|h| h.id == id) else { return };
-        let furthest = progress.saturating_add(MAX_STEP);
-        if at.saturating_sub(heard.skew) > furthest {
-            heard.skew = at.saturating_sub(furthest);
-        }
-        self.progress = progress.max(at.saturating_sub(heard.skew));
+        let Some(heard) = self.heard.get_mut(place).filter(|h| h.id == id) else { return };
+        let skew = match heard.skew {
+            Some(skew) => skew.max(at.saturating_sub(progress.saturating_add(MAX_STEP))),
+            None if arrived.frame.keyframe => at.saturating_sub(progress),
+            None => return,
+        };
+        heard.skew = Some(skew);
+        self.progress = progress.max(at.saturating_sub(skew));
         heard.last = self.progress;
     }
 
     /// The tracks that are there, in order.
-    pub(super) fn tracks(&self) -> Vec<TrackId> {
+    pub(super) fn tracks(&self) -> impl Iterator<Item = TrackId> {
         let speaks = |heard: &&Heard| self.progress.saturating_sub(heard.last) <= SILENT;
-        let mut tracks: Vec<TrackId> = self.heard.iter().filter(speaks).map(|heard| heard.id).collect();
-        tracks.sort();
-        tracks
+        self.heard.iter().filter(speaks).map(|heard| heard.id)
     }
 }
 
@@ -68,6 +72,10 @@ mod tests {
         presence.hear(&Arrived::new(frame, Timescale::MILLIS, 0));
     }
 
+    fn tracks(presence: &Presence) -> Vec<TrackId> {
+        presence.tracks().collect()
+    }
+
     #[test]
     fn a_track_is_gone_after_two_seconds_of_the_others() {
         let mut presence = Presence::default();
@@ -75,11 +83,22 @@ mod tests {
         for ms in (0..=2_000).step_by(20) {
             hear(&mut presence, TrackId::AUDIO, ms);
         }
-        assert_eq!(presence.tracks(), [TrackId::VIDEO, TrackId::AUDIO]);
+        assert_eq!(tracks(&presence), [TrackId::VIDEO, TrackId::AUDIO]);
         hear(&mut presence, TrackId::AUDIO, 2_020);
-        assert_eq!(presence.tracks(), [TrackId::AUDIO]);
+        assert_eq!(tracks(&presence), [TrackId::AUDIO]);
         hear(&mut presence, TrackId::VIDEO, 2_040);
-        assert_eq!(presence.tracks(), [TrackId::VIDEO, TrackId::AUDIO]);
+        assert_eq!(tracks(&presence), [TrackId::VIDEO, TrackId::AUDIO]);
+    }
+
+    #[test]
+    fn a_track_that_it_begins_with_has_two_seconds_to_be_heard() {
+        let mut presence = Presence::of(&[TrackId::AUDIO, TrackId::VIDEO]);
+        for ms in (1_000..=3_000).step_by(20) {
+            hear(&mut presence, TrackId::VIDEO, ms);
+            assert_eq!(tracks(&presence), [TrackId::VIDEO, TrackId::AUDIO]);
+        }
+        hear(&mut presence, TrackId::VIDEO, 3_020);
+        assert_eq!(tracks(&presence), [TrackId::VIDEO]);
     }
 
     #[test]
@@ -88,9 +107,9 @@ mod tests {
         for ms in (0..10_000).step_by(20) {
             let pause = if ms > 5_000 { 8_000 } else { 0 };
             hear(&mut presence, TrackId::VIDEO, ms + pause);
-            assert!(presence.tracks().contains(&TrackId::VIDEO));
+            assert!(tracks(&presence).contains(&TrackId::VIDEO));
             hear(&mut presence, TrackId::AUDIO, ms + pause + 4_000);
-            assert_eq!(presence.tracks().len(), 2);
+            assert_eq!(tracks(&presence).len(), 2);
         }
     }
 }

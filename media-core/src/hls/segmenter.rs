@@ -170,6 +170,7 @@ impl Segmenter {
             State::Refused | State::Ended => {}
             State::Settling(settling) => {
                 if let Some(start) = settling.push(arrived) {
+                    self.presence = Presence::of(&start.tracks);
                     self.begin(start, Vec::new());
                 }
             }
@@ -182,7 +183,7 @@ impl Segmenter {
             return;
         }
         let before = match &self.state {
-            State::Running(run) => run.tracks(),
+            State::Running(run) => run.tracks().collect(),
             State::Settling(_) | State::Refused | State::Ended => Vec::new(),
         };
         self.finish_run(false);
@@ -224,10 +225,10 @@ impl Segmenter {
         };
         self.version += 1;
         self.pace.restart();
-        self.presence.clear();
         self.events.push_back(Event::Layout(run.layout()));
         run.carry_on(carried);
         for arrived in start.frames {
+            // Once more what other tracks began with, which changes nothing.
             self.presence.hear(&arrived);
             run.push(&arrived, &mut self.pace);
         }
@@ -262,15 +263,14 @@ impl Segmenter {
     /// change waits for a keyframe, if there is a picture to go on with.
     fn other_tracks(&self, arrived: &Arrived) -> Option<Vec<TrackId>> {
         let State::Running(run) = &self.state else { return None };
-        let speaking = self.presence.tracks();
-        if speaking == run.tracks() {
+        if self.presence.tracks().eq(run.tracks()) {
             return None;
         }
-        let may_begin = match speaking.first() {
-            Some(main) if main.kind == Kind::Video => arrived.frame.track == *main && arrived.frame.keyframe,
+        let may_begin = match self.presence.tracks().next() {
+            Some(main) if main.kind == Kind::Video => arrived.frame.track == main && arrived.frame.keyframe,
             Some(_) => true,
             None => false,
         };
-        may_begin.then_some(speaking)
+        may_begin.then(|| self.presence.tracks().collect())
     }
 }

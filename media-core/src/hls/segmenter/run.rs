@@ -65,8 +65,8 @@ impl Run {
     }
 
     /// The ids of its tracks, in order.
-    pub(super) fn tracks(&self) -> Vec<TrackId> {
-        self.lanes.iter().map(|lane| lane.track.id).collect()
+    pub(super) fn tracks(&self) -> impl Iterator<Item = TrackId> {
+        self.lanes.iter().map(|lane| lane.track.id)
     }
 
     pub(super) fn layout(&self) -> Arc<Layout> {

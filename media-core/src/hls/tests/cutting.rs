@@ -336,6 +336,38 @@ fn a_track_that_falls_silent_is_left_out_until_it_returns() {
 }
 
 #[test]
+fn a_keyframe_in_every_picture_is_no_new_layout() {
+    // HE-AAC at 48 kHz, and sound in packets of 120 ms.
+    for sound_us in [42_667, 120_000] {
+        let mut station = Station::new(Config::default());
+        station.tracks(1, &[video_of_unknown_rate(), audio(0)]);
+        let mut sound = 0;
+        for n in 0..1_200 {
+            let at_us = n * 1_000_000 / 60;
+            while sound <= at_us {
+                station.frame(TrackId::AUDIO, sound / 1_000, true);
+                sound += sound_us;
+            }
+            station.frame(TrackId::VIDEO, at_us / 1_000, true);
+        }
+        let layout = station.window.layout().unwrap();
+        assert_eq!((layout.version, layout.renditions[0].tracks.len()), (1, 2), "sound every {sound_us} µs");
+    }
+    // The sound fell silent once and came back.
+    let mut station = Station::new(Config::default());
+    station.tracks(1, &[video_of_unknown_rate(), audio(0)]);
+    for n in 0..1_200 {
+        let ms = n * 1_000 / 60;
+        if n % 8 == 0 && !(5_000..8_000).contains(&ms) {
+            station.frame(TrackId::AUDIO, ms, true);
+        }
+        station.frame(TrackId::VIDEO, ms, true);
+    }
+    let layout = station.window.layout().unwrap();
+    assert_eq!((layout.version, layout.renditions[0].tracks.len()), (3, 2));
+}
+
+#[test]
 fn a_lost_rendition_is_a_gap() {
     let mut station = Station::new(Config::default());
     let both = [TrackId::audio(0), TrackId::audio(1)];
