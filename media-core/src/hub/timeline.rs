@@ -95,10 +95,12 @@ impl Timeline {
 
         let offset = Timestamp(offset_us).rescale(MICROS, scale);
         let mut dts = Timestamp(input.0.saturating_add(offset.0).max(0));
+        // A millisecond at least: FLV and RTMP can't tell less apart.
+        let least_step = Timestamp::from_millis(1, scale).0.max(1);
         if let Some(clock) = clock
-            && dts <= clock.last
+            && dts.0 < clock.last.0.saturating_add(least_step)
         {
-            dts = Timestamp(clock.last.0.saturating_add(1));
+            dts = Timestamp(clock.last.0.saturating_add(least_step));
             if repair == Repair::None {
                 repair = Repair::Nudged;
             }
