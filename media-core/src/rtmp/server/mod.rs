@@ -13,8 +13,6 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
-use crate::amf0::{self, Value};
-
 use super::aggregate::Parts;
 use super::chunk::{self, type_id};
 use super::command::Command;
@@ -163,10 +161,9 @@ impl Session {
         self.role = Role::Playing { id };
         self.transport.control(Control::User(User::StreamBegin(id)));
         self.status(id, &Status::ok("NetStream.Play.Reset", "Playing and resetting."))?;
-        self.status(id, &Status::ok("NetStream.Play.Start", "Started playing."))?;
-        self.data(id, &[Value::from("|RtmpSampleAccess"), true.into(), true.into()])?;
-        let info = Value::object([("code", Value::from("NetStream.Data.Start"))]);
-        self.data(id, &[Value::from("onStatus"), info])
+        // No `|RtmpSampleAccess` and no `NetStream.Data.Start`, which only Flash asked for: ffmpeg takes either
+        // for a track of its own.
+        self.status(id, &Status::ok("NetStream.Play.Start", "Started playing."))
     }
 
     /// Refuses what was asked for on a message stream, or ends what was accepted; the session is then
@@ -210,12 +207,6 @@ impl Session {
 
     fn status(&mut self, id: u32, status: &Status) -> Result<(), Error> {
         self.transport.command(id, &status.command())
-    }
-
-    fn data(&mut self, id: u32, values: &[Value]) -> Result<(), Error> {
-        let mut body = bytes::BytesMut::new();
-        amf0::encode_all(&mut body, values);
-        self.transport.message(&Kind::Data.header(id, 0), &[&body])
     }
 
     fn message(&mut self, now: Instant, message: chunk::Message) -> Result<(), Error> {
