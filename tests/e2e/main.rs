@@ -6,12 +6,21 @@
     clippy::panic,
     clippy::indexing_slicing,
     clippy::print_stdout,
+    clippy::cast_possible_truncation,
+    clippy::large_futures,
     unreachable_pub,
-    reason = "a test reports what is wrong by panicking, and nothing outside sees its items"
+    reason = "a test reports by panicking and printing, runs few futures, and nothing outside sees its items"
 )]
 
+mod api;
+mod coming_back;
+mod hostile_media;
 mod hostile_rtmp;
+mod hostile_viewers;
 mod ll_hls;
-#[allow(dead_code, reason = "the stories come with the roles that they are about")]
+mod operating;
+mod pages;
+mod publish_command;
 mod support;
 mod tidy;
+mod watching;

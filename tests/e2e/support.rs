@@ -8,6 +8,7 @@ pub mod browser;
 pub mod clip;
 pub mod ffmpeg;
 pub mod flv;
+pub mod innocent;
 pub mod memory;
 pub mod process;
 pub mod rtmp;

@@ -3,17 +3,22 @@
 //
 //   node watch.mjs URL
 
+import { existsSync } from 'node:fs';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { delimiter, join } from 'node:path';
 import puppeteer from 'puppeteer-core';
 
 const REPORT_MS = 250;
 
 const [url] = process.argv.slice(2);
+const executablePath = process.env.PATH.split(delimiter)
+  .map((folder) => join(folder, 'chromium'))
+  .find(existsSync);
+if (!executablePath) throw new Error('no chromium in PATH: run tests/setup.sh test');
 const userDataDir = await mkdtemp(join(tmpdir(), 'weir-browser-'));
 const browser = await puppeteer.launch({
-  executablePath: 'chromium',
+  executablePath,
   userDataDir,
   // Over a pipe: should this process be killed, the browser sees the pipe close and ends, too.
   pipe: true,

@@ -36,7 +36,7 @@ impl Page {
     }
 
     /// Reports until one satisfies `is`.
-    pub async fn until(&mut self, what: &str, is: impl Fn(&Report) -> bool) -> Report {
+    pub async fn until(&mut self, what: &str, mut is: impl FnMut(&Report) -> bool) -> Report {
         within(what, async {
             loop {
                 let report = self.report().await;

@@ -2,7 +2,7 @@
 
 use tokio::sync::OnceCell;
 
-use super::ffmpeg::{self, AAC, Media, Version};
+use super::ffmpeg::{self, Media, Version};
 use super::flv::{self, Tag};
 
 /// Pictures a second.
@@ -50,10 +50,11 @@ async fn encode(size: &str) -> Clip {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("clip.flv");
     let video = &[
-        "-c:v", "libx264", "-preset", "veryfast", "-bf", "0", "-g", "25", "-b:v", "60k", "-pix_fmt",
+        "-c:v", "libx264", "-preset", "veryfast", "-bf", "0", "-g", "25", "-b:v", "40k", "-pix_fmt",
         "yuv420p",
     ];
-    let media = Media { video: Some(video), audio: Some(AAC), size };
+    let audio = &["-c:a", "aac", "-b:a", "24k"];
+    let media = Media { video: Some(video), audio: Some(audio), size };
     ffmpeg::encode(Version::Five, media, SECONDS, &file).await;
     let all = flv::tags(&std::fs::read(&file).unwrap());
     let (configurations, media): (Vec<Tag>, Vec<Tag>) =

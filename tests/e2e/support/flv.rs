@@ -127,16 +127,6 @@ impl Viewer {
             }
         }
     }
-
-    /// Watches until a tag satisfies `is`, and returns it.
-    pub async fn until(&mut self, is: impl Fn(&Tag) -> bool) -> Tag {
-        loop {
-            let tag = self.next().await.expect("the stream goes on");
-            if is(&tag) {
-                return tag;
-            }
-        }
-    }
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWriteExt, BufReader};
@@ -30,6 +31,8 @@ pub struct Output {
     lines: Mutex<VecDeque<String>>,
     /// Lines that ever came.
     count: watch::Sender<usize>,
+    /// Pipes that are not at their end.
+    open: AtomicUsize,
 }
 
 impl Process {
@@ -37,7 +40,11 @@ impl Process {
     pub fn spawn(name: &str, mut command: Command) -> Self {
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
         let mut child = command.spawn().unwrap_or_else(|e| panic!("cannot start {name}: {e}"));
-        let output = Arc::new(Output { lines: Mutex::default(), count: watch::Sender::new(0) });
+        let output = Arc::new(Output {
+            lines: Mutex::default(),
+            count: watch::Sender::new(0),
+            open: AtomicUsize::new(2),
+        });
         let collectors = [
             tokio::spawn(collect(child.stdout.take().unwrap(), Arc::clone(&output))),
             tokio::spawn(collect(child.stderr.take().unwrap(), Arc::clone(&output))),
@@ -71,10 +78,12 @@ impl Process {
         let mut seen = mark;
         within(&format!("{:?} from {}", needle, self.name), async {
             loop {
+                let ended = self.output.open.load(Ordering::Acquire) == 0;
                 let now = *count.borrow_and_update();
                 if let Some(line) = self.output.since(seen).into_iter().find(|line| line.contains(needle)) {
                     return line;
                 }
+                assert!(!ended, "{} ended without {needle:?}", self.name);
                 seen = now;
                 assert!(count.changed().await.is_ok());
             }
@@ -114,11 +123,6 @@ impl Process {
             within("the last output", collector).await.unwrap();
         }
         (status, self.output())
-    }
-
-    /// Kills it, as a power cut would.
-    pub async fn kill(mut self) {
-        self.child.kill().await.unwrap();
     }
 }
 
@@ -165,4 +169,6 @@ async fn collect(pipe: impl AsyncRead + Unpin, output: Arc<Output>) {
         output.push(&line);
         line.clear();
     }
+    output.open.fetch_sub(1, Ordering::Release);
+    output.count.send_modify(|_| {});
 }

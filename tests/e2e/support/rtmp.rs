@@ -180,20 +180,21 @@ impl Sender {
 impl Receiver {
     /// The next message; `None` when the server has closed the connection.
     pub async fn message(&mut self) -> Option<Message> {
-        within("an RTMP message", async {
-            loop {
-                match self.chunk().await {
-                    Ok(Some(message)) if message.kind == SET_CHUNK_SIZE => {
-                        let size = u32::from_be_bytes(message.body[..4].try_into().unwrap());
-                        self.chunk_size = usize::try_from(size).unwrap();
-                    }
-                    Ok(Some(message)) => return Some(message),
-                    Ok(None) => {}
-                    Err(_) => return None,
+        within("an RTMP message", self.message_some_time()).await
+    }
+
+    async fn message_some_time(&mut self) -> Option<Message> {
+        loop {
+            match self.chunk().await {
+                Ok(Some(message)) if message.kind == SET_CHUNK_SIZE => {
+                    let size = u32::from_be_bytes(message.body[..4].try_into().unwrap());
+                    self.chunk_size = usize::try_from(size).unwrap();
                 }
+                Ok(Some(message)) => return Some(message),
+                Ok(None) => {}
+                Err(_) => return None,
             }
-        })
-        .await
+        }
     }
 
     /// The next message that names this; `None` when the server closes the connection before.
@@ -337,7 +338,7 @@ impl Publication {
         let task = tokio::spawn(async move {
             let start = Instant::now();
             // What the server says is read and forgotten, so that it never waits for us.
-            let listen = async { while receiver.message().await.is_some() {} };
+            let listen = async { while receiver.message_some_time().await.is_some() {} };
             let send = async {
                 for tag in frames {
                     tokio::time::sleep_until(start + Duration::from_millis(tag.timestamp.into())).await;

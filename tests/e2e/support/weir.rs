@@ -70,6 +70,8 @@ impl Weir {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("weir.toml"), config).unwrap();
         let mut command = command(&dir);
+        // Memory is then counted in pages of 4 KiB; a huge page of 2 MiB would hide whether a client cost 1 MB.
+        command.env("MIMALLOC_ALLOW_THP", "0");
         for listener in ["--rtmp", "--http", "--admin"] {
             command.args([listener, "127.0.0.1:0"]);
         }
