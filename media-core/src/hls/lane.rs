@@ -51,6 +51,8 @@ pub(super) struct Lane {
     pub(super) scale: Timescale,
     /// Waiting samples, oldest first.
     pub(super) queue: VecDeque<Waiting>,
+    /// Bytes in the queue.
+    waiting_bytes: usize,
     audio: AudioClock,
     started: bool,
     /// Distance of the last two frames on the clock of the cuts.
@@ -70,6 +72,7 @@ impl Lane {
             rendition,
             scale,
             queue: VecDeque::new(),
+            waiting_bytes: 0,
             audio: AudioClock::default(),
             started: false,
             step: FIRST_STEP,
@@ -107,7 +110,7 @@ impl Lane {
             keyframe: frame.keyframe,
             data: frame.data.clone(),
         };
-        self.queue.push_back(Waiting { at, end: None, dts, sample });
+        self.enqueue(Waiting { at, end: None, dts, sample });
         true
     }
 
@@ -123,8 +126,13 @@ impl Lane {
         let (at, end) = (to_cuts(dts), to_cuts(end));
         self.step = end.saturating_sub(at);
         let sample = Sample { duration: samples, cts: 0, keyframe: true, data: frame.data.clone() };
-        self.queue.push_back(Waiting { at, end: Some(end), dts, sample });
+        self.enqueue(Waiting { at, end: Some(end), dts, sample });
         true
+    }
+
+    fn enqueue(&mut self, waiting: Waiting) {
+        self.waiting_bytes += waiting.sample.data.len();
+        self.queue.push_back(waiting);
     }
 
     /// Where the newest sample begins.
@@ -140,6 +148,7 @@ impl Lane {
     /// Goes on with what waited in the same track's lane before.
     pub(super) fn carry_on(&mut self, before: Lane) {
         self.queue = before.queue;
+        self.waiting_bytes = before.waiting_bytes;
         self.audio = before.audio;
         self.started = !self.queue.is_empty();
         self.step = before.step;
@@ -165,6 +174,7 @@ impl Lane {
         while self.queue.front().is_some_and(|w| w.at < boundary && w.end.is_some())
             && let Some(waiting) = self.queue.pop_front()
         {
+            self.waiting_bytes -= waiting.sample.data.len();
             base.get_or_insert(waiting.dts);
             self.next_dts = waiting.dts.saturating_add(i64::from(waiting.sample.duration));
             samples.push(waiting.sample);
@@ -174,6 +184,39 @@ impl Lane {
 
     /// Bytes that wait.
     pub(super) fn waiting_bytes(&self) -> usize {
-        self.queue.iter().map(|w| w.sample.data.len()).sum()
+        self.waiting_bytes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::frame::TrackId;
+
+    #[test]
+    fn waiting_bytes_are_those_in_the_queue() {
+        let config = bytes::Bytes::from_static(&[0x11, 0x90]);
+        let track = crate::codec::track(TrackId::AUDIO, Codec::Aac, Timescale::MILLIS, config).unwrap();
+        let mut lane = Lane::new(track.clone(), 0);
+        let queued = |lane: &Lane| -> usize { lane.queue.iter().map(|w| w.sample.data.len()).sum() };
+        for n in 0..100usize {
+            let frame = Frame {
+                track: TrackId::AUDIO,
+                dts: Timestamp(i64::try_from(n).unwrap() * 21),
+                cts: 0,
+                keyframe: true,
+                data: vec![0; n].into(),
+            };
+            lane.push(&frame);
+            if n % 7 == 0 {
+                lane.take_before(i64::try_from(n).unwrap() * 1_000);
+            }
+            if n == 50 {
+                let before = std::mem::replace(&mut lane, Lane::new(track.clone(), 0));
+                lane.carry_on(before);
+            }
+            assert_eq!(lane.waiting_bytes(), queued(&lane));
+        }
+        assert!(lane.waiting_bytes() > 0);
     }
 }

@@ -14,13 +14,22 @@ const LEAST_PART: i64 = 85;
 /// PART-TARGET is not stretched to whole frames beyond this; slower pictures are cut inside.
 const MAX_PART_TARGET: i64 = 1_000 * MS;
 
-/// A place where a part may end: a frame begins there, or the last known one ends.
+/// A place where a part may end: a frame begins there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Candidate {
     /// Ticks since the part began.
     pub(super) offset: i64,
     /// A keyframe begins there.
     pub(super) keyframe: bool,
+}
+
+/// How far the search for a part's end got: what it passed is not looked at again.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Search {
+    /// Frames that it passed.
+    pub(super) passed: usize,
+    /// Where the last one of them begins, in ticks since the part began.
+    before: i64,
 }
 
 /// A decision to end a part.
@@ -105,27 +114,38 @@ impl Pace {
         self.part
     }
 
-    /// Whether, and where, the part that began `segment_offset` ticks into its segment ends. `candidates` ascend;
-    /// `step` is the distance at which the next one is expected.
+    /// Whether, and where, the part that began `segment_offset` ticks into its segment ends. `begins` ascend and are
+    /// those of the frames that `search` has not passed; `end` is where the last frame ends, if that is known; `step`
+    /// is the distance at which the next one is expected.
     pub(super) fn cut(
         &self,
         segment_offset: i64,
-        candidates: impl Iterator<Item = Candidate>,
+        search: &mut Search,
+        begins: impl Iterator<Item = Candidate>,
+        end: Option<i64>,
         step: i64,
     ) -> Option<Cut> {
         let target = self.part_target.unwrap_or(self.part);
         let least = (target * LEAST_PART + 99) / 100;
-        let mut before = 0;
-        for Candidate { offset, keyframe } in candidates.filter(|c| c.offset > 0) {
+        let too_far =
+            |before| Cut { offset: if before >= least { before } else { target }, at_keyframe: false };
+        for Candidate { offset, keyframe } in begins {
             if offset > target {
-                let offset = if before >= least { before } else { target };
-                return Some(Cut { offset, at_keyframe: false });
+                return Some(too_far(search.before));
             }
-            if keyframe && self.ends_segment_at_keyframe(segment_offset.saturating_add(offset)) {
-                return Some(Cut { offset, at_keyframe: true });
+            if offset > 0 {
+                if keyframe && self.ends_segment_at_keyframe(segment_offset.saturating_add(offset)) {
+                    return Some(Cut { offset, at_keyframe: true });
+                }
+                search.before = offset;
             }
-            before = offset;
+            search.passed += 1;
         }
+        let before = match end {
+            Some(end) if end > target => return Some(too_far(search.before)),
+            Some(end) if end > 0 => end,
+            _ => search.before,
+        };
         // Within a millisecond of the target the next one may still fit: its time is rounded.
         let next_is_too_late = before.saturating_add(step) > target.saturating_add(MS);
         (before >= least && next_is_too_late).then_some(Cut { offset: before, at_keyframe: false })

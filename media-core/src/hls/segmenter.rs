@@ -20,6 +20,9 @@ const NO_KEYFRAME: i64 = 900_000;
 /// Bytes that may wait for their part: a part of a second at 128 Mbit/s. A publisher that sends more than that without
 /// its clock moving is cut off from the packager and starts anew.
 const MAX_WAITING_BYTES: usize = 16 << 20;
+/// Frames that may wait for their part: ten seconds of 120 pictures and of eight sounds of 80 packets a second, because
+/// tracks may be seconds apart. What goes for too many bytes goes for too many frames.
+const MAX_WAITING_FRAMES: usize = 8_192;
 
 /// What a segmenter hands out, for the window.
 #[derive(Debug, Clone)]
@@ -252,7 +255,7 @@ impl Segmenter {
             self.announce();
             run.cut(&self.pace, &mut self.events);
         }
-        let too_much = run.waiting_bytes() > MAX_WAITING_BYTES;
+        let too_much = run.waiting_bytes() > MAX_WAITING_BYTES || run.waiting_frames() > MAX_WAITING_FRAMES;
         self.state = State::Running(run);
         if too_much {
             self.settle_again();

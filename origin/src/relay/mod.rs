@@ -122,6 +122,8 @@ async fn encode(mut consumer: Consumer, feed: Weak<Feed>) {
     let mut encoder = Encoder::new();
     loop {
         let event = consumer.next().await;
+        // Units that are ready are had without waiting; other tasks shall run between them all the same.
+        tokio::task::coop::consume_budget().await;
         let Some(feed) = feed.upgrade() else { return };
         match event {
             Event::Unit(unit) => {

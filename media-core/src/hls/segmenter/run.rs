@@ -7,7 +7,7 @@ use super::Event;
 use crate::fmp4::{self, MediaTrack, TrackRun};
 use crate::frame::{Kind, Track, TrackId};
 use crate::hls::lane::{CUTS, Lane};
-use crate::hls::pace::{Candidate, Cut, Pace, duration};
+use crate::hls::pace::{Candidate, Cut, Pace, Search, duration};
 use crate::hls::settle::Arrived;
 use crate::hls::{Layout, LayoutRendition, Media, Part, Rendition};
 
@@ -25,6 +25,8 @@ pub(super) struct Run {
     anchor: Option<(i64, i64)>,
     part_start: i64,
     segment_start: i64,
+    /// For the end of the part that began at `part_start`.
+    search: Search,
     /// `mfhd` sequence number of the last fragment.
     sequence: u32,
 }
@@ -60,6 +62,7 @@ impl Run {
             anchor: None,
             part_start: 0,
             segment_start: 0,
+            search: Search::default(),
             sequence: 0,
         })
     }
@@ -88,6 +91,10 @@ impl Run {
 
     pub(super) fn waiting_bytes(&self) -> usize {
         self.lanes.iter().map(Lane::waiting_bytes).sum()
+    }
+
+    pub(super) fn waiting_frames(&self) -> usize {
+        self.lanes.iter().map(|lane| lane.queue.len()).sum()
     }
 
     pub(super) fn push(&mut self, arrived: &Arrived, pace: &mut Pace) {
@@ -183,17 +190,18 @@ impl Run {
         true
     }
 
-    fn next_cut(&self, pace: &Pace) -> Option<Cut> {
+    fn next_cut(&mut self, pace: &Pace) -> Option<Cut> {
+        // What was carried on waits for the first frame that is pushed: only then it is known where the part begins.
+        self.anchor?;
         let lane = self.lanes.first()?;
         let has_pictures = lane.track.id.kind == Kind::Video;
         let start = self.part_start;
-        let begins = lane.queue.iter().map(|w| Candidate {
+        let begins = lane.queue.iter().skip(self.search.passed).map(|w| Candidate {
             offset: w.at.saturating_sub(start),
             keyframe: has_pictures && w.is_keyframe(),
         });
-        let end = lane.queue.back().and_then(|w| w.end);
-        let end = end.map(|end| Candidate { offset: end.saturating_sub(start), keyframe: false });
-        pace.cut(start.saturating_sub(self.segment_start), begins.chain(end), lane.step())
+        let end = lane.queue.back().and_then(|w| w.end).map(|end| end.saturating_sub(start));
+        pace.cut(start.saturating_sub(self.segment_start), &mut self.search, begins, end, lane.step())
     }
 
     /// Whether the other pictures have got as far as the cut, so that their parts begin where they should.
@@ -221,6 +229,7 @@ impl Run {
         };
         events.push_back(Event::Part { part, last });
         self.part_start = boundary;
+        self.search = Search::default();
         if last {
             self.segment_start = boundary;
         }

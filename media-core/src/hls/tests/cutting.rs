@@ -368,6 +368,25 @@ fn a_keyframe_in_every_picture_is_no_new_layout() {
 }
 
 #[test]
+fn sound_that_goes_on_without_its_picture_goes_on_at_its_own_time() {
+    let sounds = [TrackId::audio(0), TrackId::audio(1)];
+    for last in sounds {
+        let mut station = Station::new(Config::default());
+        station.tracks(1, &[video(0, AVC_30), audio(0), audio(1)]);
+        station.play_tracks(60_000..66_000, &[TrackId::VIDEO], &sounds);
+        // Whichever sound is heard first after two seconds without the picture.
+        let first = if last == sounds[0] { sounds[1] } else { sounds[0] };
+        for ms in (66_000..70_000).step_by(21) {
+            station.frame(first, ms, true);
+            station.frame(last, ms, true);
+        }
+        station.end();
+        let total: f64 = durations(&station).iter().sum();
+        assert!((9.0..10.2).contains(&total), "{total} s of 10 s");
+    }
+}
+
+#[test]
 fn a_lost_rendition_is_a_gap() {
     let mut station = Station::new(Config::default());
     let both = [TrackId::audio(0), TrackId::audio(1)];
@@ -413,6 +432,20 @@ fn what_waits_is_bounded() {
     station.play(1_000..4_000);
     assert!(station.window.is_ready());
     assert!(station.window.bytes() <= Config::default().max_bytes);
+}
+
+#[test]
+fn frames_that_wait_are_bounded_however_small_they_are() {
+    let mut station = Station::new(Config::default());
+    station.frame_bytes = 1;
+    station.tracks(1, &[video(0, AVC_30), audio(0)]);
+    station.play(0..1_000);
+    // Pictures whose time does not move on.
+    for _ in 0..10_000 {
+        station.frame(TrackId::VIDEO, 1_000, false);
+    }
+    station.play(1_100..4_000);
+    assert_eq!(station.window.layout().unwrap().version, 2, "it began anew");
 }
 
 proptest! {

@@ -5,6 +5,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use media_core::hls::{Problem, Segmenter};
 use media_core::hub::{Consumer, Event, TrackSet, Unit};
+use tokio::task::coop;
 
 use super::live::Live;
 
@@ -16,6 +17,8 @@ pub(super) async fn run(mut consumer: Consumer, live: &Live) {
             Event::Unit(unit) => packager.take(&unit),
             Event::Ended => return packager.end(),
         }
+        // Units that are ready are had without waiting; other tasks shall run between them all the same.
+        coop::consume_budget().await;
     }
 }
 

@@ -475,6 +475,24 @@ async fn a_new_stream_of_the_same_name_leaves_the_old_ones_objects() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_backlog_leaves_room_for_other_tasks() {
+    let mut house = House::new();
+    let mut publisher = house.publish();
+    // Three seconds at once.
+    for n in 0..90 {
+        publisher.producer.push(frame(TrackId::VIDEO, (n * 100 + 1) / 3, n % 60 == 0)).unwrap();
+        for sound in n * 3..n * 3 + 3 {
+            publisher.producer.push(frame(TrackId::AUDIO, sound * 11, true)).unwrap();
+        }
+    }
+    // The packager runs once.
+    tokio::task::yield_now().await;
+    assert!(!house.packagers.state(&house.key).ready, "it went on until nothing was left");
+    settle().await;
+    assert!(house.packagers.state(&house.key).ready);
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_left_the_window_is_404_and_an_old_msn_gets_the_playlist() {
     let (house, _publisher) = live(60_000).await;
     let start = Instant::now();
