@@ -72,8 +72,13 @@ impl Packagers {
         tokio::spawn(async move {
             packager::run(consumer, &live).await;
             packagers.ended(&live);
+            // It goes before the time is up if more than MAX_ENDED end after it.
+            let ended = Arc::downgrade(&live);
+            drop(live);
             tokio::time::sleep(packagers.served_after_the_end()).await;
-            packagers.forget(&live);
+            if let Some(live) = ended.upgrade() {
+                packagers.forget(&live);
+            }
         });
     }
 

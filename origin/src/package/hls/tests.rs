@@ -493,6 +493,22 @@ async fn a_backlog_leaves_room_for_other_tasks() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_media_of_streams_that_ended_are_bounded() {
+    let house = House::new();
+    let mut lives = Vec::new();
+    for n in 0..=MAX_ENDED {
+        let key = StreamKey::parse("live", &format!("s{n}"), &[]).unwrap();
+        let producer = house.registry.publish(&key, Epoch(1), Takeover::Refuse).unwrap();
+        lives.push(Arc::downgrade(&house.packagers.0.streams.read().by_key[&key][0]));
+        house.registry.end(&key, Revoked::Kicked);
+        drop(producer);
+        settle().await;
+    }
+    let kept: Vec<bool> = lives.iter().map(|live| live.upgrade().is_some()).collect();
+    assert!(!kept[0] && kept[1..].iter().all(|kept| *kept));
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_left_the_window_is_404_and_an_old_msn_gets_the_playlist() {
     let (house, _publisher) = live(60_000).await;
     let start = Instant::now();
