@@ -3,13 +3,13 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use super::Unit;
+use super::{TrackSet, Unit};
 use crate::frame::{Timescale, Timestamp};
 
 /// How much of a stream is kept.
 #[derive(Debug, Clone, Copy)]
 pub struct CacheLimits {
-    /// Bytes of payload at most, whatever the GOP's length.
+    /// Bytes in memory at most, whatever the GOP's length.
     pub bytes: usize,
     /// Milliseconds of media at most.
     pub span_ms: i64,
@@ -22,8 +22,20 @@ impl Default for CacheLimits {
     }
 }
 
-/// Milliseconds kept of a stream without video, where every unit is a join point.
-const AUDIO_SPAN_MS: i64 = 2_000;
+/// How far behind the newest unit a new consumer begins where there is no keyframe, in milliseconds: players like a
+/// short burst to begin with.
+const LEAD_MS: i64 = 2_000;
+
+/// Kept in any case, within the limits: what one read of a publisher's socket yields is pushed before any consumer
+/// runs, however many GOPs it is.
+const MIN_BYTES: usize = 256 << 10;
+
+/// Milliseconds kept in any case, within the limits.
+const MIN_SPAN_MS: i64 = 5_000;
+
+/// What a unit takes besides its payload: itself, and about 64 bytes for the reference counts of it and of its
+/// payload and its place in the row. Tiny frames would otherwise be free.
+const UNIT_BYTES: usize = size_of::<Unit>() + 64;
 
 /// Two GOPs: the one that new consumers join at, and the one before for those that lag a little.
 #[derive(Debug)]
@@ -65,20 +77,33 @@ impl Cache {
         if has_video && unit.is_join_point() {
             self.previous_gop = self.gop.replace(unit.sequence);
         }
-        self.bytes += unit.frame.data.len();
+        self.bytes += unit_bytes(&unit);
+        if self.newest().is_none_or(|newest| !Arc::ptr_eq(&newest.tracks, &unit.tracks)) {
+            self.bytes += tracks_bytes(&unit.tracks);
+        }
         self.next_sequence = unit.sequence + 1;
         self.units.push_back(Arc::new(unit));
 
-        let span_ms = if has_video { self.limits.span_ms } else { AUDIO_SPAN_MS };
-        let keep_from = if has_video { self.previous_gop } else { None };
+        let keep_from = if has_video { self.previous_gop } else { Some(self.next_sequence) };
         while self.units.len() > 1
             && let Some(front) = self.units.front()
-            && (keep_from.is_some_and(|keep| front.sequence < keep)
-                || self.bytes > self.limits.bytes
-                || now_ms - position_ms(front) > span_ms)
         {
-            self.bytes -= front.frame.data.len();
-            self.units.pop_front();
+            let span_ms = now_ms - position_ms(front);
+            let dispensable = self.bytes > MIN_BYTES
+                && span_ms > MIN_SPAN_MS
+                && keep_from.is_some_and(|keep| front.sequence < keep);
+            if !dispensable && self.bytes <= self.limits.bytes && span_ms <= self.limits.span_ms {
+                break;
+            }
+            self.pop();
+        }
+    }
+
+    fn pop(&mut self) {
+        let Some(oldest) = self.units.pop_front() else { return };
+        self.bytes -= unit_bytes(&oldest);
+        if self.units.front().is_none_or(|front| !Arc::ptr_eq(&front.tracks, &oldest.tracks)) {
+            self.bytes -= tracks_bytes(&oldest.tracks);
         }
     }
 
@@ -93,16 +118,31 @@ impl Cache {
         }
     }
 
-    /// Where a new consumer begins: the newest keyframe; the oldest unit of a stream without video; the live
-    /// edge while no keyframe is kept.
+    /// Where a new consumer begins: the newest keyframe; without one, or without video, a little behind the live
+    /// edge.
     pub(super) fn join_point(&self) -> u64 {
-        let Some(front) = self.units.front() else { return self.next_sequence };
-        match self.gop {
-            Some(gop) if gop >= front.sequence => gop,
-            _ if self.newest().is_some_and(|u| u.tracks.has_video()) => self.next_sequence,
-            _ => front.sequence,
+        let (Some(front), Some(newest)) = (self.units.front(), self.units.back()) else {
+            return self.next_sequence;
+        };
+        if newest.tracks.has_video()
+            && let Some(gop) = self.gop
+            && gop >= front.sequence
+        {
+            return gop;
         }
+        let from_ms = position_ms(newest) - LEAD_MS;
+        let recent = self.units.iter().rev().take_while(|unit| position_ms(unit) >= from_ms);
+        recent.last().map_or(self.next_sequence, |unit| unit.sequence)
     }
+}
+
+fn unit_bytes(unit: &Unit) -> usize {
+    unit.frame.data.len() + UNIT_BYTES
+}
+
+/// What a set of tracks takes, as long as any unit has it.
+fn tracks_bytes(tracks: &TrackSet) -> usize {
+    tracks.tracks.iter().map(|track| track.config.len() + size_of_val(track)).sum()
 }
 
 fn position_ms(unit: &Unit) -> i64 {

@@ -9,8 +9,15 @@ use crate::flv::{self, TagKind};
 use crate::frame::Kind;
 use crate::hub::{TrackSet, Unit};
 
-/// Time between marks in a stream without video, in milliseconds.
-const AUDIO_MARK_INTERVAL_MS: i64 = 1_000;
+/// Time between marks where no keyframe has one, in milliseconds.
+const MARK_INTERVAL_MS: i64 = 1_000;
+
+/// How long a stream may go on without its first keyframe before reading can start anywhere, in milliseconds: with
+/// intra refresh there is none, and players show such a picture all the same.
+const FIRST_KEYFRAME_WAIT_MS: i64 = 10_000;
+
+/// The longest GOP that is waited for: real encoders' default is up to 250 frames.
+const KEYFRAME_WAIT_MS: i64 = 20_000;
 
 /// Room for a mark's tag.
 const MARK_CAPACITY: usize = 144;
@@ -22,6 +29,8 @@ pub struct Encoder {
     /// The sequence that the next unit has if none is missing.
     next: Option<u64>,
     marked_at_ms: Option<i64>,
+    /// When the newest keyframe of the main picture was.
+    keyframe_ms: Option<i64>,
 }
 
 /// A unit in the feed.
@@ -52,23 +61,28 @@ impl Encoder {
 
         let new_tracks = self.tracks.as_ref().is_none_or(|t| !Arc::ptr_eq(t, &unit.tracks));
         let gap = self.next.is_some_and(|next| next != unit.sequence);
-        let due = unit.is_join_point()
-            && (unit.tracks.has_video()
-                || self.marked_at_ms.is_none_or(|at| {
-                    // A timeline that runs backwards is not waited for.
-                    !(0..AUDIO_MARK_INTERVAL_MS).contains(&media_time_ms.saturating_sub(at))
-                }));
+        let is_keyframe = unit.tracks.has_video() && unit.is_join_point();
+        if is_keyframe {
+            self.keyframe_ms = Some(media_time_ms);
+        }
+        let can_start = unit.is_join_point() || self.lacks_keyframes(media_time_ms);
+        // A timeline that runs backwards is not waited for.
+        let mark_is_old = self
+            .marked_at_ms
+            .is_none_or(|at| !(0..MARK_INTERVAL_MS).contains(&media_time_ms.saturating_sub(at)));
+        let marked = new_tracks || gap || is_keyframe || (can_start && mark_is_old);
         self.next = Some(unit.sequence.wrapping_add(1));
 
         let body = flv::frame_body(track, &unit.frame);
-        let mut out = BytesMut::with_capacity(body.len() + flv::TAG_OVERHEAD_BYTES + MARK_CAPACITY);
+        let capacity = body.len() + flv::TAG_OVERHEAD_BYTES + if marked { MARK_CAPACITY } else { 0 };
+        let mut out = BytesMut::with_capacity(capacity);
         let mut start = None;
-        if new_tracks || gap || due {
+        if marked {
             self.marked_at_ms = Some(media_time_ms);
             let mark =
                 Mark { epoch: unit.tracks.epoch, sequence: unit.sequence, media_time_ms, wall_clock_ms };
             flv::write_tag(&mut out, TagKind::Script, timestamp_ms, &[&mark.body()]);
-            if unit.is_join_point() {
+            if can_start {
                 let mut beginning = BytesMut::from(&file_header(&unit.tracks)[..]);
                 beginning.extend_from_slice(&out);
                 write_headers(&mut beginning, &unit.tracks, timestamp_ms);
@@ -83,6 +97,15 @@ impl Encoder {
         flv::write_tag(&mut out, tag_kind(track.codec.kind()), timestamp_ms, &body.pieces());
         let bytes = out.freeze();
         Some(Encoded { tag: bytes.slice(tag_at..), bytes, start })
+    }
+
+    /// Whether keyframes stay out for so long that reading must start without one. A consumer that begins without a
+    /// keyframe in the middle of a stream has been told so by the hub: it keeps none.
+    fn lacks_keyframes(&self, media_time_ms: i64) -> bool {
+        match self.keyframe_ms {
+            None => media_time_ms > FIRST_KEYFRAME_WAIT_MS,
+            Some(at) => media_time_ms.saturating_sub(at) > KEYFRAME_WAIT_MS,
+        }
     }
 }
 

@@ -112,6 +112,24 @@ fn frames_and_their_numbers_come_through() {
 }
 
 #[test]
+fn a_stream_whose_keyframes_stay_out_can_be_started_once_a_second() {
+    let (tracks, frames) = testing::media(H264_AAC);
+    let tracks = track_set(1, tracks);
+    let picture = frames.into_iter().find(|f| f.track == TrackId::VIDEO).unwrap();
+    let starts_s = |keyframe_at: Option<u64>| -> Vec<u64> {
+        let unit = |i: u64| {
+            let dts = Timestamp(i64::try_from(i).unwrap() * 9_000);
+            let frame = Frame { dts, keyframe: keyframe_at == Some(i), ..picture.clone() };
+            Unit { sequence: i, tracks: Arc::clone(&tracks), frame }
+        };
+        let encoded = encode(&(0..250).map(unit).collect::<Vec<_>>());
+        (0..).zip(encoded).filter(|(_, e)| e.start.is_some()).map(|(i, _)| i / 10).collect()
+    };
+    assert_eq!(starts_s(None), (10..25).collect::<Vec<_>>());
+    assert_eq!(starts_s(Some(0)), [0, 20, 21, 22, 23, 24]);
+}
+
+#[test]
 fn reading_can_begin_at_every_start() {
     let units = units(H264_AAC, 1, 1_000);
     let encoded = encode(&units);

@@ -8,6 +8,12 @@ use media_core::relay::Encoded;
 /// What a file header takes at the beginning of [`Encoded::start`]: a reader in the middle has had one.
 const FILE_HEADER_BYTES: usize = 13;
 
+/// What a unit takes besides its bytes: itself, and the reference counts of its bytes and beginning.
+const UNIT_BYTES: usize = size_of::<Encoded>() + 64;
+
+/// Kept in any case, within the limit: the encoder may catch up with many GOPs before any reader runs.
+const MIN_BYTES: usize = 256 << 10;
+
 /// Encoded units: from the last but one place on that reading can start at, and at most a number of bytes.
 #[derive(Debug)]
 pub(super) struct Ring {
@@ -78,13 +84,14 @@ impl Ring {
         } else if self.start.is_none() {
             return;
         }
-        self.bytes += unit.bytes.len();
+        self.bytes += cost(&unit);
         self.units.push_back(unit);
         while self.units.len() > 1
-            && (self.previous_start.is_some_and(|keep| self.first < keep) || self.bytes > self.max_bytes)
+            && (self.bytes > self.max_bytes
+                || self.bytes > MIN_BYTES && self.previous_start.is_some_and(|keep| self.first < keep))
             && let Some(oldest) = self.units.pop_front()
         {
-            self.bytes -= oldest.bytes.len();
+            self.bytes -= cost(&oldest);
             self.first += 1;
         }
     }
@@ -156,6 +163,10 @@ impl Ring {
     }
 }
 
+fn cost(unit: &Encoded) -> usize {
+    unit.bytes.len() + unit.start.as_ref().map_or(0, Bytes::len) + UNIT_BYTES
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -187,29 +198,46 @@ mod tests {
         assert_eq!(cursor.skips(), 0);
     }
 
+    /// One that counts.
+    fn large(number: u8, start: bool) -> Encoded {
+        let bytes = Bytes::from(vec![number; MIN_BYTES / 2]);
+        Encoded { tag: bytes.slice(4..), bytes, ..unit(number, start) }
+    }
+
     #[test]
     fn the_last_but_one_start_is_kept_and_a_reader_beyond_it_skips() {
-        let mut ring = Ring::new(1_000);
-        ring.push(unit(0, true));
+        let mut ring = Ring::new(MIN_BYTES * 10);
+        ring.push(large(0, true));
         let mut cursor = Cursor::default();
         assert_eq!(pieces(&ring, &mut cursor).len(), 2);
         for (number, start) in [(1, false), (2, true), (3, false), (4, true), (5, false)] {
-            ring.push(unit(number, start));
+            ring.push(large(number, start));
         }
         assert_eq!(ring.units.len(), 4);
         // Begins anew, without a second file header.
-        assert_eq!(pieces(&ring, &mut cursor), [(4, 1), (4, 6), (5, 10)]);
+        assert_eq!(pieces(&ring, &mut cursor), [(4, 1), (4, MIN_BYTES / 2 - 4), (5, MIN_BYTES / 2)]);
         assert_eq!(cursor.skips(), 1);
     }
 
     #[test]
+    fn a_burst_of_starts_loses_nothing() {
+        let mut ring = Ring::new(MIN_BYTES * 10);
+        ring.push(unit(0, true));
+        let mut cursor = Cursor::default();
+        assert_eq!(pieces(&ring, &mut cursor).len(), 2);
+        (1..100).for_each(|number| ring.push(unit(number, true)));
+        assert_eq!(pieces(&ring, &mut cursor).len(), 99);
+    }
+
+    #[test]
     fn bytes_are_bounded_and_a_reader_waits_for_a_start() {
-        let mut ring = Ring::new(35);
+        let each = 10 + UNIT_BYTES;
+        let mut ring = Ring::new(3 * each + 5);
         ring.push(unit(0, true));
         for number in 1..10 {
             ring.push(unit(number, false));
         }
-        assert_eq!((ring.units.len(), ring.bytes), (3, 30));
+        assert_eq!((ring.units.len(), ring.bytes), (3, 3 * each));
         let mut cursor = Cursor::default();
         assert_eq!(ring.read(&mut cursor), Read::Later);
         ring.push(unit(10, true));
