@@ -2,7 +2,8 @@
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
-use super::enhanced::{COMMAND_FRAME, Content, Packets, composition_time};
+use super::enhanced::{COMMAND_FRAME, Content, Packet, Packets, composition_time};
+use super::reader::MAX_BODY_BYTES;
 use super::tag::{Tag, TagKind};
 use super::{Error, metadata};
 use crate::codec;
@@ -14,6 +15,9 @@ const MAX_TRACKS: usize = 16;
 /// The largest decoder configuration taken: an `hvcC` with several parameter sets and SEI has some
 /// hundred bytes. With [`MAX_TRACKS`] it bounds what a demuxer keeps to 512 KiB.
 const MAX_CONFIG_BYTES: usize = 16 * 1024;
+
+/// The largest frame with lengths made longer: a reader of our FLV must take it, with its header.
+const MAX_FRAME_BYTES: usize = MAX_BODY_BYTES - 64;
 
 /// Ticks of the tracks' 90 kHz clock in a millisecond.
 const TICKS_PER_MS: i32 = 90;
@@ -39,7 +43,8 @@ pub enum Dropped {
     NoSequenceHeader(TrackId),
     /// It has no bytes.
     Empty(TrackId),
-    /// The lengths of its NAL units do not lead to its end.
+    /// The lengths of its NAL units do not lead to its end, or its packet cannot be used while others of the
+    /// same body can.
     Malformed(TrackId),
 }
 
@@ -50,6 +55,8 @@ pub struct Demuxer {
     tracks: Vec<TrackState>,
     encoder: Option<String>,
     out: Vec<Demuxed>,
+    /// The length of the body at hand.
+    body_bytes: usize,
 }
 
 #[derive(Debug)]
@@ -74,6 +81,7 @@ impl Demuxer {
     /// Takes a tag and hands out what is in it.
     pub fn push(&mut self, tag: Tag) -> Result<std::vec::Drain<'_, Demuxed>, Error> {
         self.out.clear();
+        self.body_bytes = tag.body.len();
         match tag.kind {
             TagKind::Script => self.script(&tag.body)?,
             TagKind::Video => self.video(tag)?,
@@ -141,17 +149,46 @@ impl Demuxer {
     fn enhanced(&mut self, kind: Kind, timestamp_ms: u32, first: u8, body: Bytes) -> Result<(), Error> {
         let mut packets = Packets::read(kind, first, body)?;
         let dts = dts(timestamp_ms, packets.nanos);
-        while let Some(packet) = packets.next()? {
-            match packet.content {
-                Content::Config => self.configure(packet.track, packet.codec, &packet.payload)?,
-                Content::Frame { cts_ms } => {
-                    let cts = cts_ms.saturating_mul(TICKS_PER_MS);
-                    self.frame(packet.track, packet.codec, dts, cts, packet.payload)?;
+        let mut track = match kind {
+            Kind::Video => TrackId::VIDEO,
+            Kind::Audio => TrackId::AUDIO,
+        };
+        let mut failed = None;
+        loop {
+            match packets.next() {
+                Ok(Some(packet)) => {
+                    let id = packet.track;
+                    if let Err(error) = self.packet(packet, dts) {
+                        (track, failed) = (id, Some(error));
+                    }
                 }
-                Content::Other => {}
+                Ok(None) => break,
+                Err(error) => {
+                    failed = Some(error);
+                    break;
+                }
             }
         }
-        Ok(())
+        match failed {
+            None => Ok(()),
+            Some(error) if self.out.iter().all(|item| matches!(item, Demuxed::Dropped(_))) => Err(error),
+            // What the other packets brought is known by now and must be told.
+            Some(_) => {
+                self.out.push(Demuxed::Dropped(Dropped::Malformed(track)));
+                Ok(())
+            }
+        }
+    }
+
+    fn packet(&mut self, packet: Packet, dts: Timestamp) -> Result<(), Error> {
+        match packet.content {
+            Content::Config => self.configure(packet.track, packet.codec, &packet.payload),
+            Content::Frame { cts_ms } => {
+                let cts = cts_ms.saturating_mul(TICKS_PER_MS);
+                self.frame(packet.track, packet.codec, dts, cts, packet.payload)
+            }
+            Content::Other => Ok(()),
+        }
     }
 
     /// Takes a decoder configuration. One that is empty tells nothing: some encoders send it before
@@ -239,6 +276,10 @@ impl Demuxer {
             self.out.push(Demuxed::Dropped(Dropped::Malformed(id)));
             return Ok(());
         }
+        if data.len() < self.body_bytes / 2 {
+            // A small part would keep the whole message in memory.
+            data = Bytes::copy_from_slice(&data);
+        }
         let keyframe = codec::keyframe(codec, &data);
         self.out.push(Demuxed::Frame(Frame { track: id, dts, cts, keyframe, data }));
         Ok(())
@@ -307,10 +348,14 @@ fn with_four_byte_lengths(codec: Codec, config: &Bytes) -> (Bytes, usize) {
 /// The NAL units behind 4-byte lengths instead of `from` bytes.
 fn relength(data: &[u8], from: usize) -> Result<Bytes, Error> {
     let mut rest = data;
-    let mut out = BytesMut::with_capacity(data.len() + data.len() / 8);
+    let mut out = BytesMut::with_capacity((data.len() + data.len() / 8).min(MAX_FRAME_BYTES));
     while !rest.is_empty() {
         let length = rest.try_get_uint(from).map_err(|_| Error::Truncated("NAL unit length"))?;
         let length = u32::try_from(length).unwrap_or(u32::MAX);
+        let grown = out.len().saturating_add(4).saturating_add(length as usize);
+        if grown > MAX_FRAME_BYTES {
+            return Err(Error::TagTooLarge(grown));
+        }
         let (unit, behind) = rest.split_at_checked(length as usize).ok_or(Error::Truncated("NAL unit"))?;
         out.put_u32(length);
         out.put_slice(unit);

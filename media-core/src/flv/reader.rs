@@ -6,7 +6,7 @@ use super::Error;
 use super::tag::{PREVIOUS_TAG_SIZE_BYTES, TAG_HEADER_BYTES, Tag, TagKind, previous_tag_size};
 
 /// The largest tag body taken: an intra frame of 8K video stays below, and one reader never holds more.
-const MAX_BODY_BYTES: usize = 8 * 1024 * 1024;
+pub(super) const MAX_BODY_BYTES: usize = 8 * 1024 * 1024;
 
 /// The file header's fixed part, and PreviousTagSize0.
 const FILE_HEADER_BYTES: usize = 9;

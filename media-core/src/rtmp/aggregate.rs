@@ -15,15 +15,18 @@ const BACK_POINTER_BYTES: usize = 4;
 pub(super) struct Parts {
     header: Header,
     rest: Bytes,
+    /// The length of all of it.
+    bytes: usize,
     first_ms: Option<u32>,
 }
 
 impl Parts {
     pub(super) fn new(aggregate: Message) -> Self {
-        Self { header: aggregate.header, rest: aggregate.body, first_ms: None }
+        let bytes = aggregate.body.len();
+        Self { header: aggregate.header, rest: aggregate.body, bytes, first_ms: None }
     }
 
-    /// The next part, its payload a slice of the aggregate's; `None` at the end.
+    /// The next part; `None` at the end. Small parts are copied: a slice would keep all of the aggregate in memory.
     pub(super) fn next(&mut self) -> Result<Option<Message>, Error> {
         if self.rest.is_empty() {
             return Ok(None);
@@ -38,7 +41,8 @@ impl Parts {
         if self.rest.len() < len {
             return Err(Error::Aggregate);
         }
-        let body = self.rest.split_to(len);
+        let slice = self.rest.split_to(len);
+        let body = if len < self.bytes / 2 { Bytes::copy_from_slice(&slice) } else { slice };
         // The last back pointer is left out by some.
         self.rest.advance(self.rest.len().min(BACK_POINTER_BYTES));
         let first_ms = *self.first_ms.get_or_insert(timestamp_ms);

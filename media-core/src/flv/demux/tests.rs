@@ -291,6 +291,9 @@ fn nal_unit_lengths_of_two_bytes_become_four() {
     assert!(got.keyframe);
     let error = demuxer.push(video([0x17, 1, 0, 0, 0, 0, 9, 0x65])).unwrap_err();
     assert_eq!(error.to_string(), "NAL unit ends early");
+    // Lengths that make it more than twice as long must not make a tag that no reader takes.
+    let empty = [&[0x17, 1, 0, 0, 0][..], &[0; 5 << 20]].concat();
+    assert!(matches!(demuxer.push(video(empty)), Err(Error::TagTooLarge(_))));
 }
 
 #[test]
@@ -333,6 +336,33 @@ fn many_tracks_of_one_codec_and_of_many_are_read() {
     let [Demuxed::Frame(three), Demuxed::Frame(two)] = out.as_slice() else { panic!("{out:?}") };
     assert_eq!((three.track, three.data.as_ref()), (TrackId::audio(3), &b"three"[..]));
     assert_eq!((two.track, two.data.as_ref()), (TrackId::audio(2), &b"two"[..]));
+}
+
+#[test]
+fn a_bad_packet_leaves_the_others_of_its_body_good() {
+    let aac = config(H264_AAC, Codec::Aac);
+    let sized =
+        |id: u8, payload: &[u8]| [&[id, 0, 0, u8::try_from(payload.len()).unwrap()], payload].concat();
+    let bad = sized(1, &[0xff]);
+    let malformed = Demuxed::Dropped(Dropped::Malformed(TrackId::audio(1)));
+    for (body, expected) in [
+        ([&b"\x95\x10mp4a"[..], &sized(0, &aac), &bad].concat(), vec!["a0 AAC"]),
+        ([&b"\x95\x10mp4a"[..], &bad, &sized(0, &aac)].concat(), vec!["a0 AAC"]),
+        ([&b"\x95\x10mp4a"[..], &sized(0, &aac), &bad, &sized(2, &aac)].concat(), vec!["a0 AAC", "a2 AAC"]),
+    ] {
+        let mut demuxer = Demuxer::new();
+        let out: Vec<_> = demuxer.push(audio(&body)).unwrap().collect();
+        let [.., Demuxed::Tracks(tracks), last] = out.as_slice() else { panic!("{out:?}") };
+        assert_eq!(
+            (described(tracks), last),
+            (expected.iter().map(|s| (*s).to_owned()).collect(), &malformed)
+        );
+    }
+    // What comes before the place where a body ends early is good, too.
+    let body = [&b"\x95\x10mp4a"[..], &sized(0, &aac), &[1, 0xff]].concat();
+    let mut demuxer = Demuxer::new();
+    let out: Vec<_> = demuxer.push(audio(body)).unwrap().collect();
+    assert!(matches!(out.as_slice(), [Demuxed::Tracks(_), Demuxed::Dropped(_)]), "{out:?}");
 }
 
 #[test]
@@ -379,6 +409,21 @@ fn frames_are_slices_of_their_message() {
     let tag = video([&[0x17, 1, 0, 0, 0], IDR].concat());
     let range = tag.body.as_ptr_range();
     assert!(range.contains(&frame(&mut demuxer, tag).data.as_ptr()));
+}
+
+#[test]
+fn a_small_frame_does_not_keep_its_message_in_memory() {
+    let mut demuxer = ready();
+    let aac = config(H264_AAC, Codec::Aac);
+    let (length, second) = (u8::try_from(aac.len()).unwrap(), [1, 0, 0, 200]);
+    let track = [&b"\x95\x10mp4a\x01\x00\x00"[..], &[length], &aac].concat();
+    one(&mut demuxer, audio(track));
+    let tag = audio([&b"\x95\x11mp4a\x00\x00\x00\x01x"[..], &second, &[7; 200]].concat());
+    let range = tag.body.as_ptr_range();
+    let out: Vec<_> = demuxer.push(tag).unwrap().collect();
+    let [Demuxed::Frame(small), Demuxed::Frame(large)] = out.as_slice() else { panic!("{out:?}") };
+    assert_eq!(small.data.as_ref(), b"x");
+    assert!(!range.contains(&small.data.as_ptr()) && range.contains(&large.data.as_ptr()));
 }
 
 #[test]

@@ -112,7 +112,7 @@ impl std::fmt::Display for Problem {
             }
             Self::Dropped(Dropped::Empty(track)) => write!(f, "track {track}: a frame has no bytes"),
             Self::Dropped(Dropped::Malformed(track)) => {
-                write!(f, "track {track}: the lengths of a frame's NAL units are wrong")
+                write!(f, "track {track}: a packet or the lengths of a frame's NAL units are wrong")
             }
             Self::Dropped(other) => write!(f, "{other:?}"),
             Self::Error(error) => error.fmt(f),
