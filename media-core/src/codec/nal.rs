@@ -34,8 +34,8 @@ pub fn well_formed(data: &[u8]) -> bool {
     units.rest.is_empty()
 }
 
-/// Refuses NAL unit length fields of other than 4 bytes: frames are passed on as they came, and
-/// every encoder in use writes 4.
+/// Refuses NAL unit length fields of other than 4 bytes, the only ones that frames and configurations have past
+/// the demuxer: it rewrites the others.
 pub(super) fn check_length_size(length_size_minus_one: u8) -> Result<(), Error> {
     match length_size_minus_one & 3 {
         3 => Ok(()),
