@@ -12,7 +12,7 @@ use crate::Config;
 use crate::http::Service;
 use crate::metrics::Metrics;
 use crate::package::hls::{HlsConfigError, HlsMetrics, Packagers};
-use crate::publication::{Publication, PublishError, Publisher};
+use crate::publication::{Graces, Publication, PublishError, Publisher};
 use crate::relay::Feeds;
 use crate::stats::Stats;
 
@@ -46,6 +46,7 @@ struct Inner {
     /// The epoch given last.
     epoch: AtomicU64,
     draining: AtomicBool,
+    graces: Graces,
     /// How many publications there are.
     publishers: watch::Sender<usize>,
 }
@@ -78,6 +79,7 @@ impl Origin {
             metrics: own_metrics,
             epoch: AtomicU64::new(0),
             draining: AtomicBool::new(false),
+            graces: Graces::default(),
             publishers: watch::Sender::new(0),
         });
         tokio::spawn(sample(Arc::downgrade(&inner)));
@@ -107,6 +109,7 @@ impl Origin {
         let takeover = if inner.config.streams.takeover { Takeover::Allow } else { Takeover::Refuse };
         let producer =
             inner.registry.publish(key, self.next_epoch(), takeover).map_err(|e| refuse(e.into()))?;
+        inner.graces.cancel(key);
         tracing::info!(stream = %key, epoch = %producer.epoch(), protocol = publisher.protocol,
             remote = %publisher.remote_addr, "published");
         inner.metrics.publishes.inc();
@@ -114,7 +117,14 @@ impl Origin {
             inner.stats.published(stream, publisher, Instant::now(), unix_ms(), &inner.metrics);
         }
         let grace = Duration::from_millis(inner.config.streams.grace_ms);
-        Ok(Publication::new(producer, inner.registry.clone(), grace, inner.publishers.clone()))
+        let (registry, publishers) = (inner.registry.clone(), inner.publishers.clone());
+        Ok(Publication::new(producer, registry, grace, inner.graces.clone(), publishers))
+    }
+
+    /// Grace periods that run.
+    #[cfg(test)]
+    pub(crate) fn graces(&self) -> usize {
+        self.0.graces.len()
     }
 
     /// All streams that are live or in their grace period, ordered by app and name. Nobody watches at an

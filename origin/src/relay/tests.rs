@@ -168,6 +168,29 @@ async fn the_body_ends_when_the_publisher_does_not_return() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_publisher_that_comes_and_goes_leaves_one_timer_or_none() {
+    let origin = origin(Config::default());
+    for _ in 0..100 {
+        drop(publish(&origin, 0));
+        assert_eq!(origin.graces(), 1);
+    }
+    let publication = publish(&origin, 0);
+    assert_eq!(origin.graces(), 0);
+    drop(publication);
+    let mut edge = Edge::pull(&origin).await;
+    while edge.frame().await.is_some() {}
+    assert_eq!((origin.graces(), origin.registry().streams().len()), (0, 0));
+}
+
+#[tokio::test]
+async fn a_stream_that_never_had_a_frame_ends_with_its_publisher() {
+    let origin = origin(Config::default());
+    drop(origin.publish(&key(), crate::testing::publisher()).unwrap());
+    assert!(origin.registry().stream(&key()).is_none());
+    assert_eq!(origin.graces(), 0);
+}
+
+#[tokio::test(start_paused = true)]
 async fn draining_refuses_publishers_and_ends_streams_at_the_deadline() {
     let origin = origin(Config::default());
     let mut publication = publish(&origin, 0);

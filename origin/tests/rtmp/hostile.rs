@@ -156,3 +156,20 @@ async fn a_refusal_is_read_even_if_more_was_sent_behind_it() {
         assert!(said.windows(code.len()).any(|w| w == code));
     }
 }
+
+#[tokio::test]
+async fn a_connection_cannot_publish_without_end() {
+    let server = Server::open().await;
+    let mut raw = server.raw().await;
+    raw.publish("live", "0").await;
+    for i in 1..=64 {
+        let stop = Command::new("FCUnpublish", 0.0, vec!["a".into()]);
+        raw.message(type_id::COMMAND_AMF0, 1, &stop.body()).await;
+        let publish = Command::new("publish", 4.0, vec![i.to_string().as_str().into(), "live".into()]);
+        raw.message(type_id::COMMAND_AMF0, 1, &publish.body()).await;
+    }
+    let said = raw.until_closed("one publish too many").await;
+    let said = String::from_utf8_lossy(&said);
+    assert!(said.contains("too many streams on one connection"));
+    assert!(server.origin.registry().streams().is_empty());
+}

@@ -39,6 +39,10 @@ thread_local! {
     static BUFFER: RefCell<Box<[u8]>> = RefCell::new(vec![0; READ_BYTES].into());
 }
 
+/// How often a connection may publish. Encoders do it once, or again after a pause; more would be a way to make
+/// streams, timers and log lines at the speed of the wire.
+const MAX_PUBLISHES: u32 = 64;
+
 /// Why a connection is over.
 enum End {
     /// The client closed it.
@@ -61,6 +65,8 @@ struct Connection {
     socket: TcpStream,
     session: Session,
     publishing: Option<Publishing>,
+    /// How often it asked to publish.
+    publishes: u32,
 }
 
 /// Serves a connection until it is over or handed on.
@@ -68,7 +74,7 @@ pub(super) async fn serve(ingest: Ingest, socket: TcpStream, remote: SocketAddr,
     // Answers are small, and the client waits for them.
     let _ = socket.set_nodelay(true);
     let session = Session::new(ingest.0.config.load().session(), Instant::now());
-    let mut connection = Connection { ingest, remote, socket, session, publishing: None };
+    let mut connection = Connection { ingest, remote, socket, session, publishing: None, publishes: 0 };
     let end = connection.drive().await;
     let Connection { ingest, socket, session, publishing, .. } = connection;
     let was_publishing = publishing.is_some();
@@ -209,7 +215,11 @@ impl Connection {
         }
     }
 
-    fn permit(&self, request: &Request) -> Result<Publishing, (&'static str, Refusal)> {
+    fn permit(&mut self, request: &Request) -> Result<Publishing, (&'static str, Refusal)> {
+        self.publishes += 1;
+        if self.publishes > MAX_PUBLISHES {
+            return Err(("too_often", Refusal::publish_denied("too many streams on one connection")));
+        }
         let key = StreamKey::parse(&request.app, &request.name, control_api::RESERVED_APPS)
             .map_err(|error| ("name", Refusal::bad_name(error.to_string())))?;
         let offered = request.param("key");
