@@ -99,18 +99,19 @@ async fn a_second_publisher_is_refused_or_takes_over() {
             "{:?}",
             String::from_utf8_lossy(&status.body)
         );
-        if takeover {
-            for tag in clip.configurations.iter().chain(&clip.frames) {
-                second.sender.tag(tag).await.unwrap();
-            }
+        let second = if takeover {
+            let second = Publication::send(second, &clip).await;
             crate::support::until("the first publisher's end", async || first.has_ended().then_some(()))
                 .await;
+            Some(second)
         } else {
             assert!(status.says("NetStream.Publish.BadName"), "{:?}", String::from_utf8_lossy(&status.body));
             second.receiver.until_closed().await;
-        }
+            None
+        };
         // Either way the viewer sees pictures, and time goes forward.
         watch(&mut viewer, &mut last, 50).await;
+        assert!(second.is_none_or(|second| !second.has_ended()));
         assert!(takeover || !first.has_ended());
         assert!(last.timestamp > FRAME_MS);
     }

@@ -330,7 +330,12 @@ pub struct Publication {
 impl Publication {
     /// Publishes `app/name`.
     pub async fn start(server: SocketAddr, stream: &str, clip: &Clip) -> Self {
-        let Client { mut sender, mut receiver } = Client::publisher(server, stream).await;
+        Self::send(Client::publisher(server, stream).await, clip).await
+    }
+
+    /// Publishes by a client whose `publish` was accepted.
+    pub async fn send(client: Client, clip: &Clip) -> Self {
+        let Client { mut sender, mut receiver } = client;
         for tag in &clip.configurations {
             sender.tag(tag).await.unwrap();
         }
