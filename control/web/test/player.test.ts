@@ -10,7 +10,7 @@ describe('pace', () => {
     pace({ behind_s, target_s: 0.5, rate, starting });
 
   it('leaves alone what is near the target', () => {
-    for (const behind of [0.35, 0.5, 0.8]) expect(at(behind)).toEqual({ jump: false, rate: 1 });
+    for (const behind of [0.42, 0.5, 0.75]) expect(at(behind)).toEqual({ jump: false, rate: 1 });
   });
 
   it('plays faster when behind, until the target is reached', () => {

@@ -7,8 +7,8 @@ import { extraAfter, pace } from './pace';
 const RECOVERIES = 3;
 const RECOVERY_WINDOW_MS = 60_000;
 
-/** PART-HOLD-BACK is the least that can work; this much works with jitter, too. */
-const LEAST_TARGET_S = 0.9;
+/** PART-HOLD-BACK is the least that can work; this much outlasts a busy moment of the viewer's machine, too. */
+const LEAST_TARGET_S = 1.05;
 
 /** A publisher has a grace period to come back in; until then playlists answer late and with 503. */
 const PLAYLIST_RETRIES = 12;
@@ -21,7 +21,8 @@ export async function attachHls(video: HTMLVideoElement, url: string, events: Ev
     lowLatencyMode: true,
     enableWorker: false,
     backBufferLength: 20,
-    // How far from the live edge it plays is seen to in `keepUp`.
+    // Where it begins. From there on its distance to the live edge is seen to in `keepUp`.
+    liveSyncDuration: LEAST_TARGET_S,
     maxLiveSyncPlaybackRate: 1,
     liveSyncOnStallIncrease: 0,
     playlistLoadPolicy: {
@@ -64,9 +65,9 @@ export async function attachHls(video: HTMLVideoElement, url: string, events: Ev
   return {
     cameInAt: () => hls.playingDate?.getTime() ?? null,
     keepUp: (stalls) => {
-      const { latency, liveSyncPosition, targetLatency } = hls;
+      const { latency, liveSyncPosition, targetLatency, latestLevelDetails } = hls;
       if (liveSyncPosition === null || targetLatency === null || latency === 0 || video.seeking || over) return;
-      const target_s = Math.max(LEAST_TARGET_S, targetLatency) + extraAfter(stalls);
+      const target_s = Math.max(LEAST_TARGET_S, latestLevelDetails?.partHoldBack ?? 0) + extraAfter(stalls);
       const move = pace({ behind_s: latency, target_s, rate: video.playbackRate, starting: false });
       if (!move.jump) video.playbackRate = move.rate;
       else video.currentTime = Math.max(video.currentTime, liveSyncPosition + targetLatency - target_s);

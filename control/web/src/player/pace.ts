@@ -10,11 +10,11 @@ const JUMP_S = 2.5;
 /** Before the viewer has seen much, a jump costs nothing. */
 const JUMP_AT_START_S = 0.5;
 
-const FASTER_FROM_S = 0.35;
+const FASTER_FROM_S = 0.3;
 const NORMAL_FROM_S = 0.08;
 
 /** Nearer than this part of the target, the next hiccup is a stall. */
-const TOO_CLOSE = 2 / 3;
+const TOO_CLOSE = 0.8;
 
 /** A connection that stutters is given more distance, up to a bound. */
 const STALL_COSTS_S = 0.25;
