@@ -448,34 +448,60 @@ fn frames_that_wait_are_bounded_however_small_they_are() {
     assert_eq!(station.window.layout().unwrap().version, 2, "it began anew");
 }
 
+/// Plays steps of (what happens, milliseconds, whether the picture is a keyframe), and the end. The station checks
+/// every playlist that could have been seen.
+fn play_steps(steps: &[(u8, i64, u8)], sound: bool, part_ms: u32) -> Station {
+    let mut station = Station::new(Config { part_ms, ..Config::default() });
+    let tracks = if sound { vec![video(0, AVC_30), audio(0)] } else { vec![video(0, AVC_30)] };
+    station.tracks(1, &tracks);
+    let (mut ms, mut epoch) = (0, 1);
+    let mut heard = 0;
+    for &(what, step, key) in steps {
+        ms += if what < 90 { 20 + step % 30 } else { step * 8 };
+        station.frame(TrackId::VIDEO, ms, key < 20);
+        while sound && heard + 21 <= ms {
+            station.frame(TrackId::AUDIO, heard, true);
+            heard += 21;
+        }
+        if what == 99 {
+            epoch += 1;
+            station.tracks(epoch, &tracks);
+        }
+    }
+    station.end();
+    station
+}
+
+#[test]
+fn a_stream_that_ends_without_a_keyframe_shows_nothing() {
+    #[rustfmt::skip]
+    let steps = [
+        (0, 1, 20), (0, 1, 20), (0, 1, 20), (0, 1, 20), (0, 1, 20), (0, 1, 20), (0, 1, 20), (0, 1, 20),
+        (0, 1, 20), (0, 1, 20), (0, 1, 20), (0, 1, 20), (14, 136, 56), (87, 40, 254), (62, 318, 91),
+        (70, 72, 131), (53, 92, 210), (1, 300, 123), (21, 45, 249), (38, 338, 49), (56, 55, 148),
+        (83, 154, 188), (77, 384, 94), (80, 311, 159), (36, 347, 23), (88, 131, 111), (87, 220, 156),
+        (74, 364, 129), (57, 384, 168), (25, 155, 162), (80, 399, 242), (88, 99, 26), (26, 17, 94),
+        (66, 69, 40), (68, 250, 50), (25, 375, 44), (82, 35, 42), (29, 363, 234), (79, 166, 183),
+        (72, 271, 198), (52, 381, 180), (57, 219, 52), (93, 321, 53), (72, 261, 141), (11, 368, 95),
+        (65, 117, 191), (26, 30, 232), (89, 395, 55), (35, 336, 199), (44, 360, 218),
+    ];
+    assert!(steps.iter().all(|(.., key)| *key >= 20));
+    let station = play_steps(&steps, true, 500);
+    assert!(station.seen.is_empty());
+    assert!(station.window.ended() && !station.window.is_ready());
+    assert!(station.window.renditions().is_empty(), "so any playlist is answered with 404");
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
 
-    /// The station checks every playlist that could have been seen.
     #[test]
     fn whatever_is_published_every_playlist_is_legal(
         steps in proptest::collection::vec((0u8..100, 1i64..400, any::<u8>()), 50..600),
         sound in any::<bool>(),
         part_ms in prop::sample::select(vec![100u32, 200, 333, 500]),
     ) {
-        let mut station = Station::new(Config { part_ms, ..Config::default() });
-        let tracks = if sound { vec![video(0, AVC_30), audio(0)] } else { vec![video(0, AVC_30)] };
-        station.tracks(1, &tracks);
-        let (mut ms, mut epoch) = (0, 1);
-        let mut heard = 0;
-        for (what, step, key) in steps {
-            ms += if what < 90 { 20 + step % 30 } else { step * 8 };
-            station.frame(TrackId::VIDEO, ms, key < 20);
-            while sound && heard + 21 <= ms {
-                station.frame(TrackId::AUDIO, heard, true);
-                heard += 21;
-            }
-            if what == 99 {
-                epoch += 1;
-                station.tracks(epoch, &tracks);
-            }
-        }
-        station.end();
+        let station = play_steps(&steps, sound, part_ms);
         let mut msn = 0;
         for seen in &station.seen {
             prop_assert!(seen.position.msn >= msn);

@@ -147,7 +147,8 @@ impl Station {
         while let Some(event) = self.segmenter.poll_event() {
             let visible = !matches!(event, Event::Begun { .. });
             self.window.apply(event);
-            if visible && self.window.position() > (Position { msn: 1, parts: 0, ended: false }) {
+            // A stream that ended without a single part has no playlist.
+            if visible && self.window.listed().next().is_some() {
                 self.look();
             }
         }
