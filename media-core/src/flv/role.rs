@@ -10,7 +10,10 @@ pub enum BodyRole {
     /// `onMetaData`.
     Metadata,
     /// It holds a decoder configuration.
-    SequenceHeader,
+    SequenceHeader {
+        /// Which of the tracks of its kind.
+        track_index: u8,
+    },
     /// It holds a frame.
     Frame {
         /// A video frame that says it can be decoded by itself; any audio frame.
@@ -55,7 +58,7 @@ fn audio(body: &[u8]) -> BodyRole {
 
 fn legacy(body: &[u8], keyframe: bool) -> BodyRole {
     match body.get(1) {
-        Some(0) => BodyRole::SequenceHeader,
+        Some(0) => BodyRole::SequenceHeader { track_index: 0 },
         Some(1) => BodyRole::Frame { keyframe, track_index: 0 },
         _ => BodyRole::Other,
     }
@@ -71,7 +74,7 @@ fn enhanced(body: &[u8], packet_type: u8, multitrack: u8, keyframe: bool) -> Bod
         (packet_type, 0)
     };
     match packet_type {
-        packet_type::SEQUENCE_START => BodyRole::SequenceHeader,
+        packet_type::SEQUENCE_START => BodyRole::SequenceHeader { track_index },
         packet_type::CODED_FRAMES | packet_type::VIDEO_CODED_FRAMES_X => {
             BodyRole::Frame { keyframe, track_index }
         }
@@ -91,13 +94,18 @@ mod tests {
             let mut demuxer = Demuxer::new();
             let mut is_mp3 = false;
             for tag in testing::tags(file) {
-                let role = body_role(tag.kind, &tag.body);
+                let kind = tag.kind;
+                let role = body_role(kind, &tag.body);
                 let out: Vec<_> = demuxer.push(tag).unwrap().collect();
                 match (role, out.as_slice()) {
                     (BodyRole::Metadata, [Demuxed::Encoder(_)])
                     // ffmpeg repeats some, which changes nothing.
-                    | (BodyRole::SequenceHeader, [Demuxed::Tracks(_)] | [])
+                    | (BodyRole::SequenceHeader { .. }, [])
                     | (BodyRole::Other, []) => {}
+                    (BodyRole::SequenceHeader { track_index }, [Demuxed::Tracks(tracks)]) => {
+                        let is_video = |t: &crate::frame::Track| t.video().is_some() == (kind == TagKind::Video);
+                        assert!(tracks.iter().any(|t| is_video(t) && t.id.index == track_index));
+                    }
                     (BodyRole::Frame { keyframe, track_index }, [.., Demuxed::Frame(frame)]) => {
                         assert_eq!((keyframe, track_index), (frame.keyframe, frame.track.index));
                         is_mp3 |= out.len() == 2;

@@ -25,7 +25,7 @@ pub use producer::{Producer, Revoked};
 pub use registry::{Limits, PublishError, Registry, Takeover};
 pub use stream::{Phase, Snapshot, Stream};
 
-use crate::frame::{Frame, Track, TrackId};
+use crate::frame::{Frame, Kind, Track, TrackId};
 
 /// A publish lease's number. Of two publishers of a stream the one with the higher epoch is right.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
@@ -57,7 +57,12 @@ impl TrackSet {
 
     /// Whether there is any video track.
     pub fn has_video(&self) -> bool {
-        self.tracks.iter().any(|t| t.codec.kind() == crate::frame::Kind::Video)
+        self.main_picture().is_some()
+    }
+
+    /// The video track with the lowest number, which need not be 0.
+    pub fn main_picture(&self) -> Option<TrackId> {
+        self.tracks.iter().map(|t| t.id).filter(|id| id.kind == Kind::Video).min()
     }
 }
 
@@ -81,6 +86,6 @@ impl Unit {
 
     /// Reading can start here: a keyframe of the main picture, or any unit of a stream without video.
     pub fn is_join_point(&self) -> bool {
-        self.frame.keyframe && (self.frame.track == TrackId::VIDEO || !self.tracks.has_video())
+        self.frame.keyframe && self.tracks.main_picture().is_none_or(|main| main == self.frame.track)
     }
 }

@@ -8,7 +8,7 @@ use tokio::sync::{Notify, oneshot};
 use super::cache::{Cache, CacheLimits};
 use super::timeline::{Repair, Timeline};
 use super::{Epoch, Revoked, StreamKey, TrackSet, Unit};
-use crate::frame::{Frame, Kind, Track, TrackId};
+use crate::frame::{Frame, Kind, Track};
 
 /// Where a stream is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -228,7 +228,7 @@ impl State {
             Kind::Audio => self.audio_frames += 1,
         }
         self.position_ms = Some(self.position_ms.map_or(dts_ms, |p| p.max(dts_ms)));
-        if frame.track == TrackId::VIDEO && frame.keyframe {
+        if frame.keyframe && self.tracks.main_picture() == Some(frame.track) {
             self.keyframe_interval_ms =
                 self.keyframe_ms.map(|before| dts_ms - before).or(self.keyframe_interval_ms);
             self.keyframe_ms = Some(dts_ms);

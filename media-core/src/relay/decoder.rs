@@ -58,8 +58,8 @@ pub struct Decoder {
     reader: Reader,
     /// The sequence of the next frame, once a mark told.
     next: Option<u64>,
-    /// Whether the current set of tracks has a picture.
-    has_video: bool,
+    /// The number of the main picture in the current set of tracks: the lowest of its video tracks.
+    main_picture: Option<u8>,
 }
 
 impl Decoder {
@@ -84,17 +84,20 @@ impl Decoder {
             let sequence = self.next.ok_or(Error::NoMark)?;
             let role = flv::body_role(tag.kind, &tag.body);
             let is_metadata = role == BodyRole::Metadata;
-            let is_sequence_header = role == BodyRole::SequenceHeader;
+            let is_sequence_header = matches!(role, BodyRole::SequenceHeader { .. });
             let mut is_keyframe = false;
             match role {
-                BodyRole::Metadata => self.has_video = false,
-                BodyRole::SequenceHeader => self.has_video |= tag.kind == TagKind::Video,
+                BodyRole::Metadata => self.main_picture = None,
+                BodyRole::SequenceHeader { track_index } => {
+                    if tag.kind == TagKind::Video {
+                        self.main_picture =
+                            Some(self.main_picture.map_or(track_index, |m| m.min(track_index)));
+                    }
+                }
                 BodyRole::Frame { keyframe, track_index } => {
-                    is_keyframe = if self.has_video {
-                        keyframe && track_index == 0 && tag.kind == TagKind::Video
-                    } else {
-                        true
-                    };
+                    is_keyframe = self
+                        .main_picture
+                        .is_none_or(|main| keyframe && track_index == main && tag.kind == TagKind::Video);
                     self.next = Some(sequence.wrapping_add(1));
                 }
                 BodyRole::Other => continue,

@@ -85,6 +85,10 @@ fn frames(events: &[Event]) -> Vec<(u64, bool, Frame)> {
     all
 }
 
+fn frames_of(feed: &Bytes) -> Vec<(u64, bool, Frame)> {
+    frames(&decode([feed.clone()]).unwrap())
+}
+
 fn expected(units: &[Unit]) -> Vec<(u64, bool, Frame)> {
     units.iter().map(|u| (u.sequence, u.is_join_point(), u.frame.clone())).collect()
 }
@@ -167,6 +171,34 @@ fn without_video_there_is_a_mark_a_second_and_every_frame_is_a_start() {
     let events = decode([feed(&encoded)]).unwrap();
     assert!(frames(&events).iter().all(|(_, is_keyframe, _)| *is_keyframe));
     assert_eq!(frames(&events), expected(&units));
+}
+
+#[test]
+fn the_main_picture_is_the_video_track_with_the_lowest_number() {
+    let (tracks, frames) = testing::media(H264_AAC);
+    let numbered = |numbers: &[u8]| -> Vec<Unit> {
+        let of = |id: TrackId| -> Vec<TrackId> {
+            if id == TrackId::VIDEO { numbers.iter().map(|n| TrackId::video(*n)).collect() } else { vec![id] }
+        };
+        let tracks = tracks.iter().flat_map(|t| of(t.id).into_iter().map(|id| Track { id, ..t.clone() }));
+        let tracks = track_set(1, tracks.collect());
+        let frames =
+            frames.iter().flat_map(|f| of(f.track).into_iter().map(|id| Frame { track: id, ..f.clone() }));
+        let unit = |(sequence, frame)| Unit { sequence, tracks: Arc::clone(&tracks), frame };
+        (0..).zip(frames).map(unit).collect()
+    };
+    // The headers of the higher number may stand first.
+    for numbers in [&[0][..], &[3], &[3, 7], &[7, 3]] {
+        let units = numbered(numbers);
+        let main = TrackId::video(*numbers.iter().min().unwrap());
+        let joins: Vec<_> = units.iter().filter(|u| u.is_join_point()).map(|u| u.frame.track).collect();
+        assert_eq!(joins, [main, main], "{numbers:?}");
+        let first = units.iter().position(Unit::is_join_point).unwrap();
+        let encoded = encode(&units[first..]);
+        let starts = encoded.iter().filter(|e| e.start.is_some()).count();
+        assert_eq!(starts, 2, "{numbers:?}");
+        assert_eq!(frames_of(&feed(&encoded)), expected(&units[first..]), "{numbers:?}");
+    }
 }
 
 #[test]

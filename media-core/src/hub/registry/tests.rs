@@ -51,6 +51,22 @@ fn a_reader_joins_at_the_newest_keyframe() {
 }
 
 #[test]
+fn the_main_picture_is_the_one_with_the_lowest_number() {
+    let registry = Registry::new(Limits::default());
+    let mut producer = publish(&registry, 1);
+    let picture = |number| Track { id: TrackId::video(number), ..video(b"one").remove(0) };
+    producer.set_tracks(vec![picture(7), picture(3)]).unwrap();
+    for i in 0..10 {
+        for (number, gop) in [(7, 1), (3, 4)] {
+            producer.push(Frame { track: TrackId::video(number), ..frame(i * 40, i % gop == 0) }).unwrap();
+        }
+    }
+    let mut consumer = registry.subscribe(&key("a")).unwrap();
+    assert_eq!(read(&mut consumer), [(17, 320), (18, 360), (19, 360)]);
+    assert_eq!(registry.stream(&key("a")).unwrap().snapshot().keyframe_interval_ms, Some(160));
+}
+
+#[test]
 fn a_reader_that_lags_goes_on_at_the_newest_keyframe() {
     let registry = Registry::new(Limits::default());
     let mut producer = publish(&registry, 1);
