@@ -26,7 +26,7 @@ pub enum Object {
 /// Bits per second of a rendition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Bandwidth {
-    /// Of the segment that needed most, since the stream began.
+    /// The peak segment bit rate since the stream began (RFC 8216bis §4.1), and never less than the average.
     pub peak_bps: u64,
     /// Over the segments that are listed.
     pub average_bps: u64,
@@ -120,9 +120,28 @@ impl Window {
         let Some(segment) = self.segments.back_mut().filter(|s| !s.complete) else { return };
         segment.complete = true;
         self.next_msn = segment.msn + 1;
-        let duration = segment.duration();
-        for (rendition, peak) in self.peak_bps.iter_mut().enumerate() {
-            *peak = (*peak).max(bits_per_second(segment.rendition_bytes(rendition), duration));
+        self.measure_peak();
+    }
+
+    /// The peak is that of any segments in a row which last between a half and one and a half target durations
+    /// together: a short one, which may be little more than a keyframe, doesn't count alone. Here are those that the
+    /// newest whole segment completes.
+    fn measure_peak(&mut self) {
+        let target = self.config.target_duration();
+        let (least, most) = (target / 2, target * 3 / 2);
+        let mut duration = Duration::ZERO;
+        let mut bytes = vec![0; self.peak_bps.len()];
+        for segment in self.segments.iter().rev() {
+            duration += segment.duration();
+            if duration > most {
+                return;
+            }
+            for (rendition, (peak, bytes)) in self.peak_bps.iter_mut().zip(&mut bytes).enumerate() {
+                *bytes += segment.rendition_bytes(rendition);
+                if duration >= least {
+                    *peak = (*peak).max(bits_per_second(*bytes, duration));
+                }
+            }
         }
     }
 
@@ -273,10 +292,10 @@ impl Window {
         let complete = self.listed().filter(|s| s.complete);
         let bytes = complete.clone().map(|s| s.rendition_bytes(rendition)).sum();
         let duration = complete.map(Segment::duration).sum();
-        Bandwidth {
-            peak_bps: self.peak_bps.get(rendition).copied().unwrap_or(0),
-            average_bps: bits_per_second(bytes, duration),
-        }
+        let average_bps = bits_per_second(bytes, duration);
+        // The average stands in while too little came to have a peak.
+        let peak_bps = self.peak_bps.get(rendition).copied().unwrap_or(0).max(average_bps);
+        Bandwidth { peak_bps, average_bps }
     }
 
     /// Pictures per second of the newest whole segment.

@@ -374,6 +374,49 @@ fn every_variant_says_codecs_resolution_frame_rate_and_bandwidth() {
 }
 
 #[test]
+fn the_peak_is_that_of_segments_of_half_to_one_and_a_half_target_durations() {
+    let bandwidth = |station: &Station| station.window.bandwidth(0);
+    let mut station = Station::new(Config::default());
+    station.tracks(1, &[video(0, AVC_30), audio(0)]);
+    station.frame_bytes = 1_000;
+    // 77 frames of 1,000 bytes a second and the boxes around them.
+    let steady = 614_000..700_000;
+    station.play(0..300);
+    station.tracks(2, &[video(0, AVC_30), audio(0)]);
+    assert!(station.window.is_ready());
+    let first = bandwidth(&station);
+    assert_eq!(first.peak_bps, first.average_bps, "a short segment has no peak");
+    assert!(steady.contains(&first.peak_bps), "{first:?}");
+    station.play(300..4_600);
+    assert!(steady.contains(&bandwidth(&station).peak_bps), "{:?}", bandwidth(&station));
+
+    // A publisher that leaves after a keyframe of 100 kB: 12 Mbit/s for the eighth of a second that it was there.
+    station.tracks(3, &[video(0, AVC_30), audio(0)]);
+    station.frame_bytes = 100_000;
+    station.frame(TrackId::AUDIO, 5_000, true);
+    station.frame(TrackId::VIDEO, 5_000, true);
+    station.frame_bytes = 1_000;
+    for ms in [5_033, 5_067, 5_100] {
+        station.frame(TrackId::VIDEO, ms, false);
+    }
+    let before = station.window.position().msn;
+    station.tracks(4, &[video(0, AVC_30), audio(0)]);
+    let short = station.window.segment(before).unwrap();
+    assert!(short.complete && short.duration() < Duration::from_millis(200));
+    assert!(short.bytes() as u64 * 80 > 8_000_000);
+    assert!(bandwidth(&station).peak_bps < 1_500_000, "{:?}", bandwidth(&station));
+
+    // Short segments in a row count together: 77 frames of 4,000 bytes a second.
+    let mut station = Station::new(Config::default());
+    station.frame_bytes = 4_000;
+    for epoch in 1..6 {
+        station.tracks(epoch, &[video(0, AVC_30), audio(0)]);
+        station.play(epoch * 1_000..epoch * 1_000 + 500);
+    }
+    assert!((2_400_000..2_700_000).contains(&bandwidth(&station).peak_bps), "{:?}", bandwidth(&station));
+}
+
+#[test]
 fn more_tracks_become_variants_and_an_audio_group() {
     let mut station = Station::new(Config::default());
     station.tracks(1, &[video(0, AVC_2997), video(1, AVC_30), audio(0), audio(1)]);
