@@ -204,7 +204,8 @@ impl Window {
     }
 
     /// The tracks of what is newest.
-    pub fn layout(&self) -> Option<&Layout> {
+    #[cfg(test)]
+    pub(super) fn layout(&self) -> Option<&Layout> {
         self.segments.back().map(|s| &*s.layout)
     }
 

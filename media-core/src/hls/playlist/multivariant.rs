@@ -13,33 +13,48 @@ pub fn multivariant(window: &Window) -> String {
     let mut out = String::with_capacity(512);
     line!(out, "#EXTM3U");
     line!(out, "#EXT-X-VERSION:9");
-    let renditions = || window.renditions().iter().enumerate();
-    let sounds: Vec<usize> =
-        renditions().filter(|(_, r)| r.kind() == Some(Kind::Audio)).map(|(i, _)| i).collect();
-    for (n, (index, rendition)) in
-        (1u32..).zip(sounds.iter().filter_map(|i| Some((*i, window.renditions().get(*i)?))))
-    {
-        media_line(&mut out, window, index, rendition, n);
-    }
-    let mut pictures = renditions().filter(|(_, r)| r.kind() != Some(Kind::Audio)).peekable();
-    if pictures.peek().is_some() {
-        for (index, rendition) in pictures {
-            variant_lines(&mut out, window, index, rendition, &sounds);
+    // Who chose a rendition of which nothing is listed would find only gaps.
+    let is_listed = |index| listed_tracks(window, index).next().is_some();
+    let (all_sounds, pictures): (Vec<_>, Vec<_>) =
+        window.renditions().iter().enumerate().partition(|(_, r)| r.kind() == Some(Kind::Audio));
+    let mut sounds = Vec::new();
+    for (n, (index, rendition)) in (1u32..).zip(&all_sounds) {
+        if is_listed(*index) {
+            media_line(&mut out, window, *index, rendition, n, sounds.is_empty());
+            sounds.push(*index);
         }
-    } else if let Some((index, rendition)) = renditions().next() {
+    }
+    let mut variants = pictures.iter().filter(|(index, _)| is_listed(*index)).peekable();
+    if variants.peek().is_some() {
+        for (index, rendition) in variants {
+            variant_lines(&mut out, window, *index, rendition, &sounds);
+        }
+    } else if let Some((index, rendition)) = all_sounds.iter().find(|(index, _)| is_listed(*index)) {
         // Several sounds without a picture: the first one is the variant.
-        variant_lines(&mut out, window, index, rendition, &sounds);
+        variant_lines(&mut out, window, *index, rendition, &sounds);
     }
     out
 }
 
-fn tracks(window: &Window, rendition: usize) -> &[Track] {
-    window.layout().and_then(|l| l.renditions.get(rendition)).map_or(&[], |r| &r.tracks)
+/// The tracks that the listed segments are made of, those of the newest first: players must be able to decode the
+/// older ones too.
+fn listed_tracks(window: &Window, rendition: usize) -> impl Iterator<Item = &Track> {
+    let mut version = None;
+    let layouts = window.listed().rev().map(|s| &*s.layout);
+    let layouts = layouts.filter(move |l| version.replace(l.version) != Some(l.version));
+    layouts.filter_map(move |l| l.renditions.get(rendition)).flat_map(|r| &r.tracks)
 }
 
-fn media_line(out: &mut String, window: &Window, index: usize, rendition: &Rendition, n: u32) {
-    let default = if n == 1 { "YES" } else { "NO" };
-    let channels = tracks(window, index).iter().find_map(|t| t.audio()).map(|a| a.channels);
+fn media_line(
+    out: &mut String,
+    window: &Window,
+    index: usize,
+    rendition: &Rendition,
+    n: u32,
+    is_default: bool,
+) {
+    let default = if is_default { "YES" } else { "NO" };
+    let channels = listed_tracks(window, index).filter_map(|t| t.audio()).map(|a| a.channels).max();
     let channels = channels.map(|c| format!(",CHANNELS=\"{c}\"")).unwrap_or_default();
     line!(
         out,
@@ -58,17 +73,18 @@ fn variant_lines(out: &mut String, window: &Window, index: usize, rendition: &Re
     });
     let (peak, average) = (own.peak_bps + sound.peak_bps, own.average_bps + sound.average_bps);
     let mut codecs: Vec<&str> = Vec::new();
-    for track in tracks(window, index).iter().chain(others.iter().flat_map(|s| tracks(window, *s))) {
+    for track in listed_tracks(window, index).chain(others.iter().flat_map(|s| listed_tracks(window, *s))) {
         if !codecs.contains(&track.rfc6381.as_str()) {
             codecs.push(&track.rfc6381);
         }
     }
     let codecs = codecs.join(",");
     let mut attributes = format!("BANDWIDTH={peak},AVERAGE-BANDWIDTH={average},CODECS=\"{codecs}\"");
-    if let Some(video) = tracks(window, index).iter().find_map(|t| t.video()) {
-        attributes.push_str(&format!(",RESOLUTION={}x{}", video.width, video.height));
-        let said = video.frame_rate.filter(|(num, den)| *num > 0 && *den > 0);
-        let said = said.map(|(num, den)| f64::from(num) / f64::from(den));
+    let videos = || listed_tracks(window, index).filter_map(|t| t.video());
+    if let Some(largest) = videos().max_by_key(|v| u64::from(v.width) * u64::from(v.height)) {
+        attributes.push_str(&format!(",RESOLUTION={}x{}", largest.width, largest.height));
+        let said = videos().filter_map(|v| v.frame_rate).filter(|(num, den)| *num > 0 && *den > 0);
+        let said = said.map(|(num, den)| f64::from(num) / f64::from(den)).reduce(f64::max);
         if let Some(rate) = said.or_else(|| window.measured_frame_rate(index)) {
             attributes.push_str(&format!(",FRAME-RATE={rate:.3}"));
         }

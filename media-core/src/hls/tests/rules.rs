@@ -374,6 +374,54 @@ fn every_variant_says_codecs_resolution_frame_rate_and_bandwidth() {
 }
 
 #[test]
+fn variants_cover_every_listed_segment() {
+    let variant = |station: &Station| {
+        let text = playlist::multivariant(&station.window);
+        let line = text.lines().find_map(|l| l.strip_prefix("#EXT-X-STREAM-INF:")).unwrap();
+        let attributes = super::reader::attributes(line);
+        let get = |name: &str| attributes.get(name).cloned().unwrap_or_default();
+        [get("CODECS"), get("RESOLUTION"), get("FRAME-RATE")].join(" ")
+    };
+    let mut station = Station::new(Config::default());
+    station.tracks(1, &[video(0, AVC_2997), audio(0)]);
+    station.play(0..6_000);
+    station.tracks(2, &[video(0, AVC_30), audio(0)]);
+    station.play(6_000..12_000);
+    assert_eq!(variant(&station), "avc1.64000d,mp4a.40.2,avc1.640028 1920x1080 30.000");
+    station.tracks(2, &[audio(0)]);
+    station.play_tracks(12_000..18_000, &[], &[TrackId::AUDIO]);
+    assert_eq!(variant(&station), "mp4a.40.2,avc1.64000d,avc1.640028 1920x1080 30.000");
+    station.play_tracks(18_000..40_000, &[], &[TrackId::AUDIO]);
+    assert_eq!(
+        variant(&station),
+        "mp4a.40.2,avc1.64000d 320x180 30.000",
+        "the first picture left the window"
+    );
+    station.play_tracks(40_000..60_000, &[], &[TrackId::AUDIO]);
+    assert_eq!(variant(&station), "mp4a.40.2  ");
+}
+
+#[test]
+fn a_rendition_of_which_nothing_is_listed_is_not_offered() {
+    let uris = |station: &Station| -> Vec<String> {
+        let text = playlist::multivariant(&station.window);
+        let uri = |l: &str| l.split('"').find(|t| t.ends_with("media.m3u8")).map(str::to_owned);
+        text.lines().filter_map(uri).collect()
+    };
+    let (both, sounds) = ([TrackId::VIDEO, TrackId::video(1)], [TrackId::audio(0), TrackId::audio(1)]);
+    let mut station = Station::new(Config::default());
+    station.tracks(1, &[video(0, AVC_2997), video(1, AVC_30), audio(0), audio(1)]);
+    station.play_tracks(0..6_000, &both, &sounds);
+    station.tracks(2, &[video(0, AVC_2997), audio(1)]);
+    let all = ["a0/media.m3u8", "a1/media.m3u8", "v0/media.m3u8", "v1/media.m3u8"];
+    station.play_tracks(6_000..20_000, &both[..1], &sounds[1..]);
+    assert_eq!(uris(&station), all, "what there was can still be seen");
+    station.play_tracks(20_000..44_000, &both[..1], &sounds[1..]);
+    assert_eq!(uris(&station), [all[1], all[2]]);
+    assert!(playlist::multivariant(&station.window).contains("NAME=\"Audio 2\",DEFAULT=YES"));
+}
+
+#[test]
 fn the_peak_is_that_of_segments_of_half_to_one_and_a_half_target_durations() {
     let bandwidth = |station: &Station| station.window.bandwidth(0);
     let mut station = Station::new(Config::default());
