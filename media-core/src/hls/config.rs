@@ -12,7 +12,8 @@ pub struct Config {
     pub segment_ms: u32,
     /// Media that playlists list, in milliseconds.
     pub window_ms: u32,
-    /// Bytes of media kept at most; the oldest goes first, even if the window gets shorter than it should be.
+    /// Bytes kept at most; the oldest goes first, even if the window gets shorter than it should be. A segment ends
+    /// early when it has a quarter of them.
     pub max_bytes: usize,
 }
 

@@ -54,11 +54,6 @@ impl Segment {
         self.parts.first().map_or(0, |p| p.program_date_time_ms)
     }
 
-    /// Bytes of media in all renditions.
-    pub fn bytes(&self) -> usize {
-        self.parts.iter().flat_map(|p| &p.media).map(|m| m.data.len()).sum()
-    }
-
     /// Bytes of media in one rendition.
     pub fn rendition_bytes(&self, rendition: usize) -> usize {
         self.parts.iter().filter_map(|p| p.media.get(rendition)).map(|m| m.data.len()).sum()

@@ -12,6 +12,16 @@ use super::{Config, Event, Layout, Name, Part, Position, Rendition, Segment};
 /// time has short segments of each.
 const MAX_IDLE_LAYOUTS: usize = 4;
 
+/// The growing segment ends, whatever its duration, when it has this share of [`Config::max_bytes`]: it can't be evicted.
+/// So the window holds at most `max_bytes`, or this share of them and a part where a part is larger than the rest; what
+/// may wait for a part is bounded by the segmenter.
+const SEGMENT_SHARE: usize = 4;
+
+/// What a segment takes besides its media and init segments, and a part of it in each rendition, roughly: tiny ones
+/// would otherwise be free.
+const SEGMENT_BYTES: usize = 256;
+const PART_BYTES: usize = 128;
+
 /// What an object's name leads to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Object {
@@ -86,7 +96,8 @@ impl Window {
             }
             Event::Part { part, last } => {
                 self.push(part);
-                if last {
+                let is_large = |s: &Segment| cost(s) >= self.config.max_bytes / SEGMENT_SHARE;
+                if last || self.segments.back().is_some_and(is_large) {
                     self.end_segment();
                 }
                 self.evict();
@@ -101,11 +112,12 @@ impl Window {
 
     fn push(&mut self, part: Part) {
         let Some(layout) = &self.layout else { return };
-        self.bytes += part.media.iter().map(|m| m.data.len()).sum::<usize>();
+        self.bytes += part_cost(&part);
         if let Some(growing) = self.segments.back_mut().filter(|s| !s.complete) {
             growing.parts.push(part);
             return;
         }
+        self.bytes += layout_cost(layout);
         let discontinuity = self.segments.back().is_some_and(|s| s.layout.version != layout.version);
         self.segments.push_back(Segment {
             msn: self.next_msn,
@@ -155,8 +167,12 @@ impl Window {
         }
     }
 
-    /// Unlists what is older than the window, and drops what nobody can know of any more.
+    /// Unlists what is older than the window, and drops what nobody can know of any more. What is too much in memory
+    /// goes first where it is not listed any more.
     fn evict(&mut self) {
+        while self.unlisted > 0 && self.bytes > self.config.max_bytes {
+            self.drop_oldest();
+        }
         let window = self.config.window();
         // A segment stays for its own duration after it was unlisted (RFC 8216bis §6.2.2), and as long as its parts
         // must: three target durations.
@@ -179,7 +195,7 @@ impl Window {
             && let Some(oldest) = self.segments.front()
         {
             behind = behind.saturating_sub(oldest.duration());
-            if behind < kept_behind && self.bytes <= self.config.max_bytes {
+            if behind < kept_behind {
                 break;
             }
             self.drop_oldest();
@@ -188,7 +204,7 @@ impl Window {
 
     fn drop_oldest(&mut self) {
         if let Some(oldest) = self.segments.pop_front() {
-            self.bytes -= oldest.bytes();
+            self.bytes -= cost(&oldest);
             self.unlisted = self.unlisted.saturating_sub(1);
         }
     }
@@ -225,7 +241,7 @@ impl Window {
         Position { msn: self.next_msn, parts, ended: self.ended }
     }
 
-    /// Bytes of media it holds.
+    /// Bytes it holds: media, and what goes with them.
     pub fn bytes(&self) -> usize {
         self.bytes
     }
@@ -306,6 +322,19 @@ impl Window {
             segment.parts.iter().filter_map(|p| p.media.get(rendition)).map(|m| m.pictures).sum();
         (pictures > 0).then(|| f64::from(pictures) / segment.duration().as_secs_f64())
     }
+}
+
+fn cost(segment: &Segment) -> usize {
+    layout_cost(&segment.layout) + segment.parts.iter().map(part_cost).sum::<usize>()
+}
+
+fn part_cost(part: &Part) -> usize {
+    part.media.iter().map(|m| m.data.len() + PART_BYTES).sum()
+}
+
+/// Charged to each segment, though those of one layout share it: the next segment may have another.
+fn layout_cost(layout: &Layout) -> usize {
+    SEGMENT_BYTES + layout.renditions.iter().map(|r| r.init.len()).sum::<usize>()
 }
 
 fn bits_per_second(bytes: usize, duration: Duration) -> u64 {

@@ -451,7 +451,7 @@ fn the_peak_is_that_of_segments_of_half_to_one_and_a_half_target_durations() {
     station.tracks(4, &[video(0, AVC_30), audio(0)]);
     let short = station.window.segment(before).unwrap();
     assert!(short.complete && short.duration() < Duration::from_millis(200));
-    assert!(short.bytes() as u64 * 80 > 8_000_000);
+    assert!(short.rendition_bytes(0) as u64 * 80 > 8_000_000);
     assert!(bandwidth(&station).peak_bps < 1_500_000, "{:?}", bandwidth(&station));
 
     // Short segments in a row count together: 77 frames of 4,000 bytes a second.
@@ -515,6 +515,70 @@ fn memory_is_bounded_by_bytes_and_what_is_evicted_is_absent() {
     for segment in playlist.segments.iter().filter_map(|s| s.uri.as_ref()) {
         assert!(matches!(station.window.object(0, segment.parse().unwrap()), Object::Ready(_)));
     }
+}
+
+#[test]
+fn what_is_not_listed_any_more_makes_room_first() {
+    let mut station = Station::new(Config::default());
+    station.tracks(1, &[video(0, AVC_30), audio(0)]);
+    station.frame_bytes = 5_000;
+    station.play(0..60_000);
+    let listed = station.window.listed().count();
+    let listed_bytes: usize = station.window.listed().map(|s| s.rendition_bytes(0)).sum();
+    let kept = |station: &Station, back: u64| {
+        let msn = station.playlist().media_sequence - back;
+        station.window.segment(msn).is_some()
+    };
+    assert!(kept(&station, 3));
+    // Room for what is listed, and for a segment behind it.
+    let max_bytes = listed_bytes + listed_bytes / 10;
+    let mut tight = Station::new(Config { max_bytes, ..Config::default() });
+    tight.tracks(1, &[video(0, AVC_30), audio(0)]);
+    tight.frame_bytes = 5_000;
+    tight.play(0..60_000);
+    assert_eq!(tight.window.listed().count(), listed);
+    assert!(!kept(&tight, 3) && tight.window.bytes() <= max_bytes);
+}
+
+#[test]
+fn a_segment_ends_when_it_has_a_quarter_of_the_memory() {
+    let max_bytes = 4 << 20;
+    let mut station = Station::new(Config { max_bytes, ..Config::default() });
+    station.tracks(1, &[video(0, AVC_30), audio(0)]);
+    // 6 MB a second: a segment of 2 s alone would be 12.
+    station.frame_bytes = 80_000;
+    for second in 0..20 {
+        station.play_part(second * 1_000..second * 1_000 + 1_000);
+        assert!(station.window.bytes() <= max_bytes, "{}", station.window.bytes());
+    }
+    assert!(durations_ms(&station).iter().all(|ms| *ms <= 400), "{:?}", durations_ms(&station));
+    let mut hint: Option<String> = None;
+    for seen in &station.seen {
+        let playlist = &seen.playlists[0];
+        assert!(playlist.segments.iter().all(|s| !s.discontinuity));
+        let newest = playlist.parts().last().map(|(_, _, p)| p.uri.clone());
+        assert!(hint.is_none() || hint == newest, "what was announced came");
+        hint = playlist.hints.first().cloned();
+    }
+}
+
+#[test]
+fn tiny_segments_and_their_init_segments_are_not_free() {
+    let mut station = Station::new(Config::default());
+    station.frame_bytes = 1;
+    for n in 0..60u64 {
+        station.tracks(n + 1, &[video(0, if n % 2 == 0 { AVC_30 } else { AVC_2997 })]);
+        station.play_tracks(n * 2_000..n * 2_000 + 1_500, &[TrackId::VIDEO], &[]);
+    }
+    let kept = || (1..=60).filter_map(|msn| station.window.segment(msn));
+    let media: usize = kept().map(|s| s.rendition_bytes(0)).sum();
+    let init: usize = kept().map(|s| s.layout.renditions[0].init.len()).sum();
+    assert!(kept().count() < 60 && init > 10_000);
+    assert!(station.window.bytes() > media + init, "{} of {media} and {init}", station.window.bytes());
+}
+
+fn durations_ms(station: &Station) -> Vec<u128> {
+    station.window.listed().map(|s| s.duration().as_millis()).collect()
 }
 
 #[test]
