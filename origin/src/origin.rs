@@ -113,9 +113,7 @@ impl Origin {
         tracing::info!(stream = %key, epoch = %producer.epoch(), protocol = publisher.protocol,
             remote = %publisher.remote_addr, "published");
         inner.metrics.publishes.inc();
-        if let Some(stream) = inner.registry.stream(key) {
-            inner.stats.published(stream, publisher, Instant::now(), unix_ms(), &inner.metrics);
-        }
+        inner.stats.published(&producer, publisher, Instant::now(), unix_ms(), &inner.metrics);
         let grace = Duration::from_millis(inner.config.streams.grace_ms);
         let (registry, publishers) = (inner.registry.clone(), inner.publishers.clone());
         Ok(Publication::new(producer, registry, grace, inner.graces.clone(), publishers))

@@ -9,7 +9,7 @@ use std::time::Instant;
 use ahash::AHashMap;
 use control_api::{HlsState, MediaClock, PublisherInfo, StreamInfo, StreamState, TrackInfo, Viewers};
 use media_core::frame::{Params, Track};
-use media_core::hub::{Epoch, Phase, Snapshot, Stream, StreamKey};
+use media_core::hub::{Epoch, Phase, Producer, Snapshot, Stream, StreamKey};
 use parking_lot::Mutex;
 
 use crate::metrics::Metrics;
@@ -28,6 +28,8 @@ pub(crate) struct Stats {
 #[derive(Debug)]
 struct Record {
     stream: Arc<Stream>,
+    /// The newest lease that it was told of.
+    epoch: Epoch,
     publisher: Publisher,
     started_at_ms: u64,
     samples: VecDeque<Sample>,
@@ -63,25 +65,34 @@ impl Sample {
 }
 
 impl Stats {
-    /// A publisher began, or went on with, the stream.
+    /// A publisher began, or went on with, the stream. Publishers that take the stream from each other are told of in
+    /// any order; the one with the highest epoch has it.
     pub(crate) fn published(
         &self,
-        stream: Arc<Stream>,
+        producer: &Producer,
         publisher: Publisher,
         now: Instant,
         wall_ms: u64,
         metrics: &Metrics,
     ) {
+        let (stream, epoch) = (Arc::clone(producer.stream()), producer.epoch());
         let mut records = self.records.lock();
         if let Some(record) = records.get_mut(stream.key()) {
+            if epoch < record.epoch {
+                return;
+            }
             if Arc::ptr_eq(&record.stream, &stream) {
+                record.epoch = epoch;
                 record.publisher = publisher;
                 return;
             }
             record.sample(now, wall_ms, metrics);
         }
         let samples = VecDeque::from([Sample::new(&stream.snapshot(), now, wall_ms)]);
-        records.insert(stream.key().clone(), Record { stream, publisher, started_at_ms: wall_ms, samples });
+        records.insert(
+            stream.key().clone(),
+            Record { stream, epoch, publisher, started_at_ms: wall_ms, samples },
+        );
     }
 
     /// Takes a sample of each stream, and forgets those that ended. How many are left.

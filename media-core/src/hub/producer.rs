@@ -44,6 +44,11 @@ impl Producer {
         self.stream.key()
     }
 
+    /// The stream, which another publisher may have by now.
+    pub fn stream(&self) -> &Arc<Stream> {
+        &self.stream
+    }
+
     /// The lease it publishes under.
     pub fn epoch(&self) -> Epoch {
         self.epoch

@@ -18,9 +18,8 @@ fn rates_and_clock_follow_the_samples() {
     let (stats, metrics, registry) =
         (Stats::default(), Metrics::new().unwrap(), Registry::new(Limits::default()));
     let mut producer = registry.publish(&key(), Epoch(1), Takeover::Refuse).unwrap();
-    let stream = registry.stream(&key()).unwrap();
     let begin = Instant::now();
-    stats.published(stream, publisher(), begin, WALL_MS, &metrics);
+    stats.published(&producer, publisher(), begin, WALL_MS, &metrics);
     let fresh = stats.stream(&key(), hls).unwrap();
     assert_eq!((fresh.bitrate_bps, fresh.frame_rate, fresh.clock), (0, 0.0, None));
 
@@ -67,7 +66,7 @@ fn a_stream_that_ended_is_forgotten_and_a_new_one_counts_anew() {
     let publish = |epoch| {
         let mut producer = registry.publish(&key(), Epoch(epoch), Takeover::Refuse).unwrap();
         let wall_ms = WALL_MS + epoch;
-        stats.published(registry.stream(&key()).unwrap(), publisher(), now, wall_ms, &metrics);
+        stats.published(&producer, publisher(), now, wall_ms, &metrics);
         let (tracks, frames) = clip();
         producer.set_tracks(tracks).unwrap();
         for frame in frames {
@@ -91,4 +90,43 @@ fn a_stream_that_ended_is_forgotten_and_a_new_one_counts_anew() {
     assert!(stats.records.lock().is_empty());
     // What came in between samples is counted all the same.
     assert_eq!(metrics.video_frames.get(), 24);
+}
+
+#[test]
+fn a_publisher_that_lost_the_stream_takes_nothing_from_the_one_that_has_it() {
+    let (stats, metrics, registry) =
+        (Stats::default(), Metrics::new().unwrap(), Registry::new(Limits::default()));
+    let now = Instant::now();
+    let told = |producer: &Producer, port: u16| {
+        let publisher = Publisher { remote_addr: format!("192.0.2.1:{port}"), ..publisher() };
+        let wall_ms = WALL_MS + u64::from(port);
+        stats.published(producer, publisher, now, wall_ms, &metrics);
+    };
+    let seen = || {
+        let info = stats.stream(&key(), hls).unwrap();
+        (info.publisher.remote_addr.unwrap(), info.epoch, info.started_at_ms, info.bytes_in)
+    };
+    // The one that took the stream over is told of first.
+    let first = registry.publish(&key(), Epoch(1), Takeover::Allow).unwrap();
+    let second = registry.publish(&key(), Epoch(2), Takeover::Allow).unwrap();
+    told(&second, 2);
+    told(&first, 1);
+    assert_eq!(seen(), ("192.0.2.1:2".to_owned(), 2, WALL_MS + 2, 0));
+    drop(first);
+    assert_eq!(seen().1, 2);
+
+    // The stream ended in between, and the one that is told of late had the one before.
+    registry.end(&key(), media_core::hub::Revoked::Kicked);
+    let mut third = registry.publish(&key(), Epoch(3), Takeover::Allow).unwrap();
+    told(&third, 3);
+    let (tracks, frames) = clip();
+    third.set_tracks(tracks).unwrap();
+    let bytes: usize = frames.iter().map(|f| f.data.len()).sum();
+    for frame in frames {
+        third.push(frame).unwrap();
+    }
+    stats.sample(now, WALL_MS, &metrics);
+    told(&second, 2);
+    assert_eq!(seen(), ("192.0.2.1:3".to_owned(), 3, WALL_MS + 3, bytes as u64));
+    assert_eq!(metrics.received_bytes.get(), bytes as u64);
 }
