@@ -267,9 +267,11 @@ impl Window {
         self.segments.get(usize::try_from(msn.checked_sub(first)?).ok()?)
     }
 
-    /// The next part's name, while it is known: not between two publishes.
-    pub fn hint(&self) -> Option<Name> {
+    /// The name of a rendition's next part, while it is known: not between two publishes, and not where it will be a
+    /// gap.
+    pub fn hint(&self, rendition: usize) -> Option<Name> {
         let layout = self.layout.as_ref().filter(|_| !self.ended)?;
+        layout.renditions.get(rendition).filter(|r| !r.tracks.is_empty())?;
         let Position { msn, parts, .. } = self.position();
         Some(Name::Part { epoch: layout.epoch, msn, part: parts })
     }
@@ -292,7 +294,7 @@ impl Window {
         };
         match found {
             Some(pieces) => Object::Ready(pieces),
-            None if self.hint() == Some(name) && rendition < self.renditions.len() => Object::Hinted,
+            None if self.hint(rendition) == Some(name) => Object::Hinted,
             None => Object::Absent,
         }
     }

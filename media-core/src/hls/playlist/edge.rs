@@ -8,7 +8,7 @@ pub(super) fn write(out: &mut String, window: &Window, rendition: usize) {
         line!(out, "#EXT-X-ENDLIST");
         return;
     }
-    if let Some(name) = window.hint() {
+    if let Some(name) = window.hint(rendition) {
         line!(out, "#EXT-X-PRELOAD-HINT:TYPE=PART,URI=\"{name}\"");
     }
     // All renditions are cut at the same moments, so all are where this one is.

@@ -397,6 +397,10 @@ fn a_lost_rendition_is_a_gap() {
     let lost = &station.seen.last().unwrap().playlists[2];
     let gone = lost.segments.iter().filter(|s| s.msn > 3 && s.uri.is_some());
     assert!(gone.clone().count() >= 2 && gone.into_iter().all(|s| s.gap && s.parts.iter().all(|p| p.gap)));
+    assert!(lost.hints.is_empty(), "what would never come is not announced");
+    let next: Name = station.playlist().hint().parse().unwrap();
+    assert_eq!(station.window.object(0, next), Object::Hinted);
+    assert_eq!(station.window.object(2, next), Object::Absent);
     let gap: Name = lost.segments[4].uri.as_ref().unwrap().parse().unwrap();
     assert_eq!(station.window.object(2, gap), Object::Absent);
     assert!(matches!(station.window.object(1, gap), Object::Ready(_)));
