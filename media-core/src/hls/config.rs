@@ -18,7 +18,7 @@ pub struct Config {
 }
 
 impl Default for Config {
-    /// 200 ms, 2 s, 30 s and 64 MiB (30 s and what is kept behind them, at 14 Mbit/s).
+    /// 200 ms, 2 s, 30 s and 64 MiB (30 s at 16 Mbit/s, or with what is kept behind them at 7 Mbit/s).
     fn default() -> Self {
         Self { part_ms: 200, segment_ms: 2_000, window_ms: 30_000, max_bytes: 64 << 20 }
     }

@@ -174,9 +174,6 @@ impl Window {
             self.drop_oldest();
         }
         let window = self.config.window();
-        // A segment stays for its own duration after it was unlisted (RFC 8216bis §6.2.2), and as long as its parts
-        // must: three target durations.
-        let kept_behind = self.config.target_duration() * 3;
         let mut listed: Duration = self.listed().map(Segment::duration).sum();
         while let Some(oldest) = self.segments.get(self.unlisted)
             && self.unlisted + 1 < self.segments.len()
@@ -195,7 +192,10 @@ impl Window {
             && let Some(oldest) = self.segments.front()
         {
             behind = behind.saturating_sub(oldest.duration());
-            if behind < kept_behind {
+            // Its Availability Duration (RFC 8216bis §6.2.2): its own and that of the longest playlist that it was in,
+            // through which somebody may be playing. That one had the window, the segment, and at most a part more.
+            // Parts must stay for three target durations, which is less.
+            if behind < window + (oldest.duration() + self.part_target) * 2 {
                 break;
             }
             self.drop_oldest();

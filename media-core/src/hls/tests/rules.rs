@@ -57,7 +57,7 @@ fn a_part_past_the_segments_last_is_part_0_of_the_next() {
 
 #[test]
 fn an_evicted_msn_gets_the_full_playlist_at_once() {
-    let station = Station::live(60);
+    let station = Station::live(90);
     assert!(station.playlist().media_sequence > 2);
     assert!(station.window.segment(2).is_none());
     for query in ["_HLS_msn=2", "_HLS_msn=2&_HLS_part=3", "_HLS_msn=2&_HLS_part=4000", "_HLS_msn=0"] {
@@ -583,11 +583,29 @@ fn durations_ms(station: &Station) -> Vec<u128> {
 
 #[test]
 fn the_window_lists_what_delta_updates_need() {
-    let station = Station::live(90);
+    let station = Station::live(60);
     let listed: Duration = station.window.listed().map(|s| s.duration()).sum();
     assert!(listed >= Duration::from_secs(30) && listed <= Duration::from_secs(34), "{listed:?}");
-    // A segment that was just unlisted can still be downloaded by who saw it.
-    let first = station.playlist().media_sequence;
-    let name = Name::Segment { epoch: 1, msn: first - 3 };
-    assert!(matches!(station.window.object(0, name), Object::Ready(_)));
+}
+
+#[test]
+fn a_segment_stays_for_as_long_as_a_player_may_need_to_get_there() {
+    let mut station = Station::new(Config::default());
+    station.tracks(1, &[video(0, AVC_30), audio(0)]);
+    let name = Name::Segment { epoch: 1, msn: 5 };
+    let (mut listed_for, mut unlisted_at, mut gone_at) = (Duration::ZERO, None, None);
+    for ms in (0..100_000u64).step_by(100) {
+        station.play_part(ms..ms + 100);
+        let there = matches!(station.window.object(0, name), Object::Ready(_));
+        if station.window.listed().any(|s| s.msn == 5) {
+            listed_for = listed_for.max(station.window.listed().map(|s| s.duration()).sum());
+        } else if there {
+            unlisted_at.get_or_insert(ms);
+        } else if unlisted_at.is_some() {
+            gone_at.get_or_insert(ms);
+        }
+    }
+    let stayed = Duration::from_millis(gone_at.unwrap() - unlisted_at.unwrap());
+    let must = Duration::from_secs(2) + listed_for;
+    assert!((must..must + Duration::from_secs(3)).contains(&stayed), "{stayed:?}, and must {must:?}");
 }

@@ -510,7 +510,7 @@ async fn the_media_of_streams_that_ended_are_bounded() {
 
 #[tokio::test(start_paused = true)]
 async fn what_left_the_window_is_404_and_an_old_msn_gets_the_playlist() {
-    let (house, _publisher) = live(60_000).await;
+    let (house, _publisher) = live(90_000).await;
     let start = Instant::now();
     assert_eq!(house.get("main/1-1.m4s").await.status(), StatusCode::NOT_FOUND);
     assert_eq!(house.get("main/1-1.0.m4s").await.status(), StatusCode::NOT_FOUND);
