@@ -215,6 +215,51 @@ mod tests {
         assert!(list[1].contains("weir.toml:5:11: `origin.hls.part_ms`: part_ms is 1500"), "{list:?}");
     }
 
+    /// Everything that can be wrong around a publish key names its place and never the key.
+    #[test]
+    fn publish_keys_are_not_repeated() {
+        const SECRET: &str = "20406080";
+        for text in [
+            "[origin.auth]\nkeys = 20406080",
+            "[origin.auth]\nkeys = \"20406080\"",
+            "[origin.auth]\nkeys = [20406080]",
+            "[origin.auth]\nkeys = [\"20406080\"]",
+            "[origin.auth]\nkeys = { \"live/*\" = 20406080 }",
+            "[origin.auth]\nkeys = [{ streams = \"live/*\", key = 20406080 }]",
+            "[origin.auth]\nkeys = [{ streams = \"live/*\", key = 20406080.5 }]",
+            "[origin.auth]\nkeys = [{ streams = \"live/*\", key = [20406080] }]",
+            "[origin.auth]\nkeys = [{ \"live/*\" = 20406080 }]",
+            "[origin.auth]\nkeys = [{ 20406080 = \"live/*\" }]",
+            "[origin.auth]\nmode = 20406080",
+            "[origin.auth]\nmode = \"20406080\"",
+            "[origin]\nauth = 20406080",
+            // Mistakes of syntax.
+            "[origin.auth]\nkeys = [{ streams = \"live/*\", key = a20406080 }]",
+            "[origin.auth]\nkeys = [{ streams = \"live/*\", key = 20406080a }]",
+            "[origin.auth]\nkeys = [{ streams = \"live/*\", key = \"20406080 }]",
+            "[origin.auth]\nkeys = [{ streams = \"live/*\", key = 020406080 }]",
+        ] {
+            let said = check(text).unwrap_err().to_string();
+            assert!(said.contains("weir.toml:2:") && !said.contains(SECRET), "{text}: {said}");
+        }
+        for (name, value) in [
+            ("WEIR_ORIGIN__AUTH__KEYS", "20406080"),
+            ("WEIR_ORIGIN__AUTH__KEYS", "a20406080"),
+            ("WEIR_ORIGIN__AUTH__KEYS", "[20406080]"),
+            ("WEIR_ORIGIN__AUTH__KEYS", "[{streams=\"live/*\",key=20406080}]"),
+            ("WEIR_ORIGIN__AUTH__KEYS", "[{20406080=\"live/*\"}]"),
+            ("WEIR_ORIGIN__AUTH__KEY", "20406080"),
+            ("WEIR_ORIGIN__AUTH__MODE", "20406080"),
+            ("WEIR_ORIGIN__AUTH", "20406080"),
+        ] {
+            let mut layers = Layers::default();
+            layers.env([(name.to_owned(), value.to_owned())].into_iter());
+            let said = Config::extract(layers).unwrap_err().to_string();
+            let named = said.starts_with(&format!("environment variable {name}"));
+            assert!(named && !said.contains(SECRET), "{name}={value}: {said}");
+        }
+    }
+
     #[test]
     fn a_missing_file_is_named() {
         let error = Config::check_file(Path::new("/nowhere/weir.toml")).unwrap_err().to_string();

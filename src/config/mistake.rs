@@ -63,22 +63,40 @@ impl fmt::Display for Mistakes {
 
 impl std::error::Error for Mistakes {}
 
-/// Says in words what serde found at `key`. Values are never repeated: they may be secrets.
+/// Says in words what serde found at `key`. Values are never repeated: any of them may be a secret, put where it does
+/// not belong.
 pub(super) fn describe(key: &str, kind: &Kind) -> String {
     match kind {
         Kind::UnknownField(field, known) => match nearest(field, known) {
             Some(near) => format!("unknown key `{key}`, did you mean `{near}`?"),
-            None => format!("unknown key `{key}`, expected one of {}", list(known)),
+            None => format!("unknown key `{}`, expected one of {}", named(key), list(known)),
         },
         Kind::UnknownVariant(variant, known) => match nearest(variant, known) {
-            Some(near) => format!("`{key}`: unknown value \"{variant}\", did you mean \"{near}\"?"),
-            None => format!("`{key}`: unknown value \"{variant}\", expected one of {}", list(known)),
+            Some(near) => format!("`{key}`: unknown value, did you mean \"{near}\"?"),
+            None => format!("`{key}`: unknown value, expected one of {}", list(known)),
         },
         Kind::MissingField(field) => format!("`{key}`: the key `{field}` is missing"),
-        Kind::InvalidType(found, expected) | Kind::InvalidValue(found, expected) => {
+        Kind::InvalidType(found, expected) => {
             format!("`{key}`: expected {}, found {}", plain(expected), name(found))
         }
-        other => format!("`{key}`: {other}"),
+        Kind::InvalidValue(Actual::Unsigned(_) | Actual::Signed(_) | Actual::Float(_), expected) => {
+            format!("`{key}`: expected {}", plain(expected))
+        }
+        Kind::InvalidValue(found, expected) => {
+            format!("`{key}`: expected {}, found another value ({})", plain(expected), name(found))
+        }
+        // Words of our own types and of the standard library, which speak of the syntax.
+        Kind::Message(what) => format!("`{key}`: {what}"),
+        _ => format!("`{key}`: this value cannot be used here"),
+    }
+}
+
+/// A key as it may be repeated: the name of an unknown one inside a list may be a publish key that was written in
+/// the wrong place.
+fn named(key: &str) -> String {
+    match key.rsplit_once('.') {
+        Some((list, _)) if list.split('.').any(|part| part.parse::<usize>().is_ok()) => format!("{list}.…"),
+        _ => key.to_owned(),
     }
 }
 
@@ -103,16 +121,15 @@ fn plain(expected: &str) -> &str {
     }
 }
 
-fn name(found: &Actual) -> String {
+fn name(found: &Actual) -> &'static str {
     match found {
-        Actual::Bool(b) => b.to_string(),
-        Actual::Unsigned(n) => n.to_string(),
-        Actual::Signed(n) => n.to_string(),
-        Actual::Float(n) => n.to_string(),
-        Actual::Char(_) | Actual::Str(_) => "a string".into(),
-        Actual::Seq => "a list".into(),
-        Actual::Map => "a table".into(),
-        other => other.to_string(),
+        Actual::Bool(_) => "true or false",
+        Actual::Unsigned(_) | Actual::Signed(_) | Actual::Float(_) => "a number",
+        Actual::Char(_) | Actual::Str(_) => "a string",
+        Actual::Bytes(_) => "bytes",
+        Actual::Seq => "a list",
+        Actual::Map => "a table",
+        _ => "something else",
     }
 }
 
@@ -140,9 +157,22 @@ mod tests {
     }
 
     #[test]
-    fn strings_are_not_repeated() {
-        let kind = Kind::InvalidType(Actual::Str("s3cret".into()), "u16".into());
-        let text = describe("origin.port", &kind);
-        assert_eq!(text, "`origin.port`: expected a whole number from 0 to 65535, found a string");
+    fn values_are_not_repeated() {
+        let expected = "`origin.port`: expected a whole number from 0 to 65535";
+        let describe = |kind: Kind| describe("origin.port", &kind);
+        let text = describe(Kind::InvalidType(Actual::Str("s3cret".into()), "u16".into()));
+        assert_eq!(text, format!("{expected}, found a string"));
+        assert_eq!(describe(Kind::InvalidValue(Actual::Unsigned(70_000), "u16".into())), expected);
+        for kind in [
+            Kind::InvalidType(Actual::Unsigned(70_000), "a string".into()),
+            Kind::InvalidType(Actual::Float(70_000.5), "a string".into()),
+            Kind::InvalidValue(Actual::Str("70000".into()), "a string".into()),
+            Kind::UnknownVariant("70000".into(), &["open", "keys"]),
+            Kind::Unsupported(Actual::Other("70000".into())),
+            Kind::ISizeOutOfRange(70_000),
+        ] {
+            let text = describe(kind);
+            assert!(!text.contains("70000"), "{text}");
+        }
     }
 }
