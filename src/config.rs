@@ -18,6 +18,7 @@ use file::File;
 use layers::Layers;
 pub(crate) use mistake::Mistakes;
 use mistake::{Mistake, Place};
+use semantics::Finding;
 
 /// The default configuration with a comment on every key; a test keeps it true.
 pub(crate) const DEFAULT: &str = include_str!("config/default.toml");
@@ -88,7 +89,10 @@ impl Config {
         let mistakes: Vec<_> = semantics::check(&config)
             .0
             .into_iter()
-            .map(|(key, what)| Mistake { place: layers.place(&key, true), what: format!("`{key}`: {what}") })
+            .map(|Finding { keys, what }| {
+                let key = layers.first_set(&keys);
+                Mistake { place: layers.place(key, true), what: format!("`{key}`: {what}") }
+            })
             .collect();
         if mistakes.is_empty() { Ok(config) } else { Err(Mistakes(mistakes)) }
     }
@@ -213,6 +217,29 @@ mod tests {
         assert_eq!(list.len(), 2, "{list:?}");
         assert!(list[0].contains("weir.toml:2:10: `edge.http.listen`: 0.0.0.0:1935 is taken by"), "{list:?}");
         assert!(list[1].contains("weir.toml:5:11: `origin.hls.part_ms`: part_ms is 1500"), "{list:?}");
+    }
+
+    #[test]
+    fn contradictions_are_named_at_a_key_that_was_set() {
+        let said = |text: &str| check(text).unwrap_err().to_string();
+        let start = |text: &str, expected: &str| {
+            let said = said(text);
+            assert!(said.contains(expected), "{expected} is not in {said}");
+        };
+        start("drain_s = 9", "weir.toml:1:11: `drain_s`: a drain takes up to 6000 ms");
+        start("[edge.http]\ndrain_ms = 20000", "weir.toml:2:12: `edge.http.drain_ms`: a drain takes");
+        let long = "[edge.http]\n[origin.hls]\nsegment_ms = 10000\nwindow_ms = 60000";
+        assert_eq!(
+            said(long).matches("weir.toml:3:14: `origin.hls.segment_ms`: ").count(),
+            3,
+            "{}",
+            said(long)
+        );
+        start("[origin.hls]\npart_ms = 600", "weir.toml:2:11: `origin.hls.part_ms`: segment_ms is 2000");
+        start(
+            "[origin.auth]\nkeys = [{ streams = \"live\", key = \"k\" }]\nmode = \"keys\"",
+            "weir.toml:2:21: `origin.auth.keys.0.streams`: matches no stream",
+        );
     }
 
     /// Everything that can be wrong around a publish key names its place and never the key.

@@ -24,7 +24,7 @@ use crate::listen::Listener;
 
 /// HLS players without low latency stay three segments behind (RFC 8216bis §6.3.3), and ask for each of them,
 /// over new connections too, when the stream has ended.
-const PLAYERS_BEHIND_SEGMENTS: u32 = 3;
+pub(crate) const PLAYERS_BEHIND_SEGMENTS: u32 = 3;
 
 /// The roles that run.
 pub(crate) struct Roles {

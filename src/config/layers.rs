@@ -55,6 +55,14 @@ impl Layers {
         self.flag_names.insert(key.to_owned(), name);
     }
 
+    /// The first of `keys` that somebody set; where nobody set any, the first.
+    pub(super) fn first_set<'a>(&self, keys: &'a [String]) -> &'a str {
+        let file = self.file.as_ref().map(|(_, values)| values);
+        let layers = [Some(&self.flags), Some(&self.env), file];
+        let set = |key: &&String| layers.iter().flatten().any(|layer| get(layer, &parts(key)).is_some());
+        keys.iter().find(set).or(keys.first()).map_or("", String::as_str)
+    }
+
     /// Where `key`, or what is wrong with its value, is to be mended.
     pub(super) fn place(&self, key: &str, value: bool) -> Place {
         let path = parts(key);

@@ -2,22 +2,42 @@
 
 use std::net::SocketAddr;
 
+use control_api::RESERVED_APPS;
 use media_core::hls;
+use media_core::hub::StreamKey;
 use origin::auth::Mode;
 
 use super::Config;
 use crate::log;
+use crate::roles::PLAYERS_BEHIND_SEGMENTS;
 
 /// A day: longer than any restart should wait, and far from where times overflow.
 const MAX_DRAIN_S: u64 = 86_400;
 
-/// Keys that are wrong, and what is wrong with them.
+/// The origin lets an HLS request wait this many target durations (RFC 8216bis §6.2.5.2).
+const HLS_WAIT_TARGETS: u64 = 3;
+
+/// Less holds not even one keyframe of an ordinary stream: at 8 Mbit/s a GOP of a second takes as much.
+const LEAST_BYTES: usize = 1 << 20;
+
+/// What is wrong with a key, or between several: those that it could be mended at.
+#[derive(Debug)]
+pub(super) struct Finding {
+    pub(super) keys: Vec<String>,
+    pub(super) what: String,
+}
+
+/// All that is wrong.
 #[derive(Debug, Default)]
-pub(super) struct Findings(pub(super) Vec<(String, String)>);
+pub(super) struct Findings(pub(super) Vec<Finding>);
 
 impl Findings {
     fn say(&mut self, key: &str, what: impl Into<String>) {
-        self.0.push((key.to_owned(), what.into()));
+        self.between(&[key], what);
+    }
+
+    fn between(&mut self, keys: &[&str], what: impl Into<String>) {
+        self.0.push(Finding { keys: keys.iter().map(|key| (*key).to_owned()).collect(), what: what.into() });
     }
 }
 
@@ -27,25 +47,31 @@ pub(super) fn check(config: &Config) -> Findings {
     process(config, &mut findings);
     listeners(config, &mut findings);
     at_least_one(config, &mut findings);
+    room(config, &mut findings);
     auth(&config.origin.auth, &mut findings);
-    packaging(config, &mut findings);
+    // What follows from the lengths of segments means nothing while they are wrong.
+    if packaging(config, &mut findings) {
+        hls_times(config, &mut findings);
+    }
     if let Some(url) = &config.control.publish_url
-        && !url.starts_with("rtmp://")
+        && url
+            .strip_prefix("rtmp://")
+            .is_none_or(|rest| rest.is_empty() || rest.contains(char::is_whitespace))
     {
-        findings.say("control.publish_url", "expected a URL that begins with rtmp://");
+        findings.say("control.publish_url", "expected a URL such as rtmp://live.example.com");
     }
     findings
 }
 
 fn process(config: &Config, findings: &mut Findings) {
+    if config.data.as_os_str().is_empty() {
+        findings.say("data", "a folder is needed");
+    }
     if let Err(error) = log::filter(&config.log.level) {
         findings.say("log.level", error.to_string());
     }
     if config.drain_s > MAX_DRAIN_S {
         findings.say("drain_s", format!("{} is more than a day ({MAX_DRAIN_S})", config.drain_s));
-    } else if config.edge.http.drain_ms > config.drain_s * 1_000 {
-        let what = format!("{} ms is more than `drain_s` ({} s)", config.edge.http.drain_ms, config.drain_s);
-        findings.say("edge.http.drain_ms", what);
     }
 }
 
@@ -79,19 +105,15 @@ fn at_least_one(config: &Config, findings: &mut Findings) {
         ("origin.rtmp.first_frame_timeout_ms", rtmp.first_frame_timeout_ms),
         ("origin.rtmp.idle_timeout_ms", rtmp.idle_timeout_ms),
         ("origin.streams.max_streams", streams.max_streams as u64),
-        ("origin.streams.cache_bytes", streams.cache_bytes as u64),
         ("origin.streams.cache_span_ms", streams.cache_span_ms.into()),
-        ("origin.hls.max_bytes", config.origin.hls.max_bytes as u64),
         ("edge.http.max_connections", edge.http.max_connections as u64),
         ("edge.http.max_connections_per_address", edge.http.max_connections_per_address as u64),
         ("edge.http.header_timeout_ms", edge.http.header_timeout_ms),
         ("edge.http.write_stall_ms", edge.http.write_stall_ms),
         ("edge.feed.connect_timeout_ms", edge.feed.connect_timeout_ms),
         ("edge.feed.max_feeds", edge.feed.max_feeds as u64),
-        ("edge.fanout.ring_bytes", edge.fanout.ring_bytes as u64),
         ("edge.fanout.ring_ms", edge.fanout.ring_ms),
         ("edge.fanout.max_viewers_per_stream", edge.fanout.max_viewers_per_stream as u64),
-        ("edge.hls.max_object_bytes", edge.hls.max_object_bytes as u64),
         ("edge.hls.request_timeout_ms", edge.hls.request_timeout_ms),
     ];
     for (key, _) in all.iter().filter(|(_, value)| *value == 0) {
@@ -99,35 +121,110 @@ fn at_least_one(config: &Config, findings: &mut Findings) {
     }
 }
 
+/// Buffers that hold no GOP give viewers nothing to begin with.
+fn room(config: &Config, findings: &mut Findings) {
+    let all = [
+        ("origin.streams.cache_bytes", config.origin.streams.cache_bytes),
+        ("origin.hls.max_bytes", config.origin.hls.max_bytes),
+        ("edge.fanout.ring_bytes", config.edge.fanout.ring_bytes),
+        ("edge.hls.max_object_bytes", config.edge.hls.max_object_bytes),
+    ];
+    for (key, _) in all.iter().filter(|(_, bytes)| *bytes < LEAST_BYTES) {
+        findings.say(key, format!("must be at least {LEAST_BYTES}"));
+    }
+}
+
 fn auth(auth: &origin::auth::Config, findings: &mut Findings) {
-    if auth.mode == Mode::Keys && auth.keys.is_empty() {
-        findings.say(
+    match auth.mode {
+        Mode::Keys if auth.keys.is_empty() => findings.say(
             "origin.auth.keys",
             "there are none, so nobody could publish; add one, or set mode = \"open\"",
-        );
+        ),
+        Mode::Open if !auth.keys.is_empty() => findings.between(
+            &["origin.auth.keys", "origin.auth.mode"],
+            "anybody can publish without them while mode is \"open\"; set mode = \"keys\", or remove them",
+        ),
+        _ => {}
     }
     for (i, rule) in auth.keys.iter().enumerate() {
         if rule.key.is_empty() {
             findings.say(&format!("origin.auth.keys.{i}.key"), "an empty key opens nothing");
         }
-        if rule.streams.is_empty() {
-            findings.say(&format!("origin.auth.keys.{i}.streams"), "an empty pattern matches no stream");
+        if !may_match(&rule.streams) {
+            findings.say(
+                &format!("origin.auth.keys.{i}.streams"),
+                "matches no stream; expected app/name, such as live/a or live/*",
+            );
         }
     }
 }
 
-fn packaging(config: &Config, findings: &mut Findings) {
+/// Whether a pattern can match a stream's key, `app/name`.
+fn may_match(pattern: &str) -> bool {
+    if pattern.contains('*') {
+        return !pattern.starts_with('/') && !pattern.ends_with('/') && pattern.matches('/').count() <= 1;
+    }
+    pattern.split_once('/').is_some_and(|(app, name)| StreamKey::parse(app, name, RESERVED_APPS).is_ok())
+}
+
+/// Whether the packager can work with its keys.
+fn packaging(config: &Config, findings: &mut Findings) -> bool {
     let said = &config.origin.hls;
     let (part_ms, segment_ms, window_ms) = (said.part_ms, said.segment_ms, said.window_ms);
     let checked = hls::Config { part_ms, segment_ms, window_ms, max_bytes: said.max_bytes }.check();
-    let Err(error) = checked else { return };
-    let key = match error {
-        hls::ConfigError::Part(_) => "origin.hls.part_ms",
-        hls::ConfigError::Segment(_) => "origin.hls.segment_ms",
-        hls::ConfigError::Window { .. } => "origin.hls.window_ms",
-        _ => "origin.hls",
+    let Err(error) = checked else { return true };
+    let keys: &[&str] = match error {
+        hls::ConfigError::Part(_) => &["origin.hls.part_ms"],
+        hls::ConfigError::Segment(_) => &["origin.hls.segment_ms", "origin.hls.part_ms"],
+        hls::ConfigError::Window { .. } => &["origin.hls.window_ms", "origin.hls.segment_ms"],
+        _ => &["origin.hls"],
     };
-    findings.say(key, error.to_string());
+    findings.between(keys, error.to_string());
+    false
+}
+
+/// Times that follow from how long segments are.
+fn hls_times(config: &Config, findings: &mut Findings) {
+    const SEGMENT: &str = "origin.hls.segment_ms";
+    let segment_ms = u64::from(config.origin.hls.segment_ms);
+    let target_ms = segment_ms.div_ceil(1_000) * 1_000;
+
+    let (wait_ms, given_ms) = (target_ms * HLS_WAIT_TARGETS, config.edge.hls.request_timeout_ms);
+    if given_ms <= wait_ms {
+        findings.between(
+            &["edge.hls.request_timeout_ms", SEGMENT],
+            format!(
+                "the edge gives up after {given_ms} ms, but with segments of {segment_ms} ms the origin may answer \
+                 a blocking reload after {wait_ms} ms; `edge.hls.request_timeout_ms` must be longer than that"
+            ),
+        );
+    }
+    let ttl_ms = config.edge.hls.viewer_ttl_ms;
+    if ttl_ms <= target_ms {
+        findings.between(
+            &["edge.hls.viewer_ttl_ms", SEGMENT],
+            format!(
+                "HLS players ask every {target_ms} ms with segments of {segment_ms} ms, and would not count as \
+                 viewers in between; `edge.hls.viewer_ttl_ms` ({ttl_ms}) must be longer than that"
+            ),
+        );
+    }
+    // Nobody is waited for; or the number itself is wrong.
+    if config.drain_s == 0 || config.drain_s > MAX_DRAIN_S {
+        return;
+    }
+    let hls_end_ms = segment_ms * u64::from(PLAYERS_BEHIND_SEGMENTS);
+    let drain_ms = config.edge.http.drain_ms;
+    if hls_end_ms.saturating_add(drain_ms) > config.drain_s * 1_000 {
+        findings.between(
+            &["drain_s", "edge.http.drain_ms", SEGMENT],
+            format!(
+                "a drain takes up to {hls_end_ms} ms for the last {PLAYERS_BEHIND_SEGMENTS} segments of HLS and then \
+                 `edge.http.drain_ms` ({drain_ms}), which is more than `drain_s` ({} s); 0 cuts viewers off at once",
+                config.drain_s
+            ),
+        );
+    }
 }
 
 #[cfg(test)]
@@ -139,7 +236,7 @@ mod tests {
     fn wrong(change: impl Fn(&mut Config)) -> Vec<String> {
         let mut config = Config::default();
         change(&mut config);
-        check(&config).0.into_iter().map(|(key, _)| key).collect()
+        check(&config).0.into_iter().map(|finding| finding.keys.join(" ")).collect()
     }
 
     #[test]
@@ -171,19 +268,60 @@ mod tests {
     #[test]
     fn values_out_of_range_are_named() {
         assert_eq!(wrong(|c| c.origin.hls.part_ms = 20), ["origin.hls.part_ms"]);
-        assert_eq!(wrong(|c| c.origin.hls.part_ms = 900), ["origin.hls.segment_ms"]);
-        assert_eq!(wrong(|c| c.origin.hls.window_ms = 2_000), ["origin.hls.window_ms"]);
+        assert_eq!(wrong(|c| c.origin.hls.part_ms = 900), ["origin.hls.segment_ms origin.hls.part_ms"]);
+        assert_eq!(wrong(|c| c.origin.hls.window_ms = 2_000), ["origin.hls.window_ms origin.hls.segment_ms"]);
         assert_eq!(wrong(|c| c.edge.http.max_connections = 0), ["edge.http.max_connections"]);
         assert_eq!(wrong(|c| c.drain_s = u64::MAX), ["drain_s"]);
-        assert_eq!(wrong(|c| c.drain_s = 5), ["edge.http.drain_ms"]);
+        assert_eq!(wrong(|c| c.data = "".into()), ["data"]);
         assert_eq!(wrong(|c| c.log.level = "loud".into()), ["log.level"]);
         assert_eq!(wrong(|c| c.control.publish_url = Some("http://h".into())), ["control.publish_url"]);
+        assert_eq!(wrong(|c| c.control.publish_url = Some("rtmp://".into())), ["control.publish_url"]);
+        assert_eq!(wrong(|c| c.origin.streams.cache_bytes = 1000), ["origin.streams.cache_bytes"]);
+        assert_eq!(wrong(|c| c.edge.fanout.ring_bytes = 0), ["edge.fanout.ring_bytes"]);
+    }
+
+    #[test]
+    fn long_segments_need_longer_times() {
+        const REQUEST: &str = "edge.hls.request_timeout_ms origin.hls.segment_ms";
+        const TTL: &str = "edge.hls.viewer_ttl_ms origin.hls.segment_ms";
+        const DRAIN: &str = "drain_s edge.http.drain_ms origin.hls.segment_ms";
+        let long = |c: &mut Config| {
+            c.origin.hls.segment_ms = 9_001;
+            c.origin.hls.window_ms = 60_000;
+        };
+        assert_eq!(wrong(long), [REQUEST, TTL, DRAIN]);
+        let longer = |request_ms, ttl_ms, drain_s| {
+            wrong(|c| {
+                long(c);
+                (c.edge.hls.request_timeout_ms, c.edge.hls.viewer_ttl_ms) = (request_ms, ttl_ms);
+                c.drain_s = drain_s;
+            })
+        };
+        assert_eq!(longer(30_000, 10_000, 37), [REQUEST, TTL, DRAIN]);
+        assert_eq!(longer(30_001, 10_001, 38), [""; 0]);
+        assert_eq!(wrong(|c| c.edge.hls.request_timeout_ms = 6_000), [REQUEST]);
+        assert_eq!(wrong(|c| c.edge.hls.viewer_ttl_ms = 2_000), [TTL]);
+        assert_eq!(wrong(|c| c.drain_s = 15), [DRAIN]);
+        assert_eq!(wrong(|c| c.edge.http.drain_ms = u64::MAX), [DRAIN]);
+        assert_eq!(wrong(|c| c.drain_s = 0), [""; 0]);
     }
 
     #[test]
     fn keys_that_open_nothing_are_named() {
+        let with = |mode, streams: &str, key: &str| {
+            let rule = Key { streams: streams.into(), key: key.into() };
+            wrong(|c| c.origin.auth = origin::auth::Config { mode, keys: vec![rule.clone()] })
+        };
         assert_eq!(wrong(|c| c.origin.auth.mode = Mode::Keys), ["origin.auth.keys"]);
-        let bad = Key { streams: "live/*".into(), key: String::new() };
-        assert_eq!(wrong(|c| c.origin.auth.keys = vec![bad.clone()]), ["origin.auth.keys.0.key"]);
+        assert_eq!(with(Mode::Open, "live/*", "k"), ["origin.auth.keys origin.auth.mode"]);
+        assert_eq!(with(Mode::Keys, "live/*", ""), ["origin.auth.keys.0.key"]);
+        for nothing in
+            ["", "live", "live/", "/live/*", "live/a/*", "live/*/", "api/a", "rtmp://h/live/*", "live/a b"]
+        {
+            assert_eq!(with(Mode::Keys, nothing, "k"), ["origin.auth.keys.0.streams"], "{nothing}");
+        }
+        for something in ["live/a", "live/*", "*", "*/a", "li*", "*/*", "live/*-cam-*"] {
+            assert_eq!(with(Mode::Keys, something, "k"), [""; 0], "{something}");
+        }
     }
 }
