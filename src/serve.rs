@@ -37,9 +37,10 @@ async fn serve(flags: &Serve) -> anyhow::Result<()> {
     raise_file_limit();
     let mut signals = Signals::listen().context("signals")?;
     let data = DataDir::open(&config.data)?;
+    let listeners = Listeners::bind(&config).await?;
+    // Only now, since it is shown once: a start that finds a port in use ends above.
     let token_file = data.path().join(TOKEN_FILE);
     let (token, token_is_new) = Token::load_or_create(&token_file)?;
-    let listeners = Listeners::bind(&config).await?;
     let run = Run {
         pid: std::process::id(),
         rtmp: listeners.rtmp.1,
@@ -52,9 +53,9 @@ async fn serve(flags: &Serve) -> anyhow::Result<()> {
     tokio::spawn(admin::serve(listeners.admin.0, registry.clone(), life.clone()));
     let mut roles = Roles::start(&config, listeners.rtmp, listeners.http, token, &registry, &life)?;
     life.advance(Phase::Ready);
-    data.announce(&run)?;
     console::print(&banner::banner(&run, flags.demo));
     console::print(&shown_token.unwrap_or_default());
+    data.announce(&run)?;
     tracing::info!(rtmp = %run.rtmp, http = %run.http, admin = %run.admin, "ready");
     if let Some(pass) = pass.clone() {
         tokio::spawn(demo::run(run.rtmp, pass, life.clone()));

@@ -199,6 +199,8 @@ async fn a_port_in_use_is_named_with_its_key() {
         let (code, output) = run(&folder, &arguments).await;
         assert_eq!(code, Some(1), "{output}");
         assert!(output.contains(&address) && output.contains(key), "{output}");
+        // The operator's token is shown once: by a start that succeeds.
+        assert!(!folder.path().join("weir-data/operator.token").exists(), "{output}");
     }
 }
 
