@@ -8,12 +8,17 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 WEB := control/web
 BROWSER := tests/e2e/browser
 FUZZ := tests/fuzz
-# Seconds for each fuzz target.
+# Seconds for each fuzz target, and how many run at a time.
 FUZZ_SECONDS ?= 180
+FUZZ_JOBS ?= 2
+# Where tests/setup.sh puts cargo's tools.
+export PATH := $(PATH):$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/weir/bin
 # Most tests wait for media to pass in real time, so more of them run than there are cores; those
 # that load the machine take turns by themselves (tests/e2e/support/turn.rs).
 export RUST_TEST_THREADS ?= 8
 
+# apt and the pages' build stand no second run beside them; cargo uses all cores by itself.
+.NOTPARALLEL:
 .PHONY: help run test test-web test-rust lint bench fuzz web setup-run setup-test setup-bench
 
 help: ## this list
@@ -39,7 +44,7 @@ bench: setup-bench web ## the benches; prints what README.md quotes
 
 fuzz: ## every fuzz target for FUZZ_SECONDS (default 180) seconds, FUZZ_JOBS (2) at a time
 	tests/setup.sh fuzz
-	FUZZ_SECONDS=$(FUZZ_SECONDS) $(FUZZ)/run.sh
+	FUZZ_SECONDS=$(FUZZ_SECONDS) FUZZ_JOBS=$(FUZZ_JOBS) $(FUZZ)/run.sh
 
 test-web: web
 	npm --prefix $(WEB) run --if-present test

@@ -3,16 +3,19 @@
 #
 #   tests/setup.sh run     what `make run` needs: a C compiler, Node with npm, Rust
 #   tests/setup.sh test    and the clients and judges that the tests use
-#   tests/setup.sh bench   and the servers and load makers that the benches compare with
+#   tests/setup.sh bench   and the server that the benches compare with
 #   tests/setup.sh deny    cargo-deny, for `make lint`
-#   tests/setup.sh fuzz    cargo-fuzz and a nightly toolchain, for `make fuzz`
+#   tests/setup.sh fuzz    cargo-fuzz, a C++ compiler and a nightly toolchain, for `make fuzz`
 #
 # System packages come from apt, as root or by sudo; where neither works the missing ones are named and
-# the script fails. Cargo's tools land where `cargo install` puts them, all else in the target folder.
+# the script fails. Cargo's tools land in the user's cache, where neither `cargo clean` nor a new clone
+# costs them; all else lands in the target folder.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 readonly TARGET=${CARGO_TARGET_DIR:-target}
+readonly TOOLS=${XDG_CACHE_HOME:-$HOME/.cache}/weir # the Makefile and tests/fuzz/run.sh look there, too
+export PATH=$PATH:$TOOLS/bin:/usr/sbin # Debian keeps servers out of a user's PATH
 readonly NODE_MIN=18
 readonly IMAGEIO_FFMPEG=0.8.1 # carries a static ffmpeg 9
 readonly CARGO_DENY=0.20.2
@@ -44,18 +47,18 @@ apt_install() {
     sudo=(sudo)
   fi
   has apt-get || die "no apt-get here; please install: $*"
-  local policy=/usr/sbin/policy-rc.d made=no
-  if [ ! -e "$policy" ]; then
-    printf '#!/bin/sh\nexit 101\n' | "${sudo[@]}" install -m 755 /dev/stdin "$policy"
-    made=yes
-  fi
-  say "installing $*"
-  local status=0
-  "${sudo[@]}" apt-get update -q &&
-    "${sudo[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "$@" ||
-    status=$?
-  [ $made = no ] || "${sudo[@]}" rm -f "$policy"
-  [ $status -eq 0 ] || die "apt-get could not install: $*"
+  # In a shell of its own: however that ends, the policy goes.
+  (
+    policy=/usr/sbin/policy-rc.d
+    if [ ! -e "$policy" ]; then
+      trap '"${sudo[@]}" rm -f "$policy"' EXIT
+      trap 'exit 130' INT TERM
+      printf '#!/bin/sh\nexit 101\n' | "${sudo[@]}" install -m 755 /dev/stdin "$policy"
+    fi
+    say "installing $*"
+    "${sudo[@]}" apt-get update -q &&
+      "${sudo[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "$@"
+  ) || die "apt-get could not install: $*"
 }
 
 install_missing() {
@@ -67,6 +70,8 @@ node_major() { node --version 2>/dev/null | sed -E 's/^v([0-9]+).*/\1/'; }
 
 setup_run() {
   has cargo || die "no Rust here; see https://rustup.rs (rust-toolchain.toml picks the version)"
+  # What npm, pip and cargo check servers by.
+  [ -e /etc/ssl/certs/ca-certificates.crt ] || missing+=(ca-certificates)
   need_command cc build-essential
   need_command node nodejs
   need_command npm npm
@@ -96,7 +101,9 @@ setup_new_ffmpeg() {
   python3 -m venv --clear "$venv"
   "$venv/bin/pip" install --disable-pip-version-check --no-input "imageio-ffmpeg==$IMAGEIO_FFMPEG"
   ln -sfn "$("$venv/bin/python" -c 'import imageio_ffmpeg; print(imageio_ffmpeg.get_ffmpeg_exe())')" "$link"
-  "$link" -hide_banner -version | head -n 1
+  local version
+  version=$("$link" -hide_banner -version)
+  say "${version%%$'\n'*}"
   touch "$stamp"
 }
 
@@ -104,22 +111,36 @@ setup_bench() {
   setup_test
   need_command nginx nginx-light
   need_package libnginx-mod-rtmp
-  need_command wrk wrk
   install_missing
 }
 
+# The tools run for seconds and are built for minutes, so they are built for a short build. What was built
+# stays until the whole is: an installation that was interrupted goes on where it stopped.
+cargo_tool() { # CRATE VERSION
+  has "$1" && return
+  say "installing $1 $2 into $TOOLS/bin"
+  local build=$TOOLS/build-$1
+  CARGO_TARGET_DIR=$build \
+    CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 \
+    CARGO_PROFILE_RELEASE_OPT_LEVEL=1 CARGO_PROFILE_RELEASE_DEBUG=false \
+    cargo install "$1" --locked --version "$2" --root "$TOOLS"
+  rm -rf "$build"
+}
+
 setup_deny() {
-  has cargo-deny && return
-  say "installing cargo-deny $CARGO_DENY"
-  cargo install cargo-deny --locked --version "$CARGO_DENY"
+  setup_run
+  cargo_tool cargo-deny "$CARGO_DENY"
 }
 
 setup_fuzz() {
   setup_run
-  rustup toolchain list | grep -q '^nightly' || rustup toolchain install nightly --profile minimal
-  has cargo-fuzz && return
-  say "installing cargo-fuzz $CARGO_FUZZ"
-  cargo install cargo-fuzz --locked --version "$CARGO_FUZZ"
+  need_command c++ build-essential
+  install_missing
+  has rustup || die "fuzzing takes a nightly Rust, which rustup installs; see https://rustup.rs"
+  local toolchains
+  toolchains=$(rustup toolchain list)
+  grep -q '^nightly' <<<"$toolchains" || rustup toolchain install nightly --profile minimal
+  cargo_tool cargo-fuzz "$CARGO_FUZZ"
 }
 
 case "${1:-}" in

@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
-# Runs every fuzz target, two at a time, and prints a line for each. Fails if one found something; the
+# Runs every fuzz target, FUZZ_JOBS at a time, and prints a line for each. Fails if one found something; the
 # input that did it is named, and belongs into the target's corpus once the fault is repaired.
 #
 #   FUZZ_SECONDS=180 FUZZ_JOBS=2 tests/fuzz/run.sh [TARGET…]
 set -euo pipefail
 cd "$(dirname "$0")"
 
+export PATH=$PATH:${XDG_CACHE_HOME:-$HOME/.cache}/weir/bin # where tests/setup.sh puts cargo-fuzz
 export SECONDS_EACH=${FUZZ_SECONDS:-180}
 # New inputs go here, so that the corpus in the repository stays what it is.
 export FOUND=target/corpus LOGS=target/logs
