@@ -26,8 +26,8 @@ pub struct HttpConfig {
     pub listen: SocketAddr,
     /// Connections at once; further ones are closed at once.
     pub max_connections: usize,
-    /// Connections at once from one address; further ones are closed at once. Raise it to
-    /// `max_connections` behind a reverse proxy.
+    /// Connections at once from one address (of IPv6: from one /64); further ones are closed at once. Raise it
+    /// to `max_connections` behind a reverse proxy.
     pub max_connections_per_address: usize,
     /// Milliseconds that a client has for sending a request's head, and that an idle connection is kept.
     pub header_timeout_ms: u64,
