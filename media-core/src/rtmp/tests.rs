@@ -522,6 +522,53 @@ fn media_before_the_consent_is_kept_up_to_a_bound() {
     }
 }
 
+/// The head and the beginning of a picture, as one chunk of a large chunk size.
+fn large_picture(length: usize, sent: usize) -> Vec<u8> {
+    let [_, _, _, _, a, b, c, d] = (length as u64).to_be_bytes();
+    assert_eq!(a, 0);
+    [&[4, 0, 0, 0, b, c, d, type_id::VIDEO, 1, 0, 0, 0], &vec![0x17; sent][..]].concat()
+}
+
+#[test]
+fn a_large_picture_may_be_on_its_way_before_the_consent() {
+    let asked = || {
+        let mut raw = Raw::connected();
+        raw.message(type_id::SET_CHUNK_SIZE, 0, &(1u32 << 24).to_be_bytes()).unwrap();
+        raw.call("createStream", 4.0, vec![]);
+        raw.call("publish", 5.0, vec!["a".into()]);
+        raw
+    };
+    const LENGTH: usize = 1 << 20;
+    let mut raw = asked();
+    raw.server.handle_input(raw.now, &large_picture(LENGTH, 60_000)).unwrap();
+    assert!(matches!(raw.events()[..], [server::Event::Publish(_)]));
+    raw.server.accept_publish(raw.now, 1).unwrap();
+    raw.server.handle_input(raw.now, &vec![0x17; LENGTH - 60_000]).unwrap();
+    assert!(matches!(&raw.events()[..], [server::Event::Media(m)] if m.body.len() == LENGTH));
+
+    // Without the consent there is a bound.
+    let mut raw = asked();
+    let pieces = std::iter::once(large_picture(LENGTH, 0)).chain(std::iter::repeat(vec![0x17; 10_000]));
+    let (mut taken, mut error) = (0, None);
+    for piece in pieces.take(LENGTH / 10_000) {
+        match raw.server.handle_input(raw.now, &piece) {
+            Ok(()) => taken += piece.len(),
+            Err(e) => {
+                error = Some(e);
+                break;
+            }
+        }
+    }
+    assert_eq!(error, Some(Error::MediaTooEarly));
+    assert!((100_000..300_000).contains(&taken), "{taken}");
+
+    // Who changes its mind sends commands only.
+    let mut raw = asked();
+    raw.call("FCUnpublish", 0.0, vec!["a".into()]);
+    let error = raw.server.handle_input(raw.now, &large_picture(LENGTH, 0)).unwrap_err();
+    assert_eq!(error, Error::Chunk(chunk::Error::MessageTooLong { announced: LENGTH, limit: 64 << 10 }));
+}
+
 #[test]
 fn a_peer_that_may_not_publish_cannot_announce_large_messages() {
     let mut raw = Raw::connected();

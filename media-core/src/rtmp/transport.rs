@@ -22,7 +22,7 @@ const MIN_WINDOW_BYTES: u32 = 64 << 10;
 /// for thousands at once.
 const MAX_ANSWER_BYTES: usize = 256 << 10;
 
-/// The largest message of a peer that has not been accepted for publishing: commands, with the
+/// The largest message of a peer that has not asked to publish: commands, with the
 /// longest of query strings.
 pub(super) const MAX_COMMAND_BYTES: usize = 64 << 10;
 
@@ -118,6 +118,16 @@ impl Transport {
     /// Takes messages of any size that is taken at all.
     pub(super) fn expect_media(&mut self) {
         self.reader.set_max_message(chunk::MAX_MESSAGE_BYTES);
+    }
+
+    /// Takes messages of the size of commands, as at the beginning.
+    pub(super) fn expect_commands(&mut self) {
+        self.reader.set_max_message(MAX_COMMAND_BYTES);
+    }
+
+    /// Memory that unfinished messages take.
+    pub(super) fn unfinished_bytes(&self) -> usize {
+        self.reader.unfinished_bytes()
     }
 
     /// Asks for acknowledgements and announces the chunk size that everything after this is sent with.

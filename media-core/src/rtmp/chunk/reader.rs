@@ -119,6 +119,11 @@ impl Reader {
         self.max_message = max_message.min(MAX_MESSAGE_BYTES);
     }
 
+    /// Memory that unfinished messages take.
+    pub fn unfinished_bytes(&self) -> usize {
+        self.reserved
+    }
+
     /// The peer's Set Chunk Size (§5.4.1). Sizes beyond the longest message mean the same as that.
     pub fn set_chunk_size(&mut self, chunk_size: u32) -> Result<(), Error> {
         if chunk_size == 0 || chunk_size >= 1 << 31 {

@@ -111,6 +111,8 @@ impl Session {
         match self.request(id, connect, command) {
             Ok(request) => {
                 self.role = Role::AskedPublish { id };
+                // Its first picture may be on its way already.
+                self.transport.expect_media();
                 self.deadline = None;
                 self.events.push_back(Event::Publish(Box::new(request)));
                 Ok(())
@@ -189,6 +191,7 @@ impl Session {
         let role = std::mem::replace(&mut self.role, Role::None);
         self.early = Vec::new();
         self.early_bytes = 0;
+        self.transport.expect_commands();
         self.expect(now, Deadline::Request);
         match role {
             Role::AskedPublish { id } | Role::Publishing { id, .. } => {

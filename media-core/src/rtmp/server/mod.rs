@@ -27,7 +27,8 @@ use super::transport::{Incoming, Transport};
 /// one byte it could hold tens of thousands.
 const MAX_EVENTS: usize = 8192;
 
-/// How much media is kept for a publisher that does not wait for the answer to `publish`.
+/// How much media is kept for a publisher that does not wait for the answer to `publish`, unfinished messages
+/// included: several reads of its socket.
 const MAX_EARLY_BYTES: usize = 256 << 10;
 
 /// What the client is here for.
@@ -94,6 +95,11 @@ impl Session {
                 return Err(Error::TooManyMessages);
             }
         }
+        if matches!(self.role, Role::AskedPublish { .. })
+            && self.early_bytes + self.transport.unfinished_bytes() > MAX_EARLY_BYTES
+        {
+            return Err(Error::MediaTooEarly);
+        }
         if matches!(self.role, Role::Publishing { first_frame: true, .. }) {
             self.expect(now, Deadline::Idle);
         }
@@ -141,7 +147,6 @@ impl Session {
         }
         self.role = Role::Publishing { id, first_frame: false };
         self.expect(now, Deadline::FirstFrame);
-        self.transport.expect_media();
         self.transport.control(Control::User(User::StreamBegin(id)));
         self.status(id, &Status::ok("NetStream.Publish.Start", "Publishing."))?;
         self.early_bytes = 0;
