@@ -38,7 +38,7 @@ lint: web ## formatting, clippy, licences and bans, types of the pages
 	npm --prefix $(WEB) run --if-present lint
 	npm --prefix $(WEB) run --if-present check
 
-bench: setup-bench web ## the benches; prints what README.md quotes
+bench: setup-bench web ## the benches: the hot paths, and taking streams in beside nginx-rtmp
 	cargo bench -p media-core --bench media --locked
 	cargo bench -p weir --bench ingest --locked
 

@@ -29,7 +29,8 @@ Examples:
   weir config check weir.toml              file, line and key of every mistake
   WEIR_ORIGIN__RTMP__LISTEN=0.0.0.0:1936 weir    any key by environment
 
-Signals: SIGTERM and SIGINT drain and end (a second one ends at once), SIGHUP re-reads the configuration.";
+Signals: SIGTERM and SIGINT drain and end (a second one ends at once), SIGHUP re-reads the
+configuration: `weir config default` marks with [reload] what is taken over without a restart.";
 
 /// Flags of serving. Each wins over the environment, which wins over the file.
 #[derive(Debug, Default, Clone, Args)]
@@ -41,18 +42,18 @@ pub(crate) struct Serve {
     #[arg(long, value_name = "DIR")]
     pub(crate) data: Option<PathBuf>,
     /// Where pages, API, FLV and HLS are served [default: 0.0.0.0:8080]
-    #[arg(long, value_name = "ADDR")]
+    #[arg(long, value_name = "IP:PORT")]
     pub(crate) http: Option<SocketAddr>,
     /// Where RTMP is published and played [default: 0.0.0.0:1935]
-    #[arg(long, value_name = "ADDR")]
+    #[arg(long, value_name = "IP:PORT")]
     pub(crate) rtmp: Option<SocketAddr>,
     /// Where /metrics, /healthz and /readyz are served [default: 127.0.0.1:9910]
-    #[arg(long, value_name = "ADDR")]
+    #[arg(long, value_name = "IP:PORT")]
     pub(crate) admin: Option<SocketAddr>,
-    /// What is logged: error, warn, info, debug, trace, or a filter like info,origin=debug
+    /// What is logged: error, warn, info, debug, trace, or a filter like info,origin=debug [default: info]
     #[arg(long, value_name = "LEVEL")]
     pub(crate) log: Option<String>,
-    /// How it is logged, on standard error
+    /// How it is logged, on standard error [default: human]
     #[arg(long, value_name = "FORMAT", value_enum)]
     pub(crate) log_format: Option<log::Format>,
     /// Also publish a sample clip in a loop to live/demo
@@ -64,7 +65,8 @@ pub(crate) struct Serve {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Send an MP4 (H.264, AAC) or FLV file to an RTMP server in real time
-    #[command(after_help = "Exit codes: 0 sent, 1 the file cannot be sent, 2 wrong use, 3 no connection, \
+    #[command(after_help = "Ctrl-C says good-bye to the server and ends.\n\n\
+                            Exit codes: 0 sent or stopped, 1 the file cannot be sent, 2 wrong use, 3 no connection, \
                             4 refused by the server.")]
     Publish(Publish),
     /// Print or check the configuration
@@ -94,7 +96,9 @@ pub(crate) struct Publish {
 pub(crate) enum ConfigCommand {
     /// Print the default configuration, every key with a comment
     Default,
-    /// Name file, line and key of every mistake; exit code 1 if there is one
+    /// Name file, line and key of every mistake in a file; exit code 1 if there is one
+    ///
+    /// Looks at the file alone: what flags and environment variables would set is not checked.
     Check {
         /// The file
         #[arg(value_name = "FILE")]
