@@ -43,6 +43,19 @@ async fn sends_in_real_time(name: &str) {
     // Eight seconds of media: in less time they cannot have been sent in real time.
     let took = started.elapsed().as_secs_f64();
     assert!(took > 7.0, "{took} s: {output}");
+    assert_progress(&output);
+}
+
+/// `00:00:04.9  732 kbit/s  125 frames  0 dropped`, somewhere in the output.
+fn assert_progress(output: &str) {
+    let line = output.lines().find(|line| line.contains("kbit/s")).unwrap_or_else(|| panic!("{output}"));
+    let words: Vec<&str> = line.split_whitespace().collect();
+    let [time, kbit_s, "kbit/s", frames, "frames", "0", "dropped"] = words[..] else { panic!("{line}") };
+    let seconds = time.split(':').fold(0.0, |sum, part| sum * 60.0 + part.parse::<f64>().unwrap());
+    assert!(seconds > 0.0 && kbit_s.parse::<u32>().unwrap() > 0, "{line}");
+    // The frames of a picture are counted; there are 25 a second.
+    let frames = frames.parse::<f64>().unwrap();
+    assert!((frames - 25.0 * seconds).abs() < 5.0, "{line}");
 }
 
 #[tokio::test]
