@@ -2,11 +2,10 @@
 
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::io::AsyncReadExt;
 
 use crate::support::clip::Clip;
-use crate::support::flv::{VIDEO, Viewer};
+use crate::support::flv::{self, VIDEO, Viewer};
 use crate::support::innocent::{Innocent, garbage, throw};
 use crate::support::memory::assert_costs_less_than_1_mb;
 use crate::support::rtmp::Client;
@@ -127,15 +126,6 @@ async fn garbage_instead_of_http() {
 /// Bytes of each picture that is published: what a viewer who does not read lets pile up soon.
 const PICTURE_BYTES: usize = 150_000;
 
-/// Asks for a stream and then never reads.
-async fn never_reads(weir: &Weir, request: &str) -> TcpStream {
-    let mut socket = TcpStream::connect(weir.http).await.unwrap();
-    socket.write_all(request.as_bytes()).await.unwrap();
-    // Only the answer's first byte, to know that it was taken.
-    socket.read_u8().await.unwrap();
-    socket
-}
-
 #[tokio::test]
 async fn a_viewer_that_never_reads_is_dropped_and_counted() {
     let _turn = turn::take(Load::Encoder).await;
@@ -147,20 +137,12 @@ async fn a_viewer_that_never_reads_is_dropped_and_counted() {
     for tag in &clip.configurations {
         publisher.sender.tag(tag).await.unwrap();
     }
-    // Pictures blown up by what decoders skip (H.264 §7.4.2.7: filler data, NAL unit type 12).
-    let filler = [
-        &u32::try_from(PICTURE_BYTES).unwrap().to_be_bytes()[..],
-        &[12],
-        &vec![0xff; PICTURE_BYTES - 2],
-        &[0x80],
-    ]
-    .concat();
     let publish = async {
         let start = tokio::time::Instant::now();
         for mut tag in clip.forever() {
             tokio::time::sleep_until(start + Duration::from_millis(tag.timestamp.into())).await;
             if tag.kind == VIDEO {
-                tag.body.extend(&filler);
+                tag = tag.blown_up(PICTURE_BYTES);
             }
             publisher.sender.tag(&tag).await.unwrap();
         }
@@ -168,7 +150,7 @@ async fn a_viewer_that_never_reads_is_dropped_and_counted() {
     let watch = async {
         weir.until_live("live/a", 2).await;
         let mut good = Viewer::open(&weir.url("/live/a.flv")).await;
-        let mut bad = never_reads(&weir, "GET /live/a.flv HTTP/1.1\r\nHost: a\r\n\r\n").await;
+        let mut bad = flv::never_reads(weir.http, "/live/a.flv").await;
         let viewers = |info: &serde_json::Value| info["viewers"]["flv"].as_u64();
         weir.until_stream("live/a", "with two viewers", |info| viewers(info) == Some(2)).await;
         // The good viewer reads on and misses nothing, until the bad one is gone and after.

@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use tokio::io::AsyncWriteExt;
 
 use crate::support::clip::Clip;
-use crate::support::flv::{VIDEO, Viewer};
+use crate::support::flv::{self, VIDEO, Viewer};
 use crate::support::process::Process;
 use crate::support::rtmp::{Client, Publication};
 use crate::support::turn::{self, Load};
@@ -89,7 +89,7 @@ async fn sigterm_drains() {
 #[tokio::test]
 async fn a_second_signal_ends_at_once() {
     let _turn = turn::take(Load::Light).await;
-    let weir = Weir::configured("drain_s = 3600\n[edge.http]\ndrain_ms = 3600000\n").await;
+    let weir = Weir::configured("drain_s = 7200\n[edge.http]\ndrain_ms = 3600000\n").await;
     let _publication = Publication::start(weir.rtmp, "live/a", &Clip::small().await).await;
     weir.until_live("live/a", 2).await;
     let mut viewer = Viewer::open(&weir.url("/live/a.flv")).await;
@@ -100,6 +100,42 @@ async fn a_second_signal_ends_at_once() {
     // An hour would be allowed: that it ends is the second signal's doing.
     let Weir { process, dir, .. } = weir;
     process.finish().await;
+    drop(dir);
+}
+
+#[tokio::test]
+async fn a_drain_ends_even_if_viewers_never_read() {
+    let _turn = turn::take(Load::Light).await;
+    // Only the drain can end a viewer that takes nothing: a stalled one would be kept for an hour.
+    let config = "drain_s = 5\n[edge.http]\ndrain_ms = 1000\nwrite_stall_ms = 3600000\n\
+                  [origin.hls]\nsegment_ms = 1000\n";
+    let weir = Weir::configured(config).await;
+    let clip = Clip::small().await;
+    let mut publisher = Client::publisher(weir.rtmp, "live/a").await;
+    for tag in &clip.configurations {
+        publisher.sender.tag(tag).await.unwrap();
+    }
+    let mut pictures = clip.forever().filter(|tag| tag.kind == VIDEO).map(|tag| tag.blown_up(150_000));
+    publisher.sender.tag(&pictures.next().unwrap()).await.unwrap();
+    weir.until_live("live/a", 2).await;
+    let mut good = Viewer::open(&weir.url("/live/a.flv")).await;
+    good.next_frame(VIDEO).await;
+    let _over_http = flv::never_reads(weir.http, "/live/a.flv").await;
+    let mut over_rtmp = Client::open(weir.rtmp, "live").await.unwrap();
+    let status = over_rtmp.play("a").await.expect("play is answered");
+    assert!(status.says("NetStream.Play"), "{}", String::from_utf8_lossy(&status.body));
+    // 30 MB, more than any pair of sockets holds (tcp(7): 4 MB to send, 6 MB received), so that both are stuck.
+    for tag in pictures.take(200) {
+        publisher.sender.tag(&tag).await.unwrap();
+        good.next_frame(VIDEO).await;
+    }
+    weir.process.signal("TERM").await;
+    while good.next().await.is_some() {}
+    let Weir { process, dir, .. } = weir;
+    let (status, log) = process.finish().await;
+    assert!(status.success(), "{log}");
+    assert!(log.contains("cutting what has not finished"), "{log}");
+    assert!(log.contains("the drain deadline has passed"), "{log}");
     drop(dir);
 }
 
@@ -116,14 +152,11 @@ async fn may_publish(weir: &Weir, name: &str) -> bool {
 async fn sighup_takes_over_new_keys() {
     let _turn = turn::take(Load::Light).await;
     let weir = Weir::configured(&keys("old")).await;
-    let file = weir.dir.path().join("weir.toml");
     assert!(may_publish(&weir, "a?key=old").await);
     assert!(!may_publish(&weir, "b?key=new").await);
 
     let reload = async |config: String, word: &str| {
-        let mark = weir.process.mark();
-        std::fs::write(&file, config).unwrap();
-        weir.process.signal("HUP").await;
+        let mark = reload(&weir, &config).await;
         weir.process.line_after(mark, word).await
     };
     reload(keys("new"), "configuration read again").await;
@@ -138,9 +171,55 @@ async fn sighup_takes_over_new_keys() {
     let line = reload(keys("third").replace("mode", "mood"), "weir.toml:2:1").await;
     assert!(line.contains("mood"), "{line}");
     assert!(may_publish(&weir, "e?key=new").await);
+}
 
-    // The log level changes, too.
-    reload(keys("new") + "[log]\nlevel = \"debug\"\n", "log.level").await;
+/// Lets it read this configuration; returns a place in the log before what it says of it.
+async fn reload(weir: &Weir, config: &str) -> usize {
+    let mark = weir.process.mark();
+    std::fs::write(weir.dir.path().join("weir.toml"), config).unwrap();
+    weir.process.signal("HUP").await;
+    mark
+}
+
+#[tokio::test]
+async fn sighup_takes_over_limits_and_the_log_level() {
+    let _turn = turn::take(Load::Light).await;
+    let weir = Weir::start().await;
+    let mut there =
+        [Client::open(weir.rtmp, "live").await.unwrap(), Client::open(weir.rtmp, "live").await.unwrap()];
+
+    let config = "[origin.rtmp]\nmax_connections_per_address = 2\n\
+                  [edge.http]\nmax_connections_per_address = 1\n[log]\nlevel = \"debug\"\n";
+    let mark = reload(&weir, config).await;
+    let changed = weir.process.line_after(mark, "configuration read again").await;
+    for key in ["origin.rtmp.max_connections_per_address", "log.level"] {
+        assert!(changed.contains(key), "{key} is not in {changed}");
+    }
+    assert!(!changed.contains("edge"), "{changed}");
+    let not_yet = weir.process.line_after(mark, "restart").await;
+    assert!(not_yet.contains("edge.http.max_connections_per_address"), "{not_yet}");
+
+    // In force: a third is let go, at the new level the log tells of it, and those who were there stay.
+    assert!(Client::connect(weir.rtmp).await.is_err(), "a third was let in");
+    weir.process.line_after(mark, "RTMP connection refused").await;
+    for (index, client) in there.iter_mut().enumerate() {
+        let status = client.publish(&format!("a{index}")).await.expect("publish is answered");
+        assert!(status.says("NetStream.Publish.Start"), "{}", String::from_utf8_lossy(&status.body));
+    }
+    // Not in force, as was said.
+    let held = flv::never_reads(weir.http, "/api/v1/streams").await;
+    assert_eq!(weir.get("/api/v1/streams").await.status, 200);
+    drop(held);
+
+    // And back.
+    let mark = reload(&weir, "").await;
+    weir.process.line_after(mark, "configuration read again").await;
+    let quiet = weir.process.mark();
+    Client::open(weir.rtmp, "live").await.expect("a third is welcome again");
+    let mark = reload(&weir, "").await;
+    weir.process.line_after(mark, "nothing changed").await;
+    let lines = weir.process.output();
+    assert!(!lines.lines().skip(quiet).any(|line| line.contains("DEBUG")), "{lines}");
 }
 
 async fn run(folder: &tempfile::TempDir, arguments: &[&str]) -> (Option<i32>, String) {

@@ -1,8 +1,11 @@
 //! FLV read by hand: a viewer that knows of every tag when it came and what was missing.
 
 use std::collections::VecDeque;
+use std::net::SocketAddr;
 
 use futures_util::StreamExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 use super::within;
 
@@ -32,6 +35,15 @@ impl Tag {
             AUDIO => self.body.len() > 1 && self.body[0] >> 4 == 10 && self.body[1] == 0,
             _ => false,
         }
+    }
+
+    /// A picture with so many bytes more, which decoders skip: filler data (H.264 §7.4.2.7, NAL unit type 12).
+    pub fn blown_up(mut self, bytes: usize) -> Self {
+        self.body.extend(u32::try_from(bytes).unwrap().to_be_bytes());
+        self.body.push(12);
+        self.body.resize(self.body.len() + bytes - 2, 0xff);
+        self.body.push(0x80);
+        self
     }
 
     /// A picture to start with.
@@ -127,6 +139,15 @@ impl Viewer {
             }
         }
     }
+}
+
+/// Asks for a path and then never reads.
+pub async fn never_reads(server: SocketAddr, path: &str) -> TcpStream {
+    let mut socket = TcpStream::connect(server).await.unwrap();
+    socket.write_all(format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n").as_bytes()).await.unwrap();
+    // Only the answer's first byte, to know that it was taken.
+    within("an answer", socket.read_u8()).await.unwrap();
+    socket
 }
 
 #[test]
