@@ -23,4 +23,5 @@ mod pages;
 mod publish_command;
 mod support;
 mod tidy;
+mod unusual_media;
 mod watching;

@@ -26,13 +26,24 @@ impl Clip {
     /// The clip at 160x90.
     pub async fn small() -> Self {
         static CLIP: OnceCell<Clip> = OnceCell::const_new();
-        CLIP.get_or_init(|| encode("160x90")).await.clone()
+        CLIP.get_or_init(|| encode("160x90", &[])).await.clone()
     }
 
     /// The same at 320x180.
     pub async fn large() -> Self {
         static CLIP: OnceCell<Clip> = OnceCell::const_new();
-        CLIP.get_or_init(|| encode("320x180")).await.clone()
+        CLIP.get_or_init(|| encode("320x180", &[])).await.clone()
+    }
+
+    /// The clip at 160x90 with sound that says of itself to be HE-AAC of 48 kHz: AAC-LC of 24 kHz, to which a
+    /// decoder adds the upper half (SBR). The frames bring nothing for it, as they may.
+    pub async fn he_aac() -> Self {
+        let mut clip = encode("160x90", &["-ar", "24000"]).await;
+        let sound = clip.configurations.iter_mut().find(|tag| tag.kind == flv::AUDIO).unwrap();
+        sound.body.truncate(2);
+        // AudioSpecificConfig (ISO/IEC 14496-3 §1.6.2.1): SBR, 24 kHz, one channel, 48 kHz, LC, no flags.
+        sound.body.extend([0b00101_011, 0b0_0001_001, 0b1_00010_00, 0b0_0000000]);
+        clip
     }
 
     /// The clip over and over, with timestamps that go on.
@@ -46,15 +57,15 @@ impl Clip {
     }
 }
 
-async fn encode(size: &str) -> Clip {
+async fn encode(size: &str, sound: &[&str]) -> Clip {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("clip.flv");
     let video = &[
         "-c:v", "libx264", "-preset", "veryfast", "-bf", "0", "-g", "25", "-b:v", "40k", "-pix_fmt",
         "yuv420p",
     ];
-    let audio = &["-c:a", "aac", "-b:a", "24k"];
-    let media = Media { video: Some(video), audio: Some(audio), size };
+    let audio = [&["-c:a", "aac", "-b:a", "24k"], sound].concat();
+    let media = Media { video: Some(video), audio: Some(&audio), size };
     ffmpeg::encode(Version::Five, media, SECONDS, &file).await;
     let all = flv::tags(&std::fs::read(&file).unwrap());
     let (configurations, media): (Vec<Tag>, Vec<Tag>) =

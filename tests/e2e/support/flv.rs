@@ -37,6 +37,23 @@ impl Tag {
         }
     }
 
+    /// The same of another track (Enhanced RTMP v2, `Multitrack` with `AvMultitrackType.OneTrack`), in the codecs of
+    /// the legacy headers.
+    pub fn on_track(&self, track: u8) -> Self {
+        let packet_type = self.body[1];
+        let body = match self.kind {
+            // ExVideoTagHeader with PacketType 6; composition time stands before coded frames only.
+            VIDEO => {
+                let payload = &self.body[if packet_type == 0 { 5 } else { 2 }..];
+                [&[0x80 | self.body[0] & 0xf0 | 6, packet_type], &b"avc1"[..], &[track], payload].concat()
+            }
+            // ExAudioTagHeader with PacketType 5.
+            AUDIO => [&[0x95, packet_type], &b"mp4a"[..], &[track], &self.body[2..]].concat(),
+            other => panic!("tags of kind {other} have no track"),
+        };
+        Self { body, ..self.clone() }
+    }
+
     /// A picture with so many bytes more, which decoders skip: filler data (H.264 §7.4.2.7, NAL unit type 12).
     pub fn blown_up(mut self, bytes: usize) -> Self {
         self.body.extend(u32::try_from(bytes).unwrap().to_be_bytes());
