@@ -15,6 +15,7 @@ pub(crate) struct Metrics {
     drops: IntCounterVec,
     drops_lagged: IntCounter,
     drops_stalled: IntCounter,
+    drops_paused: IntCounter,
     /// Streams that are pulled.
     pub(crate) feeds: IntGauge,
     /// Pulls that were lost and begun again.
@@ -64,6 +65,7 @@ impl Metrics {
             skips,
             drops_lagged: drops.with_label_values(&["lagged"]),
             drops_stalled: drops.with_label_values(&["stalled"]),
+            drops_paused: drops.with_label_values(&["paused"]),
             drops,
             feeds: IntGauge::new("weir_edge_feeds", "Streams that are pulled from the upstream")?,
             feed_reconnects: counter("feed_reconnects", "Pulls that were lost and begun again")?,
@@ -130,6 +132,7 @@ impl Metrics {
             Over::Ended => {}
             Over::Lagged => self.drops_lagged.inc(),
             Over::Stalled => self.drops_stalled.inc(),
+            Over::Paused => self.drops_paused.inc(),
         }
     }
 

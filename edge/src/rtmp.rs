@@ -115,12 +115,14 @@ impl Protocol for Player {
     }
 
     fn end(&mut self, over: Over) {
-        let said = match over {
-            Over::Ended => self.session.end_play(),
-            Over::Lagged | Over::Stalled => {
-                let refusal = Refusal::play_failed("The line is too slow for the stream.");
-                self.session.refuse(self.id, &refusal)
-            }
+        let why = match over {
+            Over::Ended => None,
+            Over::Lagged | Over::Stalled => Some("The line is too slow for the stream."),
+            Over::Paused => Some("The pause was too long."),
+        };
+        let said = match why {
+            None => self.session.end_play(),
+            Some(why) => self.session.refuse(self.id, &Refusal::play_failed(why)),
         };
         self.over |= said.is_err();
     }

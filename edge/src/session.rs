@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::time::Sleep;
 
 use crate::fanout::Over;
 use crate::feed::Viewer;
@@ -22,6 +23,9 @@ const READ_BYTES: usize = 2_048;
 
 /// How long a client that was told goodbye may take to hang up.
 const FAREWELL: Duration = Duration::from_secs(2);
+
+/// How long a client may pause. While it does nothing is written, so a line that died would not be noticed.
+pub(crate) const MAX_PAUSE: Duration = Duration::from_secs(60);
 
 /// A protocol's side of a viewer's connection.
 pub(crate) trait Protocol: Unpin {
@@ -55,7 +59,8 @@ where
     S: AsyncRead + AsyncWrite + Unpin,
     P: Protocol,
 {
-    let mut session = Session { viewer, protocol, sending: Bytes::new(), reply: None, ended: false };
+    let mut session =
+        Session { viewer, protocol, sending: Bytes::new(), reply: None, pause: None, ended: false };
     match poll_fn(|cx| session.poll(&mut socket, cx)).await {
         Ok(()) => {
             drop(session);
@@ -67,7 +72,7 @@ where
         }
         Err(error) if error.kind() == io::ErrorKind::TimedOut => {
             if let Some(viewer) = &session.viewer {
-                viewer.stalled();
+                viewer.dropped(Over::Stalled);
             }
         }
         Err(_) => {}
@@ -81,6 +86,8 @@ struct Session<P> {
     sending: Bytes,
     /// What the client's last words made the protocol answer.
     reply: Option<Bytes>,
+    /// Runs while the client pauses.
+    pause: Option<Pin<Box<Sleep>>>,
     ended: bool,
 }
 
@@ -120,18 +127,26 @@ impl<P: Protocol> Session<P> {
                 continue;
             }
             let Some(viewer) = &mut self.viewer else { return Poll::Ready(Ok(())) };
-            match self.protocol.wish() {
+            let wish = self.protocol.wish();
+            if wish != Wish::Pause {
+                self.pause = None;
+            }
+            let next = match wish {
                 Wish::Leave => return Poll::Ready(Ok(())),
                 _ if self.ended => return Poll::Ready(Ok(())),
-                Wish::Pause => return Poll::Pending,
-                Wish::Resume => viewer.start_over(),
-                Wish::Play => match ready!(viewer.poll_next(cx)) {
-                    Ok(bytes) => self.sending = bytes,
-                    Err(over) => {
-                        self.ended = true;
-                        self.protocol.end(over);
-                    }
-                },
+                Wish::Pause => Err(ready!(poll_paused(viewer, &mut self.pause, cx))),
+                Wish::Resume => {
+                    viewer.start_over();
+                    continue;
+                }
+                Wish::Play => ready!(viewer.poll_next(cx)),
+            };
+            match next {
+                Ok(bytes) => self.sending = bytes,
+                Err(over) => {
+                    self.ended = true;
+                    self.protocol.end(over);
+                }
             }
         }
     }
@@ -149,5 +164,19 @@ impl<P: Protocol> Session<P> {
         self.protocol.input(tokio::time::Instant::now().into_std(), buffer.filled());
         self.reply = self.protocol.output();
         Poll::Ready(Ok(()))
+    }
+}
+
+/// Lets the stream pass by. Ready when it ends, or the pause has to.
+fn poll_paused(viewer: &mut Viewer, pause: &mut Option<Pin<Box<Sleep>>>, cx: &mut Context<'_>) -> Poll<Over> {
+    let pause = pause.get_or_insert_with(|| Box::pin(tokio::time::sleep(MAX_PAUSE)));
+    if pause.as_mut().poll(cx).is_ready() {
+        viewer.dropped(Over::Paused);
+        return Poll::Ready(Over::Paused);
+    }
+    loop {
+        if let Err(over) = ready!(viewer.poll_next(cx)) {
+            return Poll::Ready(over);
+        }
     }
 }

@@ -53,6 +53,8 @@ pub(crate) enum Over {
     Lagged,
     /// The viewer takes nothing.
     Stalled,
+    /// The viewer wants nothing for too long.
+    Paused,
 }
 
 /// A bounded row of units, counted from 0. The oldest make room for the newest.

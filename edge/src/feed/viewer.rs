@@ -43,9 +43,9 @@ impl Viewer {
         next
     }
 
-    /// It took nothing for too long.
-    pub(crate) fn stalled(&self) {
-        self.metrics.dropped(Over::Stalled);
+    /// It is let go for a reason that its ring does not know.
+    pub(crate) fn dropped(&self, over: Over) {
+        self.metrics.dropped(over);
     }
 
     /// Forgets what was not sent yet and starts anew, at the next keyframe.

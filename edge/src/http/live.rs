@@ -62,7 +62,7 @@ impl HttpBody for LiveBody {
         next.map(|next| match next {
             Ok(bytes) => Some(Ok(Frame::data(bytes))),
             Err(Over::Ended) => None,
-            Err(Over::Lagged | Over::Stalled) => Some(Err(TooSlow.into())),
+            Err(Over::Lagged | Over::Stalled | Over::Paused) => Some(Err(TooSlow.into())),
         })
     }
 }
@@ -70,7 +70,7 @@ impl HttpBody for LiveBody {
 impl Drop for LiveBody {
     fn drop(&mut self) {
         if self.connection.is_stalled() {
-            self.viewer.stalled();
+            self.viewer.dropped(Over::Stalled);
         }
     }
 }

@@ -223,7 +223,7 @@ impl Protocol for WebSocket {
     fn end(&mut self, over: Over) {
         match over {
             Over::Ended => self.close(CloseCode::Normal, "the stream has ended"),
-            Over::Lagged | Over::Stalled => {
+            Over::Lagged | Over::Stalled | Over::Paused => {
                 self.close(CloseCode::Policy, "the line is too slow for the stream");
             }
         }

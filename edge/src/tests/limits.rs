@@ -21,7 +21,7 @@ const OBJECT: &str = match str::from_utf8(&[b'x'; 40_000]) {
     Err(_) => panic!("text"),
 };
 
-fn metric(server: &Server, name: &str) -> String {
+pub(super) fn metric(server: &Server, name: &str) -> String {
     let registry = prometheus::Registry::new();
     server.edge.register(&registry).unwrap();
     let text = prometheus::TextEncoder::new().encode_to_string(&registry.gather()).unwrap();

@@ -12,9 +12,11 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::client::Server;
+use super::limits::metric;
 use super::origin::Origin;
 use super::studio::{self, Studio, opening};
 use super::{key, until};
+use crate::session::MAX_PAUSE;
 use crate::{Edge, Play};
 
 /// A player that is connected to an edge by a listener that hands over, as the origin's does.
@@ -244,6 +246,53 @@ async fn a_player_that_paused_goes_on_at_a_keyframe() {
     let video = |first: u8, number: u64| [&[first, 1, 0, 0, 0], &number.to_be_bytes()[..]].concat();
     player.reads(&video(0x17, 5)).await;
     assert!((1..5).all(|number| !player.has_heard(&video(0x27, number))));
+}
+
+#[tokio::test]
+async fn a_player_that_paused_is_told_the_end_of_the_stream() {
+    let origin = Origin::default();
+    let relay = origin.relay("a");
+    let server = Server::start(&origin).await;
+    let mut studio = Studio::new();
+    relay.send(opening(&studio.picture(true, 100))).await;
+    let mut player = Player::connect(&server.edge, "a").await;
+    assert_eq!(player.number().await, 0);
+    player.pause(true).await;
+    player.reads(b"NetStream.Pause.Notify").await;
+    relay.send(studio.picture(false, 100).bytes).await;
+    drop(relay);
+    assert!(player.heard("NetStream.Play.UnpublishNotify").await);
+    assert!(!player.has_heard(&[0x27, 1, 0, 0, 0]), "a picture in the pause");
+    until(|| server.edge.viewers(&key("a")).rtmp == 0).await;
+}
+
+#[tokio::test]
+async fn a_pause_has_an_end() {
+    let origin = Origin::default();
+    let relay = origin.relay("a");
+    let server = Server::start(&origin).await;
+    relay.send(opening(&Studio::new().picture(true, 100))).await;
+    let mut player = Player::connect(&server.edge, "a").await;
+    assert_eq!(player.number().await, 0);
+    // Twice: a pause that ended in time does not count.
+    player.pause(true).await;
+    player.reads(b"NetStream.Pause.Notify").await;
+    tokio::time::pause();
+    tokio::time::advance(MAX_PAUSE - Duration::from_secs(1)).await;
+    tokio::time::resume();
+    player.pause(false).await;
+    player.reads(b"NetStream.Unpause.Notify").await;
+    player.received.clear();
+    player.pause(true).await;
+    player.reads(b"NetStream.Pause.Notify").await;
+    tokio::time::pause();
+    let paused = tokio::time::Instant::now();
+    assert!(player.heard("The pause was too long.").await);
+    assert!(paused.elapsed() > MAX_PAUSE - Duration::from_secs(1), "{:?}", paused.elapsed());
+    tokio::time::resume();
+    until(|| server.edge.viewers(&key("a")).rtmp == 0).await;
+    let reason = r#"weir_edge_viewer_drops_total{reason="paused"}"#;
+    assert_eq!(metric(&server, reason), "1");
 }
 
 #[tokio::test]
