@@ -15,7 +15,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::{Notify, watch};
+use tokio::sync::{SetOnce, watch};
 use tokio::time::Instant;
 
 use super::Shared;
@@ -48,7 +48,8 @@ pub(super) struct Connection {
     upgrade: Mutex<Option<(OnUpgrade, Viewer)>>,
     /// Requests over HTTP/2 whose answer was not taken yet. At most as many as there may be at once.
     streams: Mutex<Vec<Weak<Progress>>>,
-    first_stream: Notify,
+    /// The first request came over HTTP/2.
+    http2: SetOnce<()>,
 }
 
 /// When a body was last asked for more. HTTP/2 does not ask while the client grants no window, which no timeout
@@ -94,7 +95,7 @@ impl Connection {
             stalled: Arc::default(),
             upgrade: Mutex::default(),
             streams: Mutex::default(),
-            first_stream: Notify::new(),
+            http2: SetOnce::new(),
         }
     }
 
@@ -108,7 +109,8 @@ impl Connection {
         let mut streams = self.streams.lock();
         streams.retain(|stream| stream.strong_count() > 0);
         streams.push(Arc::downgrade(&progress));
-        self.first_stream.notify_one();
+        // Only the first time is news.
+        let _ = self.http2.set(());
         progress
     }
 
@@ -124,7 +126,7 @@ impl Connection {
 
     /// Resolves when a body has not been asked for more for too long, though there is more.
     async fn stuck_stream(&self, max_stall: Duration) {
-        self.first_stream.notified().await;
+        self.http2.wait().await;
         loop {
             tokio::time::sleep(max_stall / 2).await;
             let stuck = |stream: &Weak<Progress>| stream.upgrade().is_some_and(|s| s.is_stuck(max_stall));
@@ -135,7 +137,27 @@ impl Connection {
         }
     }
 
-    /// Resolves when the first request did not come in time. Later ones are hyper's to wait for.
+    /// Resolves when nothing was asked for over HTTP/2 for that long, nor anything still answered. Between requests
+    /// of HTTP/1.1, hyper waits no longer than for a head.
+    async fn idle(&self, limit: Duration) {
+        self.http2.wait().await;
+        loop {
+            let before = self.at_rest();
+            tokio::time::sleep(limit).await;
+            if before.is_some() && before == self.at_rest() {
+                return;
+            }
+        }
+    }
+
+    /// How many requests there were, if none is in progress.
+    fn at_rest(&self) -> Option<u64> {
+        let streams = self.streams.lock();
+        let rests = streams.iter().all(|stream| stream.strong_count() == 0);
+        rests.then(|| self.requests.load(Ordering::Relaxed))
+    }
+
+    /// Resolves when the first request did not come in time.
     async fn no_request(&self, limit: Duration) {
         tokio::time::sleep(limit).await;
         if self.requests.load(Ordering::Relaxed) > 0 {
@@ -167,6 +189,8 @@ where
 enum Cut {
     #[error("no request in time")]
     NoRequest,
+    #[error("idle, and did not leave when told to")]
+    Idle,
     #[error("a stream was not taken")]
     Stuck,
     #[error("{0}")]
@@ -195,12 +219,22 @@ where
     let mut http = pin!(builder.serve_connection_with_upgrades(TokioIo::new(socket), service));
     let mut no_request = pin!(connection.no_request(header_timeout));
     let mut stuck = pin!(connection.stuck_stream(max_stall));
+    let mut idle = pin!(connection.idle(header_timeout));
     let mut draining = false;
+    let mut told_to_leave = false;
     loop {
         tokio::select! {
             ended = http.as_mut() => return ended.map_err(Cut::Failed),
             () = no_request.as_mut() => return Err(Cut::NoRequest),
             () = stuck.as_mut() => return Err(Cut::Stuck),
+            () = idle.as_mut() => {
+                if told_to_leave {
+                    return Err(Cut::Idle);
+                }
+                told_to_leave = true;
+                http.as_mut().graceful_shutdown();
+                idle.set(connection.idle(header_timeout));
+            }
             _ = drain.wait_for(|drain| *drain), if !draining => {
                 draining = true;
                 http.as_mut().graceful_shutdown();

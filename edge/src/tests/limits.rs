@@ -136,6 +136,76 @@ async fn who_sends_no_whole_request_in_time_is_cut_off() {
 }
 
 #[tokio::test]
+async fn a_connection_that_asks_for_nothing_more_is_closed_and_one_that_watches_is_not() {
+    let origin = Origin::default();
+    let relay = origin.relay("a");
+    let mut config = Config::default();
+    config.http.header_timeout_ms = 100;
+    let server = Server::with(&origin, config, None).await;
+    let mut studio = Studio::new();
+    relay.send(opening(&studio.picture(true, 1000))).await;
+    let get = |path: &str| {
+        let uri = format!("http://edge{path}");
+        http::Request::get(uri).body(Empty::<bytes::Bytes>::new()).unwrap()
+    };
+    let mut watching = server.http2().await;
+    let mut player = Player::new(watching.send_request(get("/live/a.flv")).await.unwrap());
+    assert_eq!(player.number().await, Some(0));
+
+    let mut idle = server.http2().await;
+    let answer = idle.send_request(get("/live/b.flv")).await.unwrap();
+    assert_eq!(answer.status(), 404);
+    drop(answer);
+    until(|| idle.is_closed()).await;
+
+    let mut idle = server.connect().await;
+    idle.write_all(b"HEAD /live/b.flv HTTP/1.1\r\nhost: edge\r\n\r\n").await.unwrap();
+    let mut answer = Vec::new();
+    idle.read_to_end(&mut answer).await.unwrap();
+    assert!(answer.starts_with(b"HTTP/1.1 404"), "{answer:?}");
+
+    relay.send(studio.picture(false, 1000).bytes).await;
+    assert_eq!(player.number().await, Some(1));
+    until(|| metric(&server, "weir_edge_connections ") == "1").await;
+}
+
+/// A frame of HTTP/2 (RFC 9113 §4.1) on a stream.
+fn http2_frame(kind: u8, flags: u8, stream: u8, payload: &[u8]) -> Vec<u8> {
+    let len = u8::try_from(payload.len()).unwrap();
+    [&[0, 0, len, kind, flags, 0, 0, 0, stream], payload].concat()
+}
+
+#[tokio::test]
+async fn an_idle_http2_client_that_does_not_leave_is_cut_off() {
+    const SETTINGS: u8 = 4;
+    const PING: u8 = 6;
+    const GOAWAY: u8 = 7;
+    let mut config = Config::default();
+    config.http.header_timeout_ms = 100;
+    let server = Server::with(&Origin::default(), config, None).await;
+    let mut socket = server.connect().await;
+    // HEADERS with END_STREAM and END_HEADERS; GET, http and / are of HPACK's table (RFC 7541 appendix A).
+    let request = http2_frame(1, 5, 1, b"\x82\x86\x84\x41\x04edge");
+    let opening = [b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec(), http2_frame(SETTINGS, 0, 0, &[]), request];
+    socket.write_all(&opening.concat()).await.unwrap();
+    let (mut told, mut owes) = (false, false);
+    let mut head = [0; 9];
+    while socket.read_exact(&mut head).await.is_ok() {
+        let mut payload = vec![0; usize::from(u16::from_be_bytes([head[1], head[2]]))];
+        socket.read_exact(&mut payload).await.unwrap();
+        told |= head[3] == GOAWAY;
+        // It says that it is there, but not that it knows it should go: the first ping after that.
+        match head[3] {
+            PING if told && !owes => owes = true,
+            PING => socket.write_all(&http2_frame(PING, 1, 0, &payload)).await.unwrap(),
+            _ => {}
+        }
+    }
+    assert!(told && owes);
+    until(|| metric(&server, "weir_edge_connections ") == "0").await;
+}
+
+#[tokio::test]
 async fn there_are_no_more_connections_than_configured() {
     for (total, address, reason) in [(1, 10, "total"), (10, 1, "address")] {
         let origin = Origin::default();
