@@ -123,7 +123,7 @@ impl Feeds {
         match feeds.entry(key.clone()) {
             Entry::Occupied(entry) => Ok(Seat::new(entry.get())),
             Entry::Vacant(entry) => {
-                if self.absent.contains(key, now()) {
+                if self.absent.get(key, now()).is_some() {
                     self.metrics.absent_hits.inc();
                     return Err(Refusal::Absent);
                 }

@@ -134,7 +134,8 @@ impl Pull {
     fn refuse(&self, error: &Error) {
         let key = &self.feed.key;
         let refusal = if matches!(error, Error::Absent) {
-            self.feeds.absent.insert(key, now());
+            // A response that waits for a stream is kept by no cache.
+            self.feeds.absent.insert(key, 0, now());
             Refusal::Absent
         } else {
             tracing::warn!(stream = %key, %error, "stream can't be had");

@@ -3,6 +3,9 @@
 //! A request is reduced to what distinguishes answers — the path in one spelling, the `_HLS_*`
 //! directives in one order, whether gzip is accepted — before anything is asked; a malformed directive
 //! is refused here.
+//!
+//! How long caches may keep an error follows the origin (RFC 8216bis appendix B, but for errors that only time heals,
+//! which they may not keep at all): what it said of an absence is said again from memory.
 
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -18,6 +21,7 @@ use http::header::{
 use http::{Method, Request, Response, StatusCode};
 use http_body::{Body as HttpBody, Frame};
 use http_body_util::BodyExt;
+use media_core::hls::Query;
 use media_core::hub::StreamKey;
 
 use super::problem::{full, problem};
@@ -36,6 +40,10 @@ const NOT_PASSED_ON: [HeaderName; 7] =
 /// Pieces of a file: 1 KiB each of the largest by default. What is cut finer is nothing that a player can use.
 const MAX_PIECES: usize = 65_536;
 
+/// Seconds that a malformed question may be remembered. It stays malformed: this is an origin's answer to it, four
+/// target durations, for the usual 2 s.
+const MALFORMED_MAX_AGE_S: u32 = 8;
+
 /// A file as the upstream answered.
 #[derive(Debug)]
 struct File {
@@ -47,10 +55,23 @@ struct File {
 }
 
 impl File {
-    /// There is no such file, and that may be remembered: a part that is not announced *yet* may not.
-    fn is_absent(&self) -> bool {
-        let mut rules = self.headers.get_all(CACHE_CONTROL).iter().filter_map(|value| value.to_str().ok());
-        self.status == StatusCode::NOT_FOUND && !rules.any(|rule| rule.contains("no-store"))
+    /// There is no such file, which caches may remember for so many seconds, and so may the edge: but not of a part
+    /// that is not announced *yet*.
+    fn absence(&self) -> Option<u32> {
+        if self.status != StatusCode::NOT_FOUND {
+            return None;
+        }
+        let values = self.headers.get_all(CACHE_CONTROL).iter().filter_map(|value| value.to_str().ok());
+        let mut max_age_s = 0;
+        for rule in values.flat_map(|value| value.split(',')).map(str::trim) {
+            if rule == "no-store" {
+                return None;
+            }
+            if let Some(seconds) = rule.strip_prefix("max-age=") {
+                max_age_s = seconds.parse().unwrap_or_default();
+            }
+        }
+        Some(max_age_s)
     }
 }
 
@@ -110,22 +131,21 @@ impl Hls {
         request: &Request<B>,
         peer: SocketAddr,
     ) -> Response<Body> {
-        let directives = match Directives::parse(request.uri().query().unwrap_or_default()) {
-            Ok(directives) => directives,
-            Err(detail) => return problem(StatusCode::BAD_REQUEST, detail),
-        };
         // Media doesn't get smaller, and playlists alone take directives.
-        let key = if file.playlist {
-            Key {
-                path_and_query: format!("{}{directives}", file.path),
-                gzip: accepts_gzip(request.headers()),
+        let mut key = Key { path_and_query: file.path.clone(), gzip: false };
+        if file.playlist {
+            let query = match Query::parse(request.uri().query().unwrap_or_default()) {
+                Ok(query) => query,
+                Err(bad) => return error(StatusCode::BAD_REQUEST, &bad.to_string(), MALFORMED_MAX_AGE_S),
+            };
+            if query != Query::default() {
+                key.path_and_query = format!("{}?{query}", file.path);
             }
-        } else {
-            Key { path_and_query: file.path.clone(), gzip: false }
-        };
-        if self.absent.contains(&key.path_and_query, now()) {
+            key.gzip = accepts_gzip(request.headers());
+        }
+        if let Some(max_age_s) = self.absent.get(&key.path_and_query, now()) {
             self.metrics.absent_hits.inc();
-            return problem(StatusCode::NOT_FOUND, "there is no such file");
+            return error(StatusCode::NOT_FOUND, "there is no such file", max_age_s);
         }
         let seat = match self.flights.board(key.clone(), || self.fetch(key)) {
             Ticket::First(seat) => seat,
@@ -154,8 +174,8 @@ impl Hls {
         async move {
             let answer = tokio::time::timeout(timeout, fetch(upstream, &key, limit)).await;
             let answer = answer.unwrap_or(Err(Failure::Timeout));
-            if answer.as_ref().is_ok_and(|file| file.is_absent()) {
-                absent.insert(&key.path_and_query, now());
+            if let Some(max_age_s) = answer.as_ref().ok().and_then(|file| file.absence()) {
+                absent.insert(&key.path_and_query, max_age_s, now());
             }
             answer
         }
@@ -221,6 +241,17 @@ fn respond(answer: Answer, head_only: bool) -> Response<Body> {
     response
 }
 
+/// A problem that caches may remember for so many seconds.
+fn error(status: StatusCode, detail: &str, max_age_s: u32) -> Response<Body> {
+    let mut response = problem(status, detail);
+    if max_age_s > 0
+        && let Ok(rule) = HeaderValue::try_from(format!("public, max-age={max_age_s}"))
+    {
+        response.headers_mut().insert(CACHE_CONTROL, rule);
+    }
+    response
+}
+
 /// A file as a body: its pieces, none copied.
 struct Pieces {
     file: Arc<File>,
@@ -262,79 +293,6 @@ fn accepts_gzip(headers: &HeaderMap) -> bool {
     any
 }
 
-/// Delivery directives (RFC 8216bis §6.2.5). Other parameters distinguish nothing.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-struct Directives {
-    msn: Option<u64>,
-    part: Option<u64>,
-    skip: Option<Skip>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Skip {
-    Yes,
-    V2,
-}
-
-impl Directives {
-    fn parse(query: &str) -> Result<Self, &'static str> {
-        let mut directives = Self::default();
-        for pair in query.split('&') {
-            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-            match name {
-                "_HLS_msn" => once(&mut directives.msn, number(value)?)?,
-                "_HLS_part" => once(&mut directives.part, number(value)?)?,
-                "_HLS_skip" => once(&mut directives.skip, skip(value)?)?,
-                _ => {}
-            }
-        }
-        if directives.part.is_some() && directives.msn.is_none() {
-            return Err("_HLS_part needs _HLS_msn");
-        }
-        Ok(directives)
-    }
-}
-
-fn once<T>(place: &mut Option<T>, value: T) -> Result<(), &'static str> {
-    match place.replace(value) {
-        None => Ok(()),
-        Some(_) => Err("a directive stands twice"),
-    }
-}
-
-fn number(value: &str) -> Result<u64, &'static str> {
-    let digits = !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit());
-    let number = if digits { value.parse().ok() } else { None };
-    number.ok_or("_HLS_msn and _HLS_part are decimal numbers")
-}
-
-fn skip(value: &str) -> Result<Skip, &'static str> {
-    match value {
-        "YES" => Ok(Skip::Yes),
-        "v2" => Ok(Skip::V2),
-        _ => Err("_HLS_skip is YES or v2"),
-    }
-}
-
-impl std::fmt::Display for Directives {
-    /// As a query, in one order.
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let mut separator = '?';
-        if let Some(msn) = self.msn {
-            write!(f, "{separator}_HLS_msn={msn}")?;
-            separator = '&';
-        }
-        if let Some(part) = self.part {
-            write!(f, "{separator}_HLS_part={part}")?;
-        }
-        match self.skip {
-            Some(Skip::Yes) => write!(f, "{separator}_HLS_skip=YES"),
-            Some(Skip::V2) => write!(f, "{separator}_HLS_skip=v2"),
-            None => Ok(()),
-        }
-    }
-}
-
 fn now() -> std::time::Instant {
     tokio::time::Instant::now().into_std()
 }
@@ -343,49 +301,17 @@ fn now() -> std::time::Instant {
 mod tests {
     use super::*;
 
-    fn canonical(query: &str) -> Result<String, &'static str> {
-        Directives::parse(query).map(|directives| directives.to_string())
-    }
-
-    #[test]
-    fn equal_questions_are_spelled_alike() {
-        assert_eq!(canonical("").unwrap(), "");
-        assert_eq!(canonical("token=abc").unwrap(), "");
-        assert_eq!(
-            canonical("_HLS_part=02&x=1&_HLS_skip=YES&_HLS_msn=7").unwrap(),
-            "?_HLS_msn=7&_HLS_part=2&_HLS_skip=YES"
-        );
-        assert_eq!(canonical("_HLS_skip=v2").unwrap(), "?_HLS_skip=v2");
-    }
-
-    #[test]
-    fn malformed_directives_are_refused() {
-        for query in [
-            "_HLS_msn=",
-            "_HLS_msn",
-            "_HLS_msn=-1",
-            "_HLS_msn=+1",
-            "_HLS_msn=1.5",
-            "_HLS_msn=99999999999999999999",
-            "_HLS_msn=x",
-            "_HLS_part=1",
-            "_HLS_msn=1&_HLS_part=x",
-            "_HLS_msn=1&_HLS_msn=1",
-            "_HLS_skip=NO",
-        ] {
-            assert!(canonical(query).is_err(), "{query}");
-        }
-    }
-
     #[test]
     fn an_absence_that_may_end_at_any_moment_is_not_remembered() {
         let file = |status, rule: &'static str| {
             let headers = HeaderMap::from_iter([(CACHE_CONTROL, HeaderValue::from_static(rule))]);
             File { status, headers, pieces: Vec::new() }
         };
-        assert!(file(StatusCode::NOT_FOUND, "public, max-age=2").is_absent());
-        assert!(!file(StatusCode::NOT_FOUND, "no-store").is_absent());
-        assert!(!file(StatusCode::OK, "public, max-age=2").is_absent());
+        assert_eq!(file(StatusCode::NOT_FOUND, "public, max-age=2").absence(), Some(2));
+        assert_eq!(file(StatusCode::NOT_FOUND, "public").absence(), Some(0));
+        assert_eq!(file(StatusCode::NOT_FOUND, "max-age=-1").absence(), Some(0));
+        assert_eq!(file(StatusCode::NOT_FOUND, "max-age=2, no-store").absence(), None);
+        assert_eq!(file(StatusCode::OK, "public, max-age=2").absence(), None);
     }
 
     /// A body of these pieces.

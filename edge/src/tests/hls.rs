@@ -94,6 +94,7 @@ async fn malformed_directives_reach_no_origin() {
     for query in ["_HLS_part=1", "_HLS_msn=x", "_HLS_msn=-1", "_HLS_msn=1&_HLS_msn=2", "_HLS_skip=maybe"] {
         let response = server.get(&format!("/live/a/v0/media.m3u8?{query}")).await;
         assert_eq!(response.status(), 400, "{query}");
+        assert_eq!(response.headers()["cache-control"], "public, max-age=8", "{query}");
     }
     assert!(origin.requests().is_empty());
 }
@@ -115,6 +116,31 @@ async fn absence_is_remembered_and_unavailability_is_not() {
         assert_eq!(server.get("/live/b/index.m3u8").await.status(), 503);
     }
     assert_eq!(origin.count("/live/b/index.m3u8"), 2);
+}
+
+#[tokio::test]
+async fn caches_may_keep_an_absence_as_long_from_memory_as_from_the_origin() {
+    let origin = Origin::default();
+    let mut config = Config::default();
+    config.feed.absent_ttl_ms = 600_000;
+    let server = Server::with(&origin, config, None).await;
+    for (path, rule) in [(BLOCKING, "public, max-age=80"), ("/live/a/v0/media.m3u8", "public, max-age=20")] {
+        let mut absent = with_header("", "cache-control", rule);
+        *absent.status_mut() = StatusCode::NOT_FOUND;
+        origin.file(path, absent);
+        for _ in 0..2 {
+            let response = server.get(path).await;
+            assert_eq!(response.status(), 404);
+            let said = response.headers()["cache-control"].to_str().unwrap().to_owned();
+            let age = |rule: &str| rule.strip_prefix("public, max-age=").unwrap().parse::<u32>().unwrap();
+            // It has grown older, if only by a moment.
+            assert!((1..=age(rule)).contains(&age(&said)), "{said}, not {rule}");
+        }
+        assert_eq!(origin.count(path), 1);
+    }
+    // Only time heals this.
+    origin.failure("/live/b/index.m3u8");
+    assert_eq!(server.get("/live/b/index.m3u8").await.headers()["cache-control"], "no-store");
 }
 
 #[tokio::test]
