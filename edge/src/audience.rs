@@ -1,7 +1,8 @@
 //! Who watches by HLS: clients that asked for a playlist of a stream lately.
 //!
 //! HLS has no sessions. Clients are told apart by a keyed hash of address and user agent, kept for
-//! seconds, so this counts and cannot be read back.
+//! seconds, so this counts and cannot be read back. Those who left are forgotten whoever asks next: somebody for a
+//! playlist, or the process for its numbers.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -9,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use ahash::RandomState;
 use media_core::hub::StreamKey;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 
 /// Clients that are counted of one stream; further ones are not.
 const MAX_PER_STREAM: usize = 100_000;
@@ -43,10 +44,7 @@ impl Audience {
     /// A client asked for a playlist.
     pub(crate) fn seen(&self, key: &StreamKey, address: IpAddr, agent: &[u8], now: Instant) {
         let client = self.hasher.hash_one((address, agent));
-        let mut state = self.state.lock();
-        if state.swept.is_none_or(|at| now.saturating_duration_since(at) >= SWEEP_EVERY) {
-            state.sweep(self.ttl, now);
-        }
+        let mut state = self.swept(now);
         let State { streams, total, .. } = &mut *state;
         if let Some(at) = streams.get_mut(key).and_then(|clients| clients.get_mut(&client)) {
             *at = now;
@@ -61,16 +59,25 @@ impl Audience {
 
     /// Clients of one stream.
     pub(crate) fn of(&self, key: &StreamKey, now: Instant) -> u64 {
-        let state = self.state.lock();
+        let state = self.swept(now);
         let clients = state.streams.get(key).into_iter().flat_map(HashMap::values);
         count(clients.filter(|at| now.saturating_duration_since(**at) < self.ttl))
     }
 
     /// Clients of all streams.
     pub(crate) fn total(&self, now: Instant) -> u64 {
-        let state = self.state.lock();
+        let state = self.swept(now);
         let clients = state.streams.values().flat_map(HashMap::values);
         count(clients.filter(|at| now.saturating_duration_since(**at) < self.ttl))
+    }
+
+    /// The state, swept if that is due.
+    fn swept(&self, now: Instant) -> MutexGuard<'_, State> {
+        let mut state = self.state.lock();
+        if state.swept.is_none_or(|at| now.saturating_duration_since(at) >= SWEEP_EVERY) {
+            state.sweep(self.ttl, now);
+        }
+        state
     }
 }
 
@@ -109,8 +116,8 @@ mod tests {
         audience.seen(&key("a"), home, b"y", now);
         audience.seen(&key("b"), home, b"x", now);
         assert_eq!(audience.of(&key("a"), now + Duration::from_secs(9)), 2);
-        assert_eq!(audience.of(&key("a"), now + Duration::from_secs(14)), 1);
         assert_eq!(audience.total(now + Duration::from_secs(9)), 3);
+        assert_eq!(audience.of(&key("a"), now + Duration::from_secs(14)), 1);
         assert_eq!(audience.of(&key("a"), now + Duration::from_secs(15)), 0);
     }
 
@@ -122,7 +129,12 @@ mod tests {
             audience.seen(&key(&format!("s{n}")), IpAddr::from(Ipv4Addr::LOCALHOST), b"x", now);
         }
         audience.seen(&key("a"), IpAddr::from(Ipv4Addr::LOCALHOST), b"x", now + Duration::from_secs(11));
-        let state = audience.state.lock();
-        assert_eq!((state.streams.len(), state.total), (1, 1));
+        let kept = || {
+            let state = audience.state.lock();
+            (state.streams.len(), state.total)
+        };
+        assert_eq!(kept(), (1, 1));
+        assert_eq!(audience.total(now + Duration::from_secs(21)), 0);
+        assert_eq!(kept(), (0, 0), "nobody asks for a playlist any more");
     }
 }
