@@ -12,9 +12,9 @@ const SKIP_WINDOW: Duration = Duration::from_secs(60);
 /// Where a viewer starts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Start {
-    /// At the newest keyframe: a picture at once.
+    /// At the newest keyframe: a picture at once. At the live edge, if that is too long ago.
     Gop,
-    /// At the next keyframe: as late as can be.
+    /// At the next keyframe: as late as can be. At the live edge, if none comes for too long.
     Live,
 }
 

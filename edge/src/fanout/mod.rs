@@ -27,7 +27,7 @@ use crate::config::FanoutConfig;
 use flush::{Flush, Flusher, Role};
 use headers::Headers;
 use outlet::Outlet;
-use ring::{Entry, Limits, Unit};
+use ring::{Entry, Limits, MAX_POINT_AGE, Unit};
 
 /// The fan-out of one stream.
 pub(crate) struct Fanout {
@@ -40,8 +40,9 @@ pub(crate) struct Fanout {
 
 struct State {
     flusher: Flusher,
-    /// The flushes since the newest join point: what a ring begins with when its format is first used.
-    gop: Vec<Flush>,
+    /// The flushes since the newest join point, and when they came: what a ring begins with when its format is first
+    /// used. The newest alone where there is no such point.
+    gop: Vec<(Flush, Instant)>,
     gop_bytes: usize,
     headers: Arc<Headers>,
     outlets: [Option<Arc<Outlet>>; Format::ALL.len()],
@@ -99,9 +100,9 @@ impl Fanout {
     }
 
     /// A new viewer.
-    pub(crate) fn enter(&self, format: Format, start: Start, now: Instant) -> Reader {
+    pub(crate) fn enter(&self, format: Format, start: Start) -> Reader {
         let mut state = self.state.lock();
-        let outlet = state.outlet(format, self.limits, now);
+        let outlet = state.outlet(format, self.limits);
         drop(state);
         outlet.enter(start, self.max_skips_per_minute)
     }
@@ -121,18 +122,20 @@ impl Fanout {
                     publish(outlet, format, &flush, now, &mut wake);
                 }
             }
-            if matches!(flush.role, Role::Point(_)) {
+            // As in the rings, a GOP that is too long cannot be joined at its start.
+            let goes_on = !matches!(flush.role, Role::Point(_))
+                && *gop_bytes + flush.bytes() <= self.limits.bytes
+                && gop.first().is_some_and(|(first, at)| {
+                    let age = now.saturating_duration_since(*at);
+                    matches!(first.role, Role::Point(_)) && age <= MAX_POINT_AGE
+                });
+            if !goes_on {
                 gop.clear();
                 *gop_bytes = 0;
             }
             *headers = Arc::clone(&flush.headers);
             *gop_bytes += flush.bytes();
-            gop.push(flush);
-            if *gop_bytes > self.limits.bytes {
-                // As in the rings, a GOP that is too long cannot be joined at its start.
-                gop.clear();
-                *gop_bytes = 0;
-            }
+            gop.push((flush, now));
         });
         drop(state);
         wake_all(&mut wake);
@@ -147,7 +150,7 @@ fn wake_all(wake: &mut Vec<Waker>) {
 }
 
 impl State {
-    fn outlet(&mut self, format: Format, limits: Limits, now: Instant) -> Arc<Outlet> {
+    fn outlet(&mut self, format: Format, limits: Limits) -> Arc<Outlet> {
         let fresh = || Arc::new(Outlet::new(limits));
         let Some(place) = self.outlets.get_mut(format.index()) else { return fresh() };
         if let Some(outlet) = place {
@@ -157,8 +160,8 @@ impl State {
         outlet.set_fallback(self.headers.version(), entry(format, &self.headers, 0, None));
         // Nobody can wait for it yet.
         let mut wake = Vec::new();
-        for flush in &self.gop {
-            publish(&outlet, format, flush, now, &mut wake);
+        for (flush, at) in &self.gop {
+            publish(&outlet, format, flush, *at, &mut wake);
         }
         if self.ended {
             outlet.end(&mut wake);

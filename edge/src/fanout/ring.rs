@@ -35,12 +35,16 @@ pub(crate) struct Entry {
     pub(crate) resumption: Bytes,
 }
 
+/// Age of a keyframe at which nobody starts any more, as an origin begins its feeds without one from then on: real
+/// encoders' GOPs are shorter, so the next one may never come, and a burst that long would not be live.
+pub(super) const MAX_POINT_AGE: Duration = Duration::from_secs(20);
+
 /// How much a ring holds.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Limits {
     /// Bytes in memory.
     pub(crate) bytes: usize,
-    /// Age of units that are older than the newest join point.
+    /// Age of units behind which no join point stands that is in use.
     pub(crate) age: Duration,
 }
 
@@ -90,9 +94,12 @@ impl Ring {
         }
         self.bytes += unit.cost();
         self.units.push_back((unit, now));
+        if self.point_age(now).is_some_and(|age| age > MAX_POINT_AGE) {
+            self.newest_point = None;
+        }
         while let Some((oldest, at)) = self.units.front() {
-            let before_point = self.newest_point.is_some_and(|point| self.first < point);
-            let too_old = before_point && now.saturating_duration_since(*at) > self.limits.age;
+            let needed = self.newest_point.is_some_and(|point| self.first >= point);
+            let too_old = !needed && now.saturating_duration_since(*at) > self.limits.age;
             // The newest unit stays, whatever its size: it has been read from the wire under a limit.
             let too_much = self.bytes > self.limits.bytes && self.units.len() > 1;
             if !(too_old || too_much) {
@@ -105,6 +112,11 @@ impl Ring {
         if self.newest_point.is_some_and(|point| point < self.first) {
             self.newest_point = None;
         }
+    }
+
+    fn point_age(&self, now: Instant) -> Option<Duration> {
+        let index = usize::try_from(self.newest_point?.checked_sub(self.first)?).ok()?;
+        self.units.get(index).map(|(_, at)| now.saturating_duration_since(*at))
     }
 
     /// What starting without a join point takes, until the next change of tracks.
@@ -151,6 +163,7 @@ impl Ring {
         }
         self.fallback.as_ref().map(|(version, entry)| (*version, entry))
     }
+
     #[cfg(test)]
     pub(crate) fn bytes(&self) -> usize {
         self.bytes

@@ -67,7 +67,7 @@ fn a_viewer_starts_with_headers_and_the_newest_keyframe() {
     let fanout = Fanout::new(&config());
     let (tags, marks) = two_gops(&mut Studio::new());
     feed(&fanout, &tags, &marks);
-    let mut viewer = fanout.enter(Format::Flv, Start::Gop, Instant::now());
+    let mut viewer = fanout.enter(Format::Flv, Start::Gop);
     let (sent, over) = pieces(&mut viewer);
     assert_eq!(over, None);
     assert!(sent[0].starts_with(b"FLV\x01\x05"));
@@ -95,7 +95,7 @@ fn a_viewer_at_the_live_edge_starts_with_the_next_keyframe() {
     let (tags, marks) = two_gops(&mut studio);
     let (before, after) = tags.split_at(9);
     feed(&fanout, before, &marks);
-    let mut viewer = fanout.enter(Format::Flv, Start::Live, Instant::now());
+    let mut viewer = fanout.enter(Format::Flv, Start::Live);
     assert_eq!(pieces(&mut viewer).0.len(), 0);
     feed(&fanout, after, &marks);
     assert_eq!(numbers(&read(&pieces(&mut viewer).0)), [6, 7, 8, 9, 10]);
@@ -106,7 +106,7 @@ fn a_flush_is_a_picture_and_the_sound_before_it() {
     let fanout = Fanout::new(&config());
     let (tags, marks) = two_gops(&mut Studio::new());
     feed(&fanout, &tags[..4], &marks);
-    let mut viewer = fanout.enter(Format::Flv, Start::Gop, Instant::now());
+    let mut viewer = fanout.enter(Format::Flv, Start::Gop);
     assert_eq!(numbers(&read(&pieces(&mut viewer).0)), [0]);
     feed(&fanout, &tags[4..], &marks);
     let flushes: Vec<_> =
@@ -126,7 +126,7 @@ fn sound_waits_no_longer_than_configured() {
     let (tags, _) = studio::events(&[studio.picture(true, 100), studio.sound(20)]);
     let now = Instant::now();
     tags.iter().for_each(|tag| fanout.push(tag.clone(), now));
-    let mut viewer = fanout.enter(Format::Flv, Start::Gop, now);
+    let mut viewer = fanout.enter(Format::Flv, Start::Gop);
     assert_eq!(numbers(&read(&pieces(&mut viewer).0)), [0]);
     let deadline = fanout.deadline().unwrap();
     assert_eq!(deadline, now + Duration::from_millis(100));
@@ -149,7 +149,7 @@ fn sound_alone_is_sent_at_once_and_can_be_joined_once_a_second() {
         .collect();
     let (tags, marks) = studio::events(&frames);
     feed(&fanout, &tags, &marks);
-    let mut viewer = fanout.enter(Format::Flv, Start::Gop, Instant::now());
+    let mut viewer = fanout.enter(Format::Flv, Start::Gop);
     let sent = pieces(&mut viewer).0;
     assert!(sent[0].starts_with(b"FLV\x01\x04"));
     // Points at 0 s, 1 s and 2 s: frames 0, 25 and 50.
@@ -162,8 +162,8 @@ fn one_encoding_is_shared_by_all_viewers() {
     let (tags, marks) = two_gops(&mut Studio::new());
     feed(&fanout, &tags, &marks);
     for format in Format::ALL {
-        let mut one = fanout.enter(format, Start::Gop, Instant::now());
-        let mut two = fanout.enter(format, Start::Gop, Instant::now());
+        let mut one = fanout.enter(format, Start::Gop);
+        let mut two = fanout.enter(format, Start::Gop);
         let (one, two) = (pieces(&mut one).0, pieces(&mut two).0);
         assert_eq!(one.len(), two.len());
         assert!(one.iter().zip(&two).all(|(one, two)| one.as_ptr() == two.as_ptr()), "{format:?}");
@@ -176,7 +176,7 @@ fn nothing_is_encoded_for_formats_that_nobody_uses() {
     let (tags, marks) = two_gops(&mut Studio::new());
     feed(&fanout, &tags[..8], &marks);
     assert!(fanout.state.lock().outlets.iter().all(Option::is_none));
-    let viewer = fanout.enter(Format::Rtmp, Start::Gop, Instant::now());
+    let viewer = fanout.enter(Format::Rtmp, Start::Gop);
     feed(&fanout, &tags[8..9], &marks);
     assert_eq!(fanout.state.lock().outlets.iter().flatten().count(), 1);
     drop(viewer);
@@ -189,8 +189,8 @@ fn websocket_messages_hold_the_same_bytes() {
     let fanout = Fanout::new(&config());
     let (tags, marks) = two_gops(&mut Studio::new());
     feed(&fanout, &tags, &marks);
-    let plain = pieces(&mut fanout.enter(Format::Flv, Start::Gop, Instant::now())).0;
-    let framed = pieces(&mut fanout.enter(Format::WsFlv, Start::Gop, Instant::now())).0;
+    let plain = pieces(&mut fanout.enter(Format::Flv, Start::Gop)).0;
+    let framed = pieces(&mut fanout.enter(Format::WsFlv, Start::Gop)).0;
     assert_eq!(plain.len(), framed.len());
     for (plain, framed) in plain.iter().zip(&framed) {
         let mut cursor = std::io::Cursor::new(&framed[..]);
@@ -207,8 +207,8 @@ fn rtmp_chunks_hold_the_same_messages() {
     let fanout = Fanout::new(&config());
     let (tags, marks) = two_gops(&mut Studio::new());
     feed(&fanout, &tags, &marks);
-    let plain = read(&pieces(&mut fanout.enter(Format::Flv, Start::Gop, Instant::now())).0);
-    let chunks = pieces(&mut fanout.enter(Format::Rtmp, Start::Gop, Instant::now())).0.concat();
+    let plain = read(&pieces(&mut fanout.enter(Format::Flv, Start::Gop)).0);
+    let chunks = pieces(&mut fanout.enter(Format::Rtmp, Start::Gop)).0.concat();
     let mut reader = media_core::rtmp::chunk::Reader::new(1 << 20);
     reader.set_chunk_size(60_000).unwrap();
     let mut input = &chunks[..];
@@ -238,7 +238,7 @@ fn new_tracks_are_announced_in_midstream_and_to_new_viewers() {
     frames.push(studio.picture(false, 100));
     let (tags, marks) = studio::events(&frames);
     feed(&fanout, &tags[..5], &marks);
-    let mut old = fanout.enter(Format::Flv, Start::Gop, Instant::now());
+    let mut old = fanout.enter(Format::Flv, Start::Gop);
     let mut sent = pieces(&mut old).0;
     feed(&fanout, &tags[5..], &marks);
     sent.extend(pieces(&mut old).0);
@@ -258,7 +258,7 @@ fn new_tracks_are_announced_in_midstream_and_to_new_viewers() {
             (video, false)
         ]
     );
-    let mut new = fanout.enter(Format::Flv, Start::Gop, Instant::now());
+    let mut new = fanout.enter(Format::Flv, Start::Gop);
     let sent = pieces(&mut new).0;
     assert!(sent[0].starts_with(b"FLV\x01\x01"));
     let seen: Vec<_> = read(&sent).iter().map(|tag| (tag.kind, is_header(tag))).collect();
@@ -274,7 +274,7 @@ fn equal_headers_of_a_publisher_that_came_back_are_no_news() {
     frames.push(studio.picture(true, 100));
     let (tags, marks) = studio::events(&frames);
     feed(&fanout, &tags[..4], &marks);
-    let mut viewer = fanout.enter(Format::Flv, Start::Gop, Instant::now());
+    let mut viewer = fanout.enter(Format::Flv, Start::Gop);
     feed(&fanout, &tags[4..], &marks);
     assert_eq!(read(&pieces(&mut viewer).0).iter().filter(|tag| is_header(tag)).count(), 3);
 }
@@ -291,7 +291,7 @@ fn a_viewer_that_falls_behind_skips_to_the_newest_keyframe() {
     }
     let (tags, marks) = studio::events(&frames);
     feed(&fanout, &tags[..3 + first], &marks);
-    let mut viewer = fanout.enter(Format::Flv, Start::Gop, Instant::now());
+    let mut viewer = fanout.enter(Format::Flv, Start::Gop);
     let before = numbers(&read(&pieces(&mut viewer).0));
     feed(&fanout, &tags[3 + first..], &marks);
     let after = pieces(&mut viewer).0;
@@ -312,7 +312,7 @@ fn a_skip_over_new_tracks_announces_them() {
     frames.extend((0..50).map(|n| studio.picture(n % 5 == 0, 1_000)).collect::<Vec<_>>());
     let (tags, marks) = studio::events(&frames);
     feed(&fanout, &tags[..4], &marks);
-    let mut viewer = fanout.enter(Format::Flv, Start::Gop, Instant::now());
+    let mut viewer = fanout.enter(Format::Flv, Start::Gop);
     pieces(&mut viewer);
     feed(&fanout, &tags[4..], &marks);
     let mut after = vec![Bytes::copy_from_slice(&flv::header(true, true))];
@@ -329,7 +329,7 @@ fn who_skips_too_often_is_dropped() {
     let frames: Vec<_> = (0..100).map(|n| studio.picture(n % 5 == 0, 1_000)).collect();
     let (tags, marks) = studio::events(&frames);
     feed(&fanout, &tags[..8], &marks);
-    let mut viewer = fanout.enter(Format::Flv, Start::Gop, Instant::now());
+    let mut viewer = fanout.enter(Format::Flv, Start::Gop);
     assert_eq!(pieces(&mut viewer).1, None);
     feed(&fanout, &tags[8..33], &marks);
     assert_eq!(pieces(&mut viewer).1, None);
@@ -348,7 +348,7 @@ fn a_stream_without_keyframes_within_the_limits_is_joined_at_the_live_edge() {
     for start in [Start::Gop, Start::Live] {
         let half = Fanout::new(&FanoutConfig { ring_bytes: 10_000, ..config() });
         feed(&half, &tags[..60], &marks);
-        let mut viewer = half.enter(Format::Flv, start, Instant::now());
+        let mut viewer = half.enter(Format::Flv, start);
         let head = pieces(&mut viewer).0;
         assert_eq!(head.len(), 1);
         feed(&half, &tags[60..64], &marks);
@@ -358,13 +358,60 @@ fn a_stream_without_keyframes_within_the_limits_is_joined_at_the_live_edge() {
     }
     // Whoever watches already goes on.
     feed(&fanout, &tags[..4], &marks);
-    let mut viewer = fanout.enter(Format::Flv, Start::Gop, Instant::now());
+    let mut viewer = fanout.enter(Format::Flv, Start::Gop);
     pieces(&mut viewer);
     for tag in &tags[4..] {
         feed(&fanout, std::slice::from_ref(tag), &[]);
         assert_eq!(pieces(&mut viewer).0.len(), 1);
     }
     assert_eq!(viewer.skips(), 0);
+}
+
+#[test]
+fn a_keyframe_long_ago_is_no_place_to_start() {
+    for start in [Start::Gop, Start::Live] {
+        for early in [false, true] {
+            let fanout = Fanout::new(&config());
+            let mut studio = Studio::new();
+            let frames: Vec<_> = (0..1_000).map(|n| studio.picture(n == 0, 1_000)).collect();
+            let (tags, _) = studio::events(&frames);
+            let (headers, pictures) = tags.split_at(3);
+            let began = Instant::now();
+            headers.iter().for_each(|tag| fanout.push(tag.clone(), began));
+            // What the viewer is sent after that many pictures in real time; nobody or somebody watched from the start.
+            let at = |n: u32| began + Duration::from_millis(40) * n;
+            let send = |from: usize, to: usize| {
+                for (n, tag) in (0u32..).zip(pictures).take(to).skip(from) {
+                    fanout.push(tag.clone(), at(n));
+                }
+            };
+            send(0, 1);
+            let other = early.then(|| fanout.enter(Format::Flv, Start::Gop));
+            // Not older than what an origin waits for: 20 s are 500 pictures.
+            send(1, 501);
+            let mut viewer = fanout.enter(Format::Flv, start);
+            let seen = numbers(&read(&pieces(&mut viewer).0));
+            assert_eq!(seen, if start == Start::Gop { (0..501).collect() } else { Vec::new() });
+            // Whoever waits for a keyframe waits no longer.
+            send(501, 503);
+            let seen = pieces(&mut viewer).0;
+            assert!(start == Start::Gop || seen[0].starts_with(b"FLV"));
+            let viewer = early.then_some(viewer);
+            send(503, 600);
+            // Whoever comes now gets headers at once and then what comes.
+            let mut newest = fanout.enter(Format::Flv, start);
+            let head = pieces(&mut newest).0;
+            send(600, 602);
+            let seen = read(&[head, pieces(&mut newest).0].concat());
+            assert_eq!(seen.iter().filter(|tag| is_header(tag)).count(), 3);
+            assert_eq!(numbers(&seen), [600, 601]);
+            assert!(fanout.state.lock().gop.len() <= 1);
+            // Nor is it kept for those who are behind.
+            let bytes = fanout.state.lock().outlets[0].as_ref().unwrap().bytes();
+            assert!(bytes < 300 * 1_500, "{bytes} bytes, of 10 s at most");
+            drop((viewer, other));
+        }
+    }
 }
 
 #[test]
@@ -377,7 +424,7 @@ fn a_ring_holds_no_more_than_its_bytes_whatever_comes() {
     }
     let (tags, marks) = studio::events(&frames);
     // Never reads.
-    let viewer = fanout.enter(Format::Flv, Start::Gop, Instant::now());
+    let viewer = fanout.enter(Format::Flv, Start::Gop);
     feed(&fanout, &tags, &marks);
     let state = fanout.state.lock();
     assert!(state.outlets[0].as_ref().unwrap().bytes() <= 50_000);
@@ -391,11 +438,11 @@ fn the_end_comes_after_the_last_frame() {
     let fanout = Fanout::new(&config());
     let (tags, marks) = two_gops(&mut Studio::new());
     feed(&fanout, &tags, &marks);
-    let mut viewer = fanout.enter(Format::Flv, Start::Gop, Instant::now());
+    let mut viewer = fanout.enter(Format::Flv, Start::Gop);
     fanout.end(Instant::now());
     let (sent, over) = pieces(&mut viewer);
     assert_eq!(numbers(&read(&sent)), [6, 7, 8, 9, 10, 11]);
     assert_eq!(over, Some(Over::Ended));
-    let mut late = fanout.enter(Format::WsFlv, Start::Gop, Instant::now());
+    let mut late = fanout.enter(Format::WsFlv, Start::Gop);
     assert_eq!(pieces(&mut late).1, Some(Over::Ended));
 }

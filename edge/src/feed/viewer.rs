@@ -21,7 +21,7 @@ pub(crate) struct Viewer {
 
 impl Viewer {
     pub(super) fn new(seat: Seat, format: Format, start: Start, metrics: Arc<Metrics>) -> Self {
-        let reader = seat.feed.fanout.enter(format, start, now());
+        let reader = seat.feed.fanout.enter(format, start);
         if let Some(count) = seat.feed.viewers.get(format.index()) {
             count.fetch_add(1, Ordering::Relaxed);
         }
