@@ -10,6 +10,7 @@ use axum::extract::{Path, State};
 use axum::response::{Html, IntoResponse as _, Response};
 use axum::routing::get;
 use bytes::Bytes;
+use control_api::accepts_gzip;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
@@ -142,21 +143,6 @@ fn matches_etag(request: &HeaderMap, etag: &HeaderValue) -> bool {
     let mut tags = tags.flat_map(|list| list.split(','));
     // Weak comparison (RFC 9110 §13.1.2): proxies that compress make the tag weak.
     tags.any(|tag| tag.trim() == "*" || tag.trim().trim_start_matches("W/").as_bytes() == etag.as_bytes())
-}
-
-/// Whether gzip is among the codings the client names (RFC 9110 §12.5.3).
-fn accepts_gzip(request: &HeaderMap) -> bool {
-    let lists = request.get_all(header::ACCEPT_ENCODING).iter().filter_map(|value| value.to_str().ok());
-    let mut codings = lists.flat_map(|list| list.split(','));
-    codings.any(|coding| {
-        let mut parts = coding.split(';').map(str::trim);
-        let named = parts.next().is_some_and(|name| name.eq_ignore_ascii_case("gzip") || name == "*");
-        let refused = parts.any(|parameter| {
-            let weight = parameter.strip_prefix("q=").or_else(|| parameter.strip_prefix("Q="));
-            weight.is_some_and(|q| q.trim().parse::<f32>().is_ok_and(|q| q <= 0.0))
-        });
-        named && !refused
-    })
 }
 
 #[cfg(test)]

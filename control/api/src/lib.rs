@@ -1,12 +1,14 @@
-//! What the roles of weir say to each other: types and traits, no I/O.
+//! What the roles of weir say to each other, and what they read alike: types, traits and no I/O.
 //!
 //! The control plane knows origins and edges only through [`Cluster`]; the binary composes the real
 //! roles behind it.
 
+mod coding;
 pub mod stream;
 
 use async_trait::async_trait;
 
+pub use coding::accepts_gzip;
 pub use stream::{
     ClusterStats, HlsState, MediaClock, PublisherInfo, StreamInfo, StreamState, TrackInfo, Viewers,
 };

@@ -14,6 +14,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
+use control_api::accepts_gzip;
 use http::header::{
     ACCEPT_ENCODING, CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue,
     SET_COOKIE, TE, TRAILER, TRANSFER_ENCODING, UPGRADE, USER_AGENT,
@@ -276,23 +277,6 @@ impl HttpBody for Pieces {
     }
 }
 
-/// `Accept-Encoding` (RFC 9110 §12.5.3): the quality of gzip, or of anything, is above 0.
-fn accepts_gzip(headers: &HeaderMap) -> bool {
-    let mut any = false;
-    let values = headers.get_all(ACCEPT_ENCODING).iter().filter_map(|value| value.to_str().ok());
-    for coding in values.flat_map(|value| value.split(',')) {
-        let (name, parameters) = coding.split_once(';').unwrap_or((coding, ""));
-        let quality = parameters.trim().strip_prefix("q=").map_or(Ok(1.0), str::parse::<f32>);
-        let accepted = quality.is_ok_and(|quality| quality > 0.0);
-        match name.trim() {
-            name if name.eq_ignore_ascii_case("gzip") => return accepted,
-            "*" => any = accepted,
-            _ => {}
-        }
-    }
-    any
-}
-
 fn now() -> std::time::Instant {
     tokio::time::Instant::now().into_std()
 }
@@ -342,21 +326,5 @@ mod tests {
             }
             assert!(body.is_end_stream() && body.frame().await.is_none());
         }
-    }
-
-    #[test]
-    fn gzip_is_accepted_as_the_client_says() {
-        let accepts = |value: &'static str| {
-            let mut headers = HeaderMap::new();
-            headers.insert(ACCEPT_ENCODING, HeaderValue::from_static(value));
-            accepts_gzip(&headers)
-        };
-        assert!(accepts("gzip"));
-        assert!(accepts("br, GZIP;q=0.5"));
-        assert!(accepts("*"));
-        assert!(!accepts("gzip;q=0"));
-        assert!(!accepts("*, gzip;q=0"));
-        assert!(!accepts("br"));
-        assert!(!accepts_gzip(&HeaderMap::new()));
     }
 }

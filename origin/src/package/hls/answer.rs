@@ -8,7 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, VARY};
+use control_api::accepts_gzip;
+use http::header::{CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, VARY};
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use http_body_util::BodyExt;
 use media_core::frame::Kind;
@@ -282,23 +283,4 @@ impl Age {
 fn max_age(seconds: u64) -> HeaderValue {
     HeaderValue::try_from(format!("public, max-age={seconds}"))
         .unwrap_or_else(|_| HeaderValue::from_static("no-store"))
-}
-
-/// Whether the client takes gzip (RFC 9110 §12.5.3): it is named, or everything is, and not with weight 0.
-fn accepts_gzip(headers: &HeaderMap) -> bool {
-    let mut any = false;
-    let values = headers.get_all(ACCEPT_ENCODING).iter().filter_map(|v| v.to_str().ok());
-    for item in values.flat_map(|v| v.split(',')) {
-        let mut fields = item.split(';').map(str::trim);
-        let coding = fields.next().unwrap_or_default();
-        let refused = fields.any(|f| {
-            let weight = f.strip_prefix("q=").or_else(|| f.strip_prefix("Q="));
-            weight.and_then(|w| w.parse::<f32>().ok()).is_some_and(|w| w <= 0.0)
-        });
-        if coding.eq_ignore_ascii_case("gzip") || coding.eq_ignore_ascii_case("x-gzip") {
-            return !refused;
-        }
-        any |= coding == "*" && !refused;
-    }
-    any
 }
