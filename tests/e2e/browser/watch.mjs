@@ -26,6 +26,8 @@ const browser = await puppeteer.launch({
   args: [
     '--no-sandbox',
     '--disable-gpu',
+    // Containers have a /dev/shm of 64 MB, and a renderer that finds it full crashes.
+    '--disable-dev-shm-usage',
     '--no-first-run',
     '--disable-background-networking',
     '--disable-component-update',
