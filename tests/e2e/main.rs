@@ -14,10 +14,12 @@
 
 mod api;
 mod coming_back;
+mod elsewhere;
 mod hostile_media;
 mod hostile_rtmp;
 mod hostile_viewers;
 mod ll_hls;
+mod low_latency;
 mod operating;
 mod pages;
 mod publish_command;

@@ -3,6 +3,7 @@
 
 use crate::support::browser::{Page, Report};
 use crate::support::clip::Clip;
+use crate::support::flv::Viewer;
 use crate::support::rtmp::Publication;
 use crate::support::say;
 use crate::support::turn::{self, Load};
@@ -65,6 +66,11 @@ async fn plays_and_survives(via: &str) -> Vec<f64> {
         end.number("total_frames"),
     ));
 
+    // It really is watched that way.
+    let protocol = if via == "ws" { "ws_flv" } else { via };
+    let viewers = weir.stream("live/a").await.unwrap()["viewers"].clone();
+    assert_eq!(viewers[protocol], 1, "{via}: {viewers}");
+
     drop(first);
     weir.until_stream("live/a", "interrupted", |info| info["state"] == "interrupted").await;
     let _second = Publication::start(weir.rtmp, "live/a", &clip).await;
@@ -77,6 +83,7 @@ async fn plays_and_survives(via: &str) -> Vec<f64> {
         .await;
     assert_eq!(after.number("loads"), 1.0, "the page was loaded again");
     assert_eq!(after.number("errors"), 0.0, "the page has an error");
+    assert_eq!(after.number("fatal_errors"), 0.0, "{after:?}");
     say(&format!("{via}: goes on after a re-publish, latency {} ms", after.number("latency_ms")));
     latencies
 }
@@ -94,7 +101,57 @@ async fn mpegts_js_plays_a_minute_and_survives_a_re_publish() {
 }
 
 #[tokio::test]
+async fn mpegts_js_plays_a_minute_by_websocket_and_survives_a_re_publish() {
+    plays_and_survives("ws").await;
+}
+
+#[tokio::test]
 async fn the_start_page_lists_what_is_live() {
+    let _turn = turn::take(Load::Alone).await;
+    let weir = Weir::start().await;
+    let mut page = Page::open(&weir.url("/"));
+    let empty = page.report().await;
+    assert!(empty.streams().is_empty(), "{empty:?}");
+    let _publication = Publication::start(weir.rtmp, "live/a", &Clip::large().await).await;
+    weir.until_live("live/a", 2).await;
+    let mut viewer = Viewer::open(&weir.url("/live/a.flv")).await;
+    // Somebody has to take what is sent while the page is looked at.
+    let watch = async { while viewer.next().await.is_some() {} };
+    let look = page.until("the row of a stream that is watched", |report| {
+        report.streams().first().is_some_and(|row| row.contains("1 viewer") && bitrate_bps(row) > Some(0.0))
+    });
+    let report = tokio::select! {
+        () = watch => panic!("the stream ended"),
+        report = look => report,
+    };
+    assert_eq!(report.streams().len(), 1, "{report:?}");
+    let row = report.streams()[0];
+    for text in
+        ["live/a", "Live", "RTMP from", "H.264 320×180", " fps", "AAC 48 kHz", "HTTP\u{2011}FLV\u{a0}1"]
+    {
+        assert!(row.to_lowercase().contains(&text.to_lowercase()), "{text} is not in {row}");
+    }
+    // The row and the API are not of the same moment.
+    let measured = weir.stream("live/a").await.unwrap()["bitrate_bps"].as_f64().unwrap();
+    let shown = bitrate_bps(row).unwrap();
+    assert!((measured / 3.0..measured * 3.0).contains(&shown), "{shown} is shown of {measured} bit/s");
+    assert_eq!((report.number("loads"), report.number("errors")), (1.0, 0.0));
+}
+
+/// The bit rate in a row of the start page.
+fn bitrate_bps(row: &str) -> Option<f64> {
+    let (number, unit) = row.lines().find(|line| line.ends_with("bit/s"))?.split_once(' ')?;
+    let scale = match unit {
+        "bit/s" => 1.0,
+        "kbit/s" => 1e3,
+        "Mbit/s" => 1e6,
+        _ => return None,
+    };
+    Some(number.parse::<f64>().ok()? * scale)
+}
+
+#[tokio::test]
+async fn a_page_is_served_at_each_address() {
     let _turn = turn::take(Load::Light).await;
     let weir = Weir::start().await;
     for path in ["/", "/watch/live/a"] {

@@ -1,5 +1,5 @@
 // Opens a page of weir in headless Chromium and prints, four times a second, what its player says of
-// itself: a JSON object a line. Ends, with the browser, when its standard input does.
+// itself, or the text of each live stream if there is no player: a JSON object a line. Ends, with the browser, when its standard input does.
 //
 //   node watch.mjs URL
 
@@ -58,8 +58,14 @@ page.on('pageerror', (error) => {
 page.on('console', (message) => console.error(`console: ${message.text()}`));
 await page.goto(url, { waitUntil: 'load' });
 
+function read() {
+  if (window.__weir) return window.__weir.stats();
+  const rows = document.querySelectorAll('[aria-label="Live streams"] > li');
+  return { streams: [...rows].map((row) => row.innerText) };
+}
+
 while (!ending) {
-  const stats = await page.evaluate(() => window.__weir?.stats() ?? null).catch(() => null);
+  const stats = await page.evaluate(read).catch(() => null);
   if (stats) console.log(JSON.stringify({ ...stats, loads, errors, at_ms: Date.now() }));
   await new Promise((resolve) => setTimeout(resolve, REPORT_MS));
 }

@@ -15,7 +15,7 @@ pub struct Page {
 }
 
 impl Page {
-    /// Opens a page with a player.
+    /// Opens a page.
     pub fn open(url: &str) -> Self {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/e2e/browser");
         let modules: PathBuf = folder.join("node_modules/puppeteer-core");
@@ -25,7 +25,7 @@ impl Page {
         Self { process: Process::spawn("a browser", command), mark: 0 }
     }
 
-    /// The player's next report, several a second.
+    /// The next report, several a second.
     pub async fn report(&mut self) -> Report {
         loop {
             let line = self.process.line_after(self.mark, "{").await;
@@ -49,7 +49,7 @@ impl Page {
     }
 }
 
-/// What the page says of its player, and the browser of its page.
+/// What the page says of its player, or shows of what is live, and the browser of its page.
 #[derive(Debug, Clone)]
 pub struct Report(pub Value);
 
@@ -62,5 +62,10 @@ impl Report {
     /// A text of the report.
     pub fn text(&self, key: &str) -> &str {
         self.0[key].as_str().unwrap_or_default()
+    }
+
+    /// The texts of the live streams on a page without a player.
+    pub fn streams(&self) -> Vec<&str> {
+        self.0["streams"].as_array().into_iter().flatten().filter_map(Value::as_str).collect()
     }
 }
