@@ -42,7 +42,7 @@ impl Clip {
         let sound = clip.configurations.iter_mut().find(|tag| tag.kind == flv::AUDIO).unwrap();
         sound.body.truncate(2);
         // AudioSpecificConfig (ISO/IEC 14496-3 §1.6.2.1): SBR, 24 kHz, one channel, 48 kHz, LC, no flags.
-        sound.body.extend([0b00101_011, 0b0_0001_001, 0b1_00010_00, 0b0_0000000]);
+        sound.body.extend([0b0010_1011, 0b0000_1001, 0b1000_1000, 0]);
         clip
     }
 
