@@ -13,6 +13,7 @@ use media_core::rtmp::server::{Event, Request, Session};
 use media_core::rtmp::{Error, Refusal};
 use tokio::io::{AsyncRead, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::runtime::Handle;
 use tokio::task::yield_now;
 use tokio::time::{sleep_until, timeout};
 
@@ -69,8 +70,8 @@ struct Connection {
     publishes: u32,
 }
 
-/// Serves a connection until it is over or handed on.
-pub(super) async fn serve(ingest: Ingest, socket: TcpStream, remote: SocketAddr, slot: Slot) {
+/// Serves a connection until it is over or handed on to `home`.
+pub(super) async fn serve(ingest: Ingest, socket: TcpStream, remote: SocketAddr, slot: Slot, home: Handle) {
     // Answers are small, and the client waits for them.
     let _ = socket.set_nodelay(true);
     let session = Session::new(ingest.0.config.load().session(), Instant::now());
@@ -83,7 +84,7 @@ pub(super) async fn serve(ingest: Ingest, socket: TcpStream, remote: SocketAddr,
         End::Play(request) => {
             ingest.0.metrics.plays.inc();
             let handoff = Handoff { socket, session, request: *request, remote, slot };
-            return ingest.play(handoff);
+            return ingest.play(handoff, &home);
         }
         End::Eof => "eof",
         End::Io(error) => {

@@ -5,6 +5,7 @@ mod connection;
 mod limits;
 mod metrics;
 mod publishing;
+mod threads;
 
 use std::io;
 use std::net::SocketAddr;
@@ -16,6 +17,7 @@ use media_core::rtmp::Refusal;
 use media_core::rtmp::server::{Request, Session};
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::Handle;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
@@ -27,6 +29,7 @@ pub use limits::Slot;
 
 use limits::Limits;
 use metrics::Metrics;
+use threads::Threads;
 
 /// How long to wait when no connection can be accepted, for lack of file descriptors or memory.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -49,7 +52,7 @@ pub struct Handoff {
     pub slot: Slot,
 }
 
-/// Takes players over. Called within the runtime; it must not block.
+/// Takes players over. Called within the runtime that serves the listener; it must not block.
 pub type OnPlay = Box<dyn Fn(Handoff) + Send + Sync>;
 
 /// The RTMP ingest. Clones are the same ingest.
@@ -90,6 +93,10 @@ impl Ingest {
     /// which [`Origin::drain`] sees to. Dropping the future closes them.
     pub async fn serve(&self, listener: TcpListener, drain: impl Future<Output = ()>) {
         let mut drain = std::pin::pin!(drain);
+        let threads = match Threads::start() {
+            Ok(threads) => threads,
+            Err(error) => return tracing::error!(%error, "the threads of the RTMP ingest cannot be started"),
+        };
         let mut connections = JoinSet::new();
         loop {
             tokio::select! {
@@ -98,7 +105,7 @@ impl Ingest {
                 // A connection's panic ends that connection only.
                 Some(_) = connections.join_next() => {}
                 accepted = listener.accept() => match accepted {
-                    Ok((socket, remote)) => self.accept(&mut connections, socket, remote),
+                    Ok((socket, remote)) => self.accept(&mut connections, &threads, socket, remote),
                     Err(error) => self.pause(&error).await,
                 },
             }
@@ -110,7 +117,13 @@ impl Ingest {
         }
     }
 
-    fn accept(&self, connections: &mut JoinSet<()>, socket: TcpStream, remote: SocketAddr) {
+    fn accept(
+        &self,
+        connections: &mut JoinSet<()>,
+        threads: &Threads,
+        socket: TcpStream,
+        remote: SocketAddr,
+    ) {
         let inner = &self.0;
         let config = inner.config.load();
         let entered =
@@ -118,7 +131,15 @@ impl Ingest {
         match entered {
             Ok(slot) => {
                 inner.metrics.accepted.inc();
-                connections.spawn(connection::serve(self.clone(), socket, remote, slot));
+                let Some(thread) = threads.pick() else { return };
+                let (ingest, home) = (self.clone(), Handle::current());
+                let served = async move {
+                    match move_here(socket) {
+                        Ok(socket) => connection::serve(ingest, socket, remote, slot, home).await,
+                        Err(error) => tracing::error!(%remote, %error, "RTMP connection cannot be served"),
+                    }
+                };
+                connections.spawn_on(served, thread);
             }
             Err(exceeded) => {
                 inner.metrics.refused_connections.with_label_values(&[exceeded.name()]).inc();
@@ -140,14 +161,27 @@ impl Ingest {
         self.0.metrics.connections.set(i64::try_from(connections).unwrap_or(i64::MAX));
     }
 
-    fn play(&self, handoff: Handoff) {
-        match &self.0.on_play {
-            Some(on_play) => on_play(handoff),
-            None => {
-                tokio::spawn(refuse_play(handoff));
+    /// Hands a player over, in the runtime that it came from.
+    fn play(&self, handoff: Handoff, home: &Handle) {
+        let ingest = self.clone();
+        home.spawn(async move {
+            let Handoff { socket, session, request, remote, slot } = handoff;
+            let socket = match move_here(socket) {
+                Ok(socket) => socket,
+                Err(error) => return tracing::error!(%remote, %error, "RTMP player cannot be served"),
+            };
+            let handoff = Handoff { socket, session, request, remote, slot };
+            match &ingest.0.on_play {
+                Some(on_play) => on_play(handoff),
+                None => refuse_play(handoff).await,
             }
-        }
+        });
     }
+}
+
+/// The socket, polled by the runtime of the task that calls it.
+fn move_here(socket: TcpStream) -> io::Result<TcpStream> {
+    TcpStream::from_std(socket.into_std()?)
 }
 
 /// Tells a player that nobody serves it.
