@@ -1,9 +1,13 @@
 //! Fragments: `moof` and `mdat` (ISO/IEC 14496-12 §8.8.4).
 //!
 //! Written by hand into one allocation of the exact size: this runs for every part of every
-//! rendition, and a general box writer would build each run as a list first.
+//! rendition, and a general box writer would build each run as a list first. Samples are only put behind
+//! their boxes when somebody asks: most parts of most streams nobody does.
+
+use std::sync::Arc;
 
 use bytes::{BufMut, Bytes, BytesMut};
+use parking_lot::Mutex;
 
 use super::{Error, Sample, TrackRun};
 
@@ -21,6 +25,9 @@ const TRUN_DURATION: u32 = 0x100;
 const TRUN_SIZE: u32 = 0x200;
 const TRUN_FLAGS: u32 = 0x400;
 const TRUN_CTS: u32 = 0x800;
+
+/// Shorter samples are copied at once: so what refers to the others, some 80 bytes each, is little beside them.
+const MIN_SHARED_BYTES: usize = 1 << 10;
 
 /// `sample_depends_on` = 2: on no other sample (§8.8.3.1).
 const SYNC: u32 = 0x0200_0000;
@@ -149,9 +156,52 @@ fn put_header(out: &mut BytesMut, bytes: usize, kind: [u8; 4]) -> Result<(), Err
     Ok(())
 }
 
+/// A fragment's bytes. Clones are the same.
+#[derive(Debug, Clone, Default)]
+pub struct Fragment {
+    len: usize,
+    /// One piece, once somebody has asked for it.
+    pieces: Arc<Mutex<Vec<Bytes>>>,
+}
+
+impl Fragment {
+    /// How many bytes it is.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// There is none.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// All of it, put together the first time and then shared.
+    pub fn bytes(&self) -> Bytes {
+        let mut pieces = self.pieces.lock();
+        if pieces.len() > 1 {
+            *pieces = vec![pieces.concat().into()];
+        }
+        pieces.first().cloned().unwrap_or_default()
+    }
+}
+
+impl From<Bytes> for Fragment {
+    fn from(bytes: Bytes) -> Self {
+        Self { len: bytes.len(), pieces: Arc::new(Mutex::new(vec![bytes])) }
+    }
+}
+
+impl PartialEq for Fragment {
+    fn eq(&self, other: &Self) -> bool {
+        self.bytes() == other.bytes()
+    }
+}
+
+impl Eq for Fragment {}
+
 /// `moof` and `mdat`: a fragment with one `traf` a run. Runs without samples are left out.
 /// `sequence` is the `mfhd` sequence number.
-pub fn fragment(sequence: u32, runs: &[TrackRun<'_>]) -> Result<Bytes, Error> {
+pub fn fragment(sequence: u32, runs: &[TrackRun<'_>]) -> Result<Fragment, Error> {
     let layouts: Vec<Layout<'_>> = runs.iter().filter_map(Layout::new).collect();
     if layouts.is_empty() {
         return Err(Error::Empty);
@@ -160,8 +210,11 @@ pub fn fragment(sequence: u32, runs: &[TrackRun<'_>]) -> Result<Bytes, Error> {
     let payload_bytes: u64 = layouts.iter().map(|layout| layout.payload_bytes).sum();
     let total = (moof_bytes + HEADER_BYTES) as u64 + payload_bytes;
     // `data_offset` is a signed 32-bit number.
-    let capacity = i32::try_from(total).ok().and_then(|total| usize::try_from(total).ok());
-    let mut out = BytesMut::with_capacity(capacity.ok_or(Error::TooLarge(total))?);
+    let len = i32::try_from(total).ok().and_then(|total| usize::try_from(total).ok());
+    let len = len.ok_or(Error::TooLarge(total))?;
+    let samples = || layouts.iter().flat_map(|layout| layout.run.samples).map(|sample| &sample.data);
+    let shared = || samples().filter(|data| data.len() >= MIN_SHARED_BYTES);
+    let mut out = BytesMut::with_capacity(len - shared().map(Bytes::len).sum::<usize>());
 
     put_header(&mut out, moof_bytes, *b"moof")?;
     put_header(&mut out, MFHD_BYTES, *b"mfhd")?;
@@ -176,9 +229,20 @@ pub fn fragment(sequence: u32, runs: &[TrackRun<'_>]) -> Result<Bytes, Error> {
     let mdat_bytes = u32::try_from(total - moof_bytes as u64).map_err(|_| Error::TooLarge(total))?;
     out.put_u32(mdat_bytes);
     out.put_slice(b"mdat");
-    for sample in layouts.iter().flat_map(|layout| layout.run.samples) {
-        out.put_slice(&sample.data);
+    let mut pieces = Vec::with_capacity(2 * shared().count() + 1);
+    for data in samples() {
+        if data.len() < MIN_SHARED_BYTES {
+            out.put_slice(data);
+            continue;
+        }
+        if !out.is_empty() {
+            pieces.push(out.split().freeze());
+        }
+        pieces.push(data.clone());
     }
-    debug_assert_eq!(out.len() as u64, total);
-    Ok(out.freeze())
+    if !out.is_empty() {
+        pieces.push(out.freeze());
+    }
+    debug_assert_eq!(pieces.iter().map(Bytes::len).sum::<usize>(), len);
+    Ok(Fragment { len, pieces: Arc::new(Mutex::new(pieces)) })
 }

@@ -8,7 +8,7 @@ mod init;
 use bytes::Bytes;
 
 pub use empty::empty_fragment;
-pub use fragment::fragment;
+pub use fragment::{Fragment, fragment};
 pub use init::init_segment;
 
 use crate::frame::{Timescale, Track};

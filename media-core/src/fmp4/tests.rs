@@ -153,7 +153,7 @@ fn read_fragment(bytes: &[u8], track_id: u32) -> (u64, Vec<Sample>) {
 #[test]
 fn runs_are_as_short_as_their_samples_allow() {
     let flags = |samples: &[Sample]| {
-        let bytes = fragment(1, &[TrackRun { id: 1, base_decode_time: 0, samples }]).unwrap();
+        let bytes = fragment(1, &[TrackRun { id: 1, base_decode_time: 0, samples }]).unwrap().bytes();
         let at = bytes.windows(4).position(|window| window == b"trun").unwrap();
         u32::from_be_bytes(bytes[at + 4..at + 8].try_into().unwrap()) & 0xff_ffff
     };
@@ -182,7 +182,22 @@ fn a_fragment_of_sound_is_as_small_as_it_can_be() {
             00000014 74666474 01000000 000000000000bb80
             0000001c 7472756e 01000201 00000002 00000070 00000003 00000002
         0000000d 6d646174 6162636465";
-    assert_eq!(bytes, hex(expected));
+    assert_eq!((bytes.bytes(), bytes.len()), (hex(expected).into(), 0x68 + 0x0d));
+}
+
+#[test]
+fn what_nobody_asks_for_is_not_copied() {
+    let long = |byte| Bytes::from(vec![byte; 5_000]);
+    let sample = |data| Sample { duration: 3_000, cts: 0, keyframe: true, data };
+    let samples = [long(1), Bytes::from_static(b"short"), long(2)].map(sample);
+    let fragment = fragment(1, &[TrackRun { id: 1, base_decode_time: 0, samples: &samples }]).unwrap();
+    let long = || samples.iter().filter(|s| s.data.len() > 1_000);
+    assert!(long().all(|s| !s.data.is_unique()), "referred to");
+    let bytes = fragment.bytes();
+    assert_eq!(bytes.len(), fragment.len());
+    assert!(long().all(|s| s.data.is_unique()), "let go");
+    assert_eq!(fragment.clone().bytes().as_ptr(), bytes.as_ptr(), "put together once");
+    assert_eq!(read_fragment(&bytes, 1).1, samples);
 }
 
 #[test]
@@ -203,7 +218,7 @@ fn the_mp4_crate_reads_h264_and_aac() {
         ],
     )
     .unwrap();
-    let file = [init_segment(&tracks).unwrap(), media].concat();
+    let file = [init_segment(&tracks).unwrap(), media.bytes()].concat();
     let length = file.len() as u64;
     let reader = mp4::Mp4Reader::read_header(Cursor::new(file), length).unwrap();
     assert_eq!(reader.major_brand().to_string(), "iso6");
@@ -226,7 +241,12 @@ fn the_mp4_crate_reads_h264_and_aac() {
 }
 
 fn any_sample() -> impl Strategy<Value = Sample> {
-    let data = prop::collection::vec(any::<u8>(), 0..20).prop_map(Bytes::from);
+    // Long ones are shared.
+    let data = prop_oneof![
+        prop::collection::vec(any::<u8>(), 0..20),
+        (any::<u8>(), 1_000usize..1_050).prop_map(|(byte, len)| vec![byte; len]),
+    ];
+    let data = data.prop_map(Bytes::from);
     (prop_oneof![Just(3000u32), any::<u32>()], prop_oneof![Just(0), any::<i32>()], any::<bool>(), data)
         .prop_map(|(duration, cts, keyframe, data)| Sample { duration, cts, keyframe, data })
 }
@@ -248,7 +268,9 @@ proptest! {
                 prop_assert_eq!(error, Error::Empty);
                 prop_assert!(tracks.iter().all(|(_, samples)| samples.is_empty()));
             }
-            Ok(bytes) => {
+            Ok(fragment) => {
+                let bytes = fragment.bytes();
+                prop_assert_eq!(bytes.len(), fragment.len());
                 for run in runs.iter().filter(|run| !run.samples.is_empty()) {
                     let (time, samples) = read_fragment(&bytes, run.id);
                     prop_assert_eq!(time, run.base_decode_time);

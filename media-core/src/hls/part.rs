@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
+use crate::fmp4::Fragment;
 
 /// A part of a segment, in all renditions.
 #[derive(Debug, Clone)]
@@ -19,7 +19,7 @@ pub struct Part {
 #[derive(Debug, Clone, Default)]
 pub struct Media {
     /// A movie fragment; empty where there is a gap.
-    pub data: Bytes,
+    pub data: Fragment,
     /// Decoding can start here: its first picture is a keyframe, or it has no pictures.
     pub independent: bool,
     /// The rendition has no media for this time (GAP=YES).

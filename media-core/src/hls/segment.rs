@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::Part;
+use crate::fmp4::Fragment;
 use crate::frame::Track;
 
 /// What stays the same between two discontinuities: the tracks and their init segments.
@@ -64,8 +65,8 @@ impl Segment {
         self.parts.iter().any(|p| p.media.get(rendition).is_none_or(|m| m.gap))
     }
 
-    /// The bytes of one rendition, part by part.
-    pub fn data(&self, rendition: usize) -> Vec<Bytes> {
+    /// The media of one rendition, part by part.
+    pub fn data(&self, rendition: usize) -> Vec<Fragment> {
         self.parts.iter().filter_map(|p| p.media.get(rendition)).map(|m| m.data.clone()).collect()
     }
 

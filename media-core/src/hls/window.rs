@@ -7,6 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::{Config, Event, Layout, Name, Part, Position, Rendition, Segment};
+use crate::fmp4::Fragment;
 
 /// Layouts whose init segments are kept at most, beside those in use. A stream that changes its tracks all the
 /// time has short segments of each.
@@ -26,7 +27,7 @@ const PART_BYTES: usize = 128;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Object {
     /// Its bytes, in pieces.
-    Ready(Vec<Bytes>),
+    Ready(Vec<Fragment>),
     /// The next part: not whole yet, but it was announced (EXT-X-PRELOAD-HINT).
     Hinted,
     /// Unknown, or gone.
@@ -100,7 +101,10 @@ impl Window {
                 if last || self.segments.back().is_some_and(is_large) {
                     self.end_segment();
                 }
-                self.evict();
+                // Sums up all there is: what a segment holds changes little until it ends.
+                if last || self.bytes > self.config.max_bytes {
+                    self.evict();
+                }
             }
             Event::LayoutEnded => self.end_layout(),
             Event::Ended => {
@@ -279,7 +283,9 @@ impl Window {
     /// An object of a rendition.
     pub fn object(&self, rendition: usize, name: Name) -> Object {
         let found = match name {
-            Name::Init { epoch, version } => self.init(rendition, epoch, version).map(|init| vec![init]),
+            Name::Init { epoch, version } => {
+                self.init(rendition, epoch, version).map(|init| vec![init.into()])
+            }
             Name::Segment { epoch, msn } => self
                 .segment(msn)
                 .filter(|s| s.layout.epoch == epoch && s.complete && !s.has_gap(rendition))

@@ -256,7 +256,7 @@ impl Run {
             let fragment = match taken.first() {
                 None => None,
                 Some((id, run)) if runs.is_empty() => {
-                    Some(fmp4::empty_fragment(self.sequence, *id, run.base_decode_time))
+                    Some(fmp4::empty_fragment(self.sequence, *id, run.base_decode_time).into())
                 }
                 Some(_) => fmp4::fragment(self.sequence, &runs).ok(),
             };

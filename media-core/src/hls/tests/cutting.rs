@@ -14,7 +14,7 @@ fn times(station: &Station, rendition: usize) -> Vec<(u32, u64, u64)> {
         for part in (0..).take(segment.parts.len()) {
             let name = Name::Part { epoch: segment.layout.epoch, msn: segment.msn, part };
             let Object::Ready(pieces) = station.window.object(rendition, name) else { panic!("{name}") };
-            let moof = Moof::decode(&mut pieces[0].clone()).unwrap();
+            let moof = Moof::decode(&mut pieces[0].bytes()).unwrap();
             for traf in &moof.traf {
                 let default = traf.tfhd.default_sample_duration;
                 let samples = traf.trun.iter().flat_map(|t| &t.samples);

@@ -223,7 +223,7 @@ fn a_segment_is_its_parts() {
     for (part, piece) in (0..).zip(&segment) {
         let name = Name::Part { epoch: 1, msn: 1, part };
         let Object::Ready(bytes) = station.window.object(0, name) else { panic!("there") };
-        assert_eq!(bytes[0].as_ptr(), piece.as_ptr(), "the same bytes, not a copy");
+        assert_eq!(bytes[0].bytes().as_ptr(), piece.bytes().as_ptr(), "the same bytes, not a copy");
     }
 }
 

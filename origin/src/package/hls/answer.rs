@@ -12,6 +12,7 @@ use control_api::accepts_gzip;
 use http::header::{CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, VARY};
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use http_body_util::BodyExt;
+use media_core::fmp4::Fragment;
 use media_core::frame::Kind;
 use media_core::hls::playlist::Form;
 use media_core::hls::{Config, Name, Object, Query, Reload, Window};
@@ -213,6 +214,8 @@ async fn object(
             other => Some(other),
         });
         if let Some((Object::Ready(pieces), kind)) = found.await? {
+            // Not while the window is locked: the first to ask has them put together.
+            let pieces = pieces.iter().map(Fragment::bytes).collect();
             return Ok(media_object(pieces, kind));
         }
     }
