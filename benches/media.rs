@@ -117,7 +117,7 @@ fn full_window(clip: &Clip) -> Window {
     for round in 0..60 / Clip::SECONDS {
         for frame in &clip.frames {
             let dts = Timestamp(frame.dts.0 + round * Clip::SECONDS * 90_000);
-            segmenter.push(&Frame { dts, ..frame.clone() }, 1_700_000_000_000 + dts.0 / 90);
+            segmenter.push(Frame { dts, ..frame.clone() }, 1_700_000_000_000 + dts.0 / 90);
             while let Some(event) = segmenter.poll_event() {
                 window.apply(event);
             }
@@ -147,7 +147,7 @@ fn hls(c: &mut Criterion) {
             },
             |mut segmenter| {
                 for frame in &clip.frames {
-                    segmenter.push(frame, 1_700_000_000_000 + frame.dts.0 / 90);
+                    segmenter.push(frame.clone(), 1_700_000_000_000 + frame.dts.0 / 90);
                     while let Some(event) = segmenter.poll_event() {
                         black_box(event);
                     }

@@ -196,7 +196,7 @@ fn what_nobody_asks_for_is_not_copied() {
     let bytes = fragment.bytes();
     assert_eq!(bytes.len(), fragment.len());
     assert!(long().all(|s| s.data.is_unique()), "let go");
-    assert_eq!(fragment.clone().bytes().as_ptr(), bytes.as_ptr(), "put together once");
+    assert_eq!(fragment.bytes().as_ptr(), bytes.as_ptr(), "put together once");
     assert_eq!(read_fragment(&bytes, 1).1, samples);
 }
 

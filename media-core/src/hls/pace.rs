@@ -83,6 +83,11 @@ impl Pace {
         self.part_target.map(duration)
     }
 
+    /// How long a part is at least that neither a keyframe nor the end cuts short, in ticks; once PART-TARGET is decided.
+    pub(super) fn least_part(&self) -> Option<i64> {
+        self.part_target.map(least_part)
+    }
+
     /// Decides PART-TARGET, for good: `frames` frames take `ticks` ticks. `exact`: they do, rather than having been
     /// measured with timestamps in milliseconds.
     pub(super) fn decide_part_target(&mut self, frames: i64, ticks: i64, exact: bool) {
@@ -126,7 +131,7 @@ impl Pace {
         step: i64,
     ) -> Option<Cut> {
         let target = self.part_target.unwrap_or(self.part);
-        let least = (target * LEAST_PART + 99) / 100;
+        let least = least_part(target);
         let too_far =
             |before| Cut { offset: if before >= least { before } else { target }, at_keyframe: false };
         for Candidate { offset, keyframe } in begins {
@@ -176,6 +181,10 @@ impl Pace {
         });
         !soon
     }
+}
+
+fn least_part(part_target: i64) -> i64 {
+    (part_target * LEAST_PART + 99) / 100
 }
 
 /// Ticks of the cuts' clock as a span of time.

@@ -121,6 +121,22 @@ impl Segmenter {
         self.events.pop_front()
     }
 
+    /// Whether there is anything for the window.
+    pub fn has_events(&self) -> bool {
+        !self.events.is_empty()
+    }
+
+    /// No part ends before a frame comes that is to be decoded at this time or later (in milliseconds), the keyframe of
+    /// a picture, or a frame of other tracks. `None`: the next frame may change anything.
+    pub fn quiet_until_ms(&self) -> Option<i64> {
+        match &self.state {
+            State::Running(run) => {
+                run.earliest_cut(&self.pace).map(|at| at.div_euclid(i64::from(CUTS.get()) / 1_000))
+            }
+            State::Settling(_) | State::Refused | State::Ended => None,
+        }
+    }
+
     /// Why there is nothing to watch, if there is a reason.
     pub fn problem(&self) -> Option<Problem> {
         match &self.state {
@@ -160,7 +176,7 @@ impl Segmenter {
     }
 
     /// Takes a frame that came in at `wall_ms` (milliseconds since 1970, UTC).
-    pub fn push(&mut self, frame: &Frame, wall_ms: i64) {
+    pub fn push(&mut self, frame: Frame, wall_ms: i64) {
         let Some(scale) = self.tracks.iter().find(|t| t.id == frame.track).map(|t| t.timescale) else {
             return;
         };
@@ -168,7 +184,7 @@ impl Segmenter {
             // The renditions were decided before this track came.
             return;
         }
-        let arrived = Arrived::new(frame.clone(), scale, wall_ms);
+        let arrived = Arrived::new(frame, scale, wall_ms);
         match &mut self.state {
             State::Refused | State::Ended => {}
             State::Settling(settling) => {

@@ -33,15 +33,15 @@ const MIN_BYTES: usize = 256 << 10;
 /// Milliseconds kept in any case, within the limits.
 const MIN_SPAN_MS: i64 = 5_000;
 
-/// What a unit takes besides its payload: itself, and about 64 bytes for the reference counts of it and of its
-/// payload and its place in the row. Tiny frames would otherwise be free.
+/// What a unit takes besides its payload: itself, and about 64 bytes for its payload's reference count and for
+/// places in the row that are free. Tiny frames would otherwise be free.
 const UNIT_BYTES: usize = size_of::<Unit>() + 64;
 
 /// Two GOPs: the one that new consumers join at, and the one before for those that lag a little.
 #[derive(Debug)]
 pub(super) struct Cache {
     limits: CacheLimits,
-    units: VecDeque<Arc<Unit>>,
+    units: VecDeque<Unit>,
     bytes: usize,
     next_sequence: u64,
     /// Sequences of the newest two keyframes of the main picture.
@@ -51,7 +51,7 @@ pub(super) struct Cache {
 
 /// What a cursor finds.
 pub(super) enum Read {
-    Unit(Arc<Unit>),
+    Unit(Unit),
     /// Not there yet.
     Later,
     /// Evicted; the cursor goes on at this sequence.
@@ -67,7 +67,7 @@ impl Cache {
         self.next_sequence
     }
 
-    pub(super) fn newest(&self) -> Option<&Arc<Unit>> {
+    pub(super) fn newest(&self) -> Option<&Unit> {
         self.units.back()
     }
 
@@ -82,7 +82,7 @@ impl Cache {
             self.bytes += tracks_bytes(&unit.tracks);
         }
         self.next_sequence = unit.sequence + 1;
-        self.units.push_back(Arc::new(unit));
+        self.units.push_back(unit);
 
         let keep_from = if has_video { self.previous_gop } else { Some(self.next_sequence) };
         while self.units.len() > 1
@@ -112,7 +112,7 @@ impl Cache {
         match sequence.checked_sub(front.sequence) {
             None => Read::Lost(self.join_point()),
             Some(at) => match usize::try_from(at).ok().and_then(|at| self.units.get(at)) {
-                Some(unit) => Read::Unit(Arc::clone(unit)),
+                Some(unit) => Read::Unit(unit.clone()),
                 None => Read::Later,
             },
         }

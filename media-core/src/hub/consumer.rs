@@ -3,6 +3,8 @@
 use std::pin::pin;
 use std::sync::Arc;
 
+use tokio::sync::Notify;
+
 use super::cache::Read;
 use super::{Phase, Stream, StreamKey, Unit};
 
@@ -10,7 +12,7 @@ use super::{Phase, Stream, StreamKey, Unit};
 #[derive(Debug, Clone)]
 pub enum Event {
     /// The next unit.
-    Unit(Arc<Unit>),
+    Unit(Unit),
     /// The stream is over; nothing follows.
     Ended,
 }
@@ -75,14 +77,33 @@ impl Consumer {
     /// The next unit, when it is there. Cancel-safe.
     pub async fn next(&mut self) -> Event {
         loop {
-            let stream = Arc::clone(&self.stream);
-            let changed = stream.changed().notified();
-            let mut changed = pin!(changed);
-            changed.as_mut().enable();
             if let Some(event) = self.try_next() {
                 return event;
             }
-            changed.await;
+            self.wait(self.stream.changed(), None).await;
+        }
+    }
+
+    /// Waits for a unit whose decoding time is `ms` or later, for the keyframe of a picture, for other tracks, for the
+    /// end, or until some dozens of units are unread; not at all if there is a unit to read, whatever its time. Those who need not see each unit at once save
+    /// being woken for it. Cancel-safe.
+    pub async fn reaches(&mut self, ms: i64) {
+        self.wait(self.stream.reached(), Some(ms)).await;
+    }
+
+    async fn wait(&self, news: &Notify, ms: Option<i64>) {
+        let mut news = pin!(news.notified());
+        // From here on nothing is missed.
+        news.as_mut().enable();
+        let there = self.stream.with_state(|s| {
+            let there = s.cache.next_sequence() > self.next || s.phase == Phase::Ended;
+            if let Some(ms) = ms.filter(|_| !there) {
+                s.awaits(ms);
+            }
+            there
+        });
+        if !there {
+            news.await;
         }
     }
 }

@@ -10,6 +10,10 @@ use super::timeline::{Repair, Timeline};
 use super::{Epoch, Revoked, StreamKey, TrackSet, Unit};
 use crate::frame::{Frame, Kind, Track};
 
+/// Units that nobody is told of while the time that is waited for has not come: about a second of pictures and sound.
+/// Tracks may be seconds apart, and a publisher's clock may stand still.
+const MAX_UNREAD: u64 = 64;
+
 /// Where a stream is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Phase {
@@ -50,12 +54,18 @@ pub struct Snapshot {
 pub struct Stream {
     key: StreamKey,
     state: Mutex<State>,
+    /// Tells those who wait for the next unit.
     changed: Notify,
+    /// Tells those who wait for a time.
+    reached: Notify,
 }
 
 pub(super) struct State {
     pub(super) phase: Phase,
     pub(super) cache: Cache,
+    /// The first time that anybody waits for, in milliseconds, and the unit that ends all waiting.
+    awaited_ms: i64,
+    awaited_sequence: u64,
     tracks: Arc<TrackSet>,
     timeline: Timeline,
     revoke: Option<oneshot::Sender<Revoked>>,
@@ -77,6 +87,8 @@ impl Stream {
             state: Mutex::new(State {
                 phase: Phase::Interrupted,
                 cache: Cache::new(limits),
+                awaited_ms: i64::MAX,
+                awaited_sequence: u64::MAX,
                 tracks: Arc::new(TrackSet { epoch: Epoch::default(), version: 0, tracks: Vec::new() }),
                 timeline: Timeline::default(),
                 revoke: None,
@@ -91,6 +103,7 @@ impl Stream {
                 keyframe_interval_ms: None,
             }),
             changed: Notify::new(),
+            reached: Notify::new(),
         }
     }
 
@@ -122,6 +135,10 @@ impl Stream {
 
     pub(super) fn changed(&self) -> &Notify {
         &self.changed
+    }
+
+    pub(super) fn reached(&self) -> &Notify {
+        &self.reached
     }
 
     /// Hands the stream to a new publisher; the one before is told why it lost it.
@@ -158,6 +175,7 @@ impl Stream {
             }
         }
         self.changed.notify_waiters();
+        self.reached.notify_waiters();
     }
 
     pub(super) fn set_tracks(&self, epoch: Epoch, mut tracks: Vec<Track>) -> Result<(), Revoked> {
@@ -179,7 +197,7 @@ impl Stream {
 
     /// `Ok(false)` for a frame of no known track, which is dropped.
     pub(super) fn push(&self, epoch: Epoch, mut frame: Frame) -> Result<bool, Revoked> {
-        {
+        let reached = {
             let mut s = self.state.lock();
             s.check(epoch)?;
             let Some(scale) = s.tracks.get(frame.track).map(|t| t.timescale) else { return Ok(false) };
@@ -190,11 +208,22 @@ impl Stream {
                 Repair::Jumped if s.tracks_have_no_frame_yet() => {}
                 Repair::Jumped => s.jumps += 1,
             }
-            s.count(&frame, frame.dts.millis(scale));
-            let unit = Unit { sequence: s.cache.next_sequence(), tracks: Arc::clone(&s.tracks), frame };
+            let dts_ms = frame.dts.millis(scale);
+            s.count(&frame, dts_ms);
+            let is_key_picture = frame.keyframe && frame.track.kind == Kind::Video;
+            let sequence = s.cache.next_sequence();
+            let reached = is_key_picture || dts_ms >= s.awaited_ms || sequence >= s.awaited_sequence;
+            if reached {
+                (s.awaited_ms, s.awaited_sequence) = (i64::MAX, u64::MAX);
+            }
+            let unit = Unit { sequence, tracks: Arc::clone(&s.tracks), frame };
             s.cache.push(unit);
-        }
+            reached
+        };
         self.changed.notify_waiters();
+        if reached {
+            self.reached.notify_waiters();
+        }
         Ok(true)
     }
 }
@@ -208,6 +237,12 @@ impl State {
         }
     }
 
+    /// Somebody waits for that time.
+    pub(super) fn awaits(&mut self, ms: i64) {
+        self.awaited_ms = self.awaited_ms.min(ms);
+        self.awaited_sequence = self.awaited_sequence.min(self.cache.next_sequence() + MAX_UNREAD);
+    }
+
     pub(super) fn epoch(&self) -> Epoch {
         self.tracks.epoch
     }
@@ -215,6 +250,8 @@ impl State {
     fn replace_tracks(&mut self, epoch: Epoch, tracks: Vec<Track>) {
         let version = self.tracks.version + 1;
         self.tracks = Arc::new(TrackSet { epoch, version, tracks });
+        // Whatever comes next is news.
+        self.awaited_ms = i64::MIN;
     }
 
     fn tracks_have_no_frame_yet(&self) -> bool {

@@ -1,7 +1,6 @@
 //! A server with its origin, clients with and without manners, and media to send.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
@@ -193,7 +192,7 @@ pub async fn in_lockstep(
     client: &mut Client,
     consumer: &mut Consumer,
     messages: impl IntoIterator<Item = (Message, bool)>,
-) -> Vec<Arc<Unit>> {
+) -> Vec<Unit> {
     let mut got = Vec::new();
     for (message, is_frame) in messages {
         client.send(&message).await;
@@ -214,7 +213,7 @@ pub fn is_sequence_header(tag: &Tag) -> bool {
     tag.kind != TagKind::Script && tag.body.get(1) == Some(&0)
 }
 
-pub async fn units(consumer: &mut Consumer, count: usize) -> Vec<Arc<Unit>> {
+pub async fn units(consumer: &mut Consumer, count: usize) -> Vec<Unit> {
     within("frames", async {
         let mut units = Vec::new();
         while units.len() < count {

@@ -124,6 +124,17 @@ impl Run {
         }
     }
 
+    /// No frame that is stamped earlier ends the part, unless it is the keyframe of a picture. `None`: it is not known yet.
+    pub(super) fn earliest_cut(&self, pace: &Pace) -> Option<i64> {
+        self.anchor?;
+        // Sound ends a part by where it ends, which is not known before it comes. Other pictures are waited for.
+        let pictures = self.lanes.iter().filter(|lane| lane.track.id.kind == Kind::Video).count();
+        if pictures != 1 {
+            return None;
+        }
+        Some(self.part_start.saturating_add(pace.least_part()?))
+    }
+
     /// Nothing follows in this run. `false`: nothing was in it either.
     pub(super) fn close(&mut self, pace: &mut Pace) -> bool {
         for lane in &mut self.lanes {

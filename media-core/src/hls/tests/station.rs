@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::reader::Playlist;
 use crate::codec::testing::hex;
 use crate::codec::track;
-use crate::frame::{Codec, Frame, Timescale, Timestamp, Track, TrackId};
+use crate::frame::{Codec, Frame, Kind, Timescale, Timestamp, Track, TrackId};
 use crate::hls::playlist::{self, Form};
 use crate::hls::{Config, Event, Position, Segmenter, Window};
 
@@ -95,7 +95,12 @@ impl Station {
             data: Bytes::from(vec![0u8; self.frame_bytes]),
         };
         self.now_ms = ms;
-        self.segmenter.push(&frame, EPOCH_MS + ms);
+        let is_key_picture = keyframe && id.kind == Kind::Video;
+        let quiet = self.segmenter.quiet_until_ms().is_some_and(|until| ms < until && !is_key_picture);
+        self.segmenter.push(frame, EPOCH_MS + ms);
+        // Unless it began anew, because too much waits or all pictures are gone.
+        let quiet = quiet && self.segmenter.quiet_until_ms().is_some();
+        assert!(!quiet || !self.segmenter.has_events(), "{id} at {ms} ms was to change nothing");
         self.drain();
     }
 

@@ -12,13 +12,21 @@ use super::live::Live;
 /// Packages a stream until it ends.
 pub(super) async fn run(mut consumer: Consumer, live: &Live) {
     let mut packager = Packager::new(live);
+    let mut now_ms = wall_ms();
     loop {
-        match consumer.next().await {
-            Event::Unit(unit) => packager.take(&unit),
-            Event::Ended => return packager.end(),
+        match consumer.try_next() {
+            Some(Event::Unit(unit)) => {
+                packager.take(unit, now_ms);
+                // Other tasks shall run between units that are there all the same.
+                coop::consume_budget().await;
+            }
+            Some(Event::Ended) => return packager.end(),
+            None => {
+                // A part takes ten to twenty frames: most of them can wait for the one that ends it.
+                consumer.reaches(packager.segmenter.quiet_until_ms().unwrap_or(i64::MIN)).await;
+                now_ms = wall_ms();
+            }
         }
-        // Units that are ready are had without waiting; other tasks shall run between them all the same.
-        coop::consume_budget().await;
     }
 }
 
@@ -36,7 +44,8 @@ impl<'a> Packager<'a> {
         Self { live, segmenter, tracks: None, next_sequence: 0, problem: None }
     }
 
-    fn take(&mut self, unit: &Unit) {
+    /// Takes a unit that was found at `now_ms`.
+    fn take(&mut self, unit: Unit, now_ms: i64) {
         let first = self.tracks.is_none();
         if self.tracks.as_ref().is_none_or(|tracks| !Arc::ptr_eq(tracks, &unit.tracks)) {
             self.segmenter.set_tracks(unit.tracks.epoch.0, &unit.tracks.tracks);
@@ -48,7 +57,7 @@ impl<'a> Packager<'a> {
             self.segmenter.interrupt();
         }
         self.next_sequence = unit.sequence + 1;
-        self.segmenter.push(&unit.frame, wall_ms());
+        self.segmenter.push(unit.frame, now_ms);
         self.publish();
     }
 
@@ -60,6 +69,9 @@ impl<'a> Packager<'a> {
 
     fn publish(&mut self) {
         let problem = self.segmenter.problem();
+        if problem == self.problem && !self.segmenter.has_events() {
+            return;
+        }
         // A line when a problem begins, not for each second that it lasts.
         let same_kind = |a: &Problem, b: &Problem| std::mem::discriminant(a) == std::mem::discriminant(b);
         match (&problem, &self.problem) {
