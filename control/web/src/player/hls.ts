@@ -20,7 +20,9 @@ export async function attachHls(video: HTMLVideoElement, url: string, events: Ev
   const hls = new Hls({
     lowLatencyMode: true,
     enableWorker: false,
-    backBufferLength: 20,
+    // No `backBufferLength`: when hls.js 1.7 empties the back buffer it also forgets which parts of the newest segment
+    // it has, and where its sound ends before its picture it then waits at that segment's end for ever. Browsers drop
+    // what was played by themselves.
     // Where it begins. From there on its distance to the live edge is seen to in `keepUp`.
     liveSyncDuration: LEAST_TARGET_S,
     maxLiveSyncPlaybackRate: 1,
