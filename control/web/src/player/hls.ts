@@ -23,7 +23,8 @@ export async function attachHls(video: HTMLVideoElement, url: string, events: Ev
     // No `backBufferLength`: when hls.js 1.7 empties the back buffer it also forgets which parts of the newest segment
     // it has, and where its sound ends before its picture it then waits at that segment's end for ever. Browsers drop
     // what was played by themselves.
-    // Where it begins. From there on its distance to the live edge is seen to in `keepUp`.
+    // Where it begins, unless parts are so long that PART-HOLD-BACK is more (`begin`). From there on its distance to the
+    // live edge is seen to in `keepUp`.
     liveSyncDuration: LEAST_TARGET_S,
     maxLiveSyncPlaybackRate: 1,
     liveSyncOnStallIncrease: 0,
@@ -54,8 +55,17 @@ export async function attachHls(video: HTMLVideoElement, url: string, events: Ev
     }
     failed(data.details);
   });
+  let begun = false;
+  const begin = (holdBack_s: number) => {
+    if (!begun && holdBack_s > LEAST_TARGET_S) {
+      hls.targetLatency = holdBack_s;
+      hls.startLoad(hls.liveSyncPosition ?? -1);
+    }
+    begun = true;
+  };
   let over = false;
   hls.on(Hls.Events.LEVEL_UPDATED, (_event, { details }) => {
+    begin(details.partHoldBack);
     over = !details.live;
     // Joined after its end: its last seconds are nothing to watch.
     if (over && video.readyState === HTMLMediaElement.HAVE_NOTHING) ended();
