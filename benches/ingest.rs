@@ -30,7 +30,7 @@ const VIEWERS: usize = 500;
 const WARM_UP: Duration = Duration::from_secs(4);
 
 /// Before measuring weir: until what it keeps of each stream is full, and memory is used again.
-const FILL: Duration = Duration::from_secs(45);
+const FILL: Duration = Duration::from_secs(80);
 
 /// Loads stay short and small, whatever is asked for.
 const MAX_SECONDS: u64 = 120;
