@@ -109,7 +109,7 @@ impl Origin {
         let takeover = if inner.config.streams.takeover { Takeover::Allow } else { Takeover::Refuse };
         let producer =
             inner.registry.publish(key, self.next_epoch(), takeover).map_err(|e| refuse(e.into()))?;
-        inner.graces.cancel(key);
+        inner.graces.cancel(key, producer.epoch());
         tracing::info!(stream = %key, epoch = %producer.epoch(), protocol = publisher.protocol,
             remote = %publisher.remote_addr, "published");
         inner.metrics.publishes.inc();

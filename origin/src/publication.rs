@@ -33,28 +33,47 @@ pub enum PublishError {
 }
 
 /// The grace periods that run: one for each stream at most, so that a publisher that comes and goes leaves one timer.
+/// Publishers come and go on several threads, which may call in another order than that of their epochs: the newest
+/// epoch's timer stays.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Graces(Arc<Mutex<AHashMap<StreamKey, AbortHandle>>>);
+pub(crate) struct Graces(Arc<Mutex<AHashMap<StreamKey, (Epoch, AbortHandle)>>>);
 
 impl Graces {
-    /// The publisher came back.
-    pub(crate) fn cancel(&self, key: &StreamKey) {
-        if let Some(timer) = self.0.lock().remove(key) {
-            timer.abort();
-        }
+    /// The publisher came back, under `epoch`.
+    pub(crate) fn cancel(&self, key: &StreamKey, epoch: Epoch) {
+        self.remove_if(key, |begun| begun < epoch);
     }
 
-    fn begin(&self, runtime: &Handle, key: StreamKey, grace: Duration, over: impl FnOnce() + Send + 'static) {
+    fn begin(
+        &self,
+        runtime: &Handle,
+        key: StreamKey,
+        epoch: Epoch,
+        grace: Duration,
+        over: impl FnOnce() + Send + 'static,
+    ) {
         // Held until the timer is in its place: it may run out at once.
         let mut timers = self.0.lock();
+        if timers.get(&key).is_some_and(|(begun, _)| *begun > epoch) {
+            return;
+        }
         let (graces, name) = (self.clone(), key.clone());
         let timer = runtime.spawn(async move {
             tokio::time::sleep(grace).await;
-            graces.0.lock().remove(&name);
             over();
+            graces.remove_if(&name, |begun| begun == epoch);
         });
-        if let Some(before) = timers.insert(key, timer.abort_handle()) {
+        if let Some((_, before)) = timers.insert(key, (epoch, timer.abort_handle())) {
             before.abort();
+        }
+    }
+
+    fn remove_if(&self, key: &StreamKey, condition: impl FnOnce(Epoch) -> bool) {
+        let mut timers = self.0.lock();
+        if timers.get(key).is_some_and(|(begun, _)| condition(*begun))
+            && let Some((_, timer)) = timers.remove(key)
+        {
+            timer.abort();
         }
     }
 
@@ -125,7 +144,7 @@ impl Drop for Grace {
         match Handle::try_current() {
             Ok(runtime) if had_frames && !grace.is_zero() => {
                 tracing::info!(stream = %key, grace_ms = grace.as_millis(), "the publisher left; its viewers wait");
-                self.graces.begin(&runtime, key.clone(), grace, move || {
+                self.graces.begin(&runtime, key.clone(), epoch, grace, move || {
                     if registry.expire(&key, epoch) {
                         tracing::info!(stream = %key, "ended: the publisher did not return");
                     }
@@ -135,5 +154,48 @@ impl Drop for Grace {
                 registry.expire(&key, epoch);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use super::*;
+    use crate::testing::key;
+
+    const GRACE: Duration = Duration::from_secs(15);
+
+    /// Begins the grace of an epoch, which adds its number to `over` at its end.
+    fn begin(graces: &Graces, epoch: u64, over: &Arc<AtomicU64>) {
+        let over = Arc::clone(over);
+        graces.begin(&Handle::current(), key(), Epoch(epoch), GRACE, move || {
+            over.fetch_add(epoch, Ordering::Relaxed);
+        });
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_thread_that_is_late_leaves_a_newer_epochs_grace_alone() {
+        let (graces, over) = (Graces::default(), Arc::new(AtomicU64::new(0)));
+        begin(&graces, 3, &over);
+        begin(&graces, 2, &over);
+        graces.cancel(&key(), Epoch(2));
+        graces.cancel(&key(), Epoch(3));
+        tokio::time::sleep(GRACE * 2).await;
+        assert_eq!((over.load(Ordering::Relaxed), graces.len()), (3, 0));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_newer_epoch_ends_the_grace_of_the_one_before() {
+        let (graces, over) = (Graces::default(), Arc::new(AtomicU64::new(0)));
+        begin(&graces, 1, &over);
+        begin(&graces, 2, &over);
+        tokio::time::sleep(GRACE * 2).await;
+        assert_eq!((over.load(Ordering::Relaxed), graces.len()), (2, 0));
+        begin(&graces, 4, &over);
+        graces.cancel(&key(), Epoch(5));
+        assert_eq!(graces.len(), 0);
+        tokio::time::sleep(GRACE * 2).await;
+        assert_eq!(over.load(Ordering::Relaxed), 2);
     }
 }
