@@ -54,6 +54,14 @@ impl Edge {
     }
 }
 
+/// Tasks that there are once those that can go on have done so; the clock stands still meanwhile.
+async fn tasks() -> usize {
+    for _ in 0..500 {
+        tokio::task::yield_now().await;
+    }
+    tokio::runtime::Handle::current().metrics().num_alive_tasks()
+}
+
 /// How many of the clip's frames come from the newest keyframe on.
 fn joined() -> usize {
     let frames = clip().1;
@@ -170,24 +178,35 @@ async fn the_body_ends_when_the_publisher_does_not_return() {
 #[tokio::test(start_paused = true)]
 async fn a_publisher_that_comes_and_goes_leaves_one_timer_or_none() {
     let origin = origin(Config::default());
+    let before = tasks().await;
     for _ in 0..100 {
         drop(publish(&origin, 0));
         assert_eq!(origin.graces(), 1);
     }
+    // The stream's packager, and the one timer.
+    assert_eq!(tasks().await, before + 2);
     let publication = publish(&origin, 0);
-    assert_eq!(origin.graces(), 0);
+    assert_eq!((origin.graces(), tasks().await), (0, before + 1));
     drop(publication);
     let mut edge = Edge::pull(&origin).await;
     while edge.frame().await.is_some() {}
+    drop(edge);
     assert_eq!((origin.graces(), origin.registry().streams().len()), (0, 0));
+    // What it left for players to fetch is forgotten.
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!(tasks().await, before);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_stream_that_never_had_a_frame_ends_with_its_publisher() {
     let origin = origin(Config::default());
-    drop(origin.publish(&key(), crate::testing::publisher()).unwrap());
-    assert!(origin.registry().stream(&key()).is_none());
-    assert_eq!(origin.graces(), 0);
+    let before = tasks().await;
+    for _ in 0..100 {
+        drop(origin.publish(&key(), crate::testing::publisher()).unwrap());
+        assert!(origin.registry().stream(&key()).is_none());
+        assert_eq!(origin.graces(), 0);
+    }
+    assert_eq!(tasks().await, before);
 }
 
 #[tokio::test(start_paused = true)]

@@ -20,8 +20,10 @@ use std::time::Duration;
 use ahash::AHashMap;
 use control_api::HlsState;
 use http::{HeaderMap, Response};
+use media_core::hls::Window;
 use media_core::hub::{Consumer, StreamKey};
 use parking_lot::RwLock;
+use tokio::time::{Instant, sleep_until};
 
 pub use config::{HlsConfig, HlsConfigError};
 pub use metrics::HlsMetrics;
@@ -48,7 +50,8 @@ struct Streams {
     /// A live stream has one entry; behind it may be one that ended under the same name, whose objects some players
     /// still fetch. Newest first.
     by_key: AHashMap<StreamKey, Vec<Arc<Live>>>,
-    ended: VecDeque<Arc<Live>>,
+    /// In the order in which they ended, and until when they are served. While there is one, a task waits to forget it.
+    ended: VecDeque<(Instant, Arc<Live>)>,
 }
 
 impl Packagers {
@@ -71,14 +74,7 @@ impl Packagers {
         let packagers = self.clone();
         tokio::spawn(async move {
             packager::run(consumer, &live).await;
-            packagers.ended(&live);
-            // It goes before the time is up if more than MAX_ENDED end after it.
-            let ended = Arc::downgrade(&live);
-            drop(live);
-            tokio::time::sleep(packagers.served_after_the_end()).await;
-            if let Some(live) = ended.upgrade() {
-                packagers.forget(&live);
-            }
+            packagers.ended(live);
         });
     }
 
@@ -103,29 +99,59 @@ impl Packagers {
         }
     }
 
-    /// Players that joined just before the end still have the whole window to play.
+    /// The Availability Duration (RFC 8216bis §6.2.2) of what is listed at the end: a segment's own, and that of the
+    /// longest playlist, which has the window and less than a target duration more. Players that joined just before the
+    /// end still have the whole of it to play.
     fn served_after_the_end(&self) -> Duration {
-        Duration::from_millis(self.0.config.window_ms.into())
+        let config = &self.0.config;
+        Duration::from_millis(config.window_ms.into()) + config.target_duration() * 2
     }
 
-    fn ended(&self, live: &Arc<Live>) {
-        let oldest = {
-            let mut streams = self.0.streams.write();
-            streams.ended.push_back(Arc::clone(live));
-            if streams.ended.len() > MAX_ENDED { streams.ended.pop_front() } else { None }
-        };
-        if let Some(oldest) = oldest {
-            self.forget(&oldest);
+    fn ended(&self, live: Arc<Live>) {
+        let mut streams = self.0.streams.write();
+        if !live.with_window(Window::is_ready) {
+            // There is nothing to serve, and it would hide what ended before it under the same name.
+            return streams.remove(&live);
+        }
+        if streams.ended.is_empty() {
+            tokio::spawn(self.clone().forget_ended());
+        }
+        streams.ended.push_back((Instant::now() + self.served_after_the_end(), live));
+        if streams.ended.len() > MAX_ENDED
+            && let Some((_, oldest)) = streams.ended.pop_front()
+        {
+            streams.remove(&oldest);
         }
     }
 
-    fn forget(&self, live: &Arc<Live>) {
-        let mut streams = self.0.streams.write();
-        streams.ended.retain(|l| !Arc::ptr_eq(l, live));
-        if let Some(lives) = streams.by_key.get_mut(live.key()) {
+    /// Forgets the streams that ended when their time is up, until there is none.
+    async fn forget_ended(self) {
+        loop {
+            let Some(until) = self.0.streams.write().forget_until(Instant::now()) else { return };
+            sleep_until(until).await;
+        }
+    }
+}
+
+impl Streams {
+    /// Forgets the streams whose time is up. When that of the next one is.
+    fn forget_until(&mut self, now: Instant) -> Option<Instant> {
+        while let Some((until, live)) = self.ended.front() {
+            if *until > now {
+                return Some(*until);
+            }
+            let live = Arc::clone(live);
+            self.ended.pop_front();
+            self.remove(&live);
+        }
+        None
+    }
+
+    fn remove(&mut self, live: &Arc<Live>) {
+        if let Some(lives) = self.by_key.get_mut(live.key()) {
             lives.retain(|l| !Arc::ptr_eq(l, live));
             if lives.is_empty() {
-                streams.by_key.remove(live.key());
+                self.by_key.remove(live.key());
             }
         }
     }

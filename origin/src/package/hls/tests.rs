@@ -431,7 +431,7 @@ async fn the_end_releases_who_waits_and_is_served_for_the_window() {
     let playlist = text(waiting.await.unwrap()).await;
     assert!(playlist.ends_with("#EXT-X-ENDLIST\n"), "{playlist}");
     assert_eq!(hinted.await.unwrap().status(), StatusCode::OK, "the last part came early");
-    tokio::time::sleep(Duration::from_millis(29_900)).await;
+    tokio::time::sleep(Duration::from_millis(33_900)).await;
     for uri in playlist.lines().filter(|l| !l.starts_with('#')) {
         assert_eq!(house.get(&format!("main/{uri}")).await.status(), StatusCode::OK, "{uri}");
     }
@@ -498,7 +498,9 @@ async fn the_media_of_streams_that_ended_are_bounded() {
     let mut lives = Vec::new();
     for n in 0..=MAX_ENDED {
         let key = StreamKey::parse("live", &format!("s{n}"), &[]).unwrap();
-        let producer = house.registry.publish(&key, Epoch(1), Takeover::Refuse).unwrap();
+        let mut producer = house.registry.publish(&key, Epoch(1), Takeover::Refuse).unwrap();
+        producer.set_tracks(vec![video()]).unwrap();
+        (0..60).for_each(|n| assert!(producer.push(frame(TrackId::VIDEO, n * 33, n == 0)).unwrap()));
         lives.push(Arc::downgrade(&house.packagers.0.streams.read().by_key[&key][0]));
         house.registry.end(&key, Revoked::Kicked);
         drop(producer);
@@ -506,6 +508,25 @@ async fn the_media_of_streams_that_ended_are_bounded() {
     }
     let kept: Vec<bool> = lives.iter().map(|live| live.upgrade().is_some()).collect();
     assert!(!kept[0] && kept[1..].iter().all(|kept| *kept));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_publish_without_frames_leaves_nothing_and_hides_nothing() {
+    let (mut house, publisher) = live(4_500).await;
+    house.registry.end(&house.key, Revoked::Kicked);
+    drop(publisher);
+    settle().await;
+    let tasks = || tokio::runtime::Handle::current().metrics().num_alive_tasks();
+    let before = tasks();
+    for _ in 0..10 {
+        let publisher = house.publish();
+        house.registry.end(&house.key, Revoked::Ended);
+        drop(publisher);
+        settle().await;
+    }
+    assert_eq!(tasks(), before);
+    assert!(text(house.get("main/media.m3u8").await).await.ends_with("#EXT-X-ENDLIST\n"));
+    assert_eq!(house.get("main/1-1.m4s").await.status(), StatusCode::OK);
 }
 
 #[tokio::test(start_paused = true)]
