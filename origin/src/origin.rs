@@ -75,7 +75,7 @@ impl Origin {
             registry,
             hls,
             relay,
-            stats: Stats::default(),
+            stats: Stats::new(limits.streams),
             metrics: own_metrics,
             epoch: AtomicU64::new(0),
             draining: AtomicBool::new(false),

@@ -20,8 +20,9 @@ const MAX_SAMPLES: usize = 6;
 
 /// The streams' records. There is one for each stream in the registry, and for at most a second
 /// after it ended.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Stats {
+    max_records: usize,
     records: Mutex<AHashMap<StreamKey, Record>>,
 }
 
@@ -65,8 +66,15 @@ impl Sample {
 }
 
 impl Stats {
+    /// No records yet; there will be `max_streams` streams at most.
+    pub(crate) fn new(max_streams: usize) -> Self {
+        // As many that ended since the last sample: so going through all of them is seldom due before its time.
+        Self { max_records: max_streams.saturating_mul(2).max(1), records: Mutex::default() }
+    }
+
     /// A publisher began, or went on with, the stream. Publishers that take the stream from each other are told of in
-    /// any order; the one with the highest epoch has it.
+    /// any order; the one with the highest epoch has it. An epoch is given before the stream is: one that is newer and
+    /// has ended already says nothing.
     pub(crate) fn published(
         &self,
         producer: &Producer,
@@ -77,8 +85,12 @@ impl Stats {
     ) {
         let (stream, epoch) = (Arc::clone(producer.stream()), producer.epoch());
         let mut records = self.records.lock();
+        let snapshot = stream.snapshot();
+        if snapshot.phase == Phase::Ended || snapshot.tracks.epoch != epoch {
+            return;
+        }
         if let Some(record) = records.get_mut(stream.key()) {
-            if epoch < record.epoch {
+            if epoch < record.epoch && record.stream.snapshot().phase != Phase::Ended {
                 return;
             }
             if Arc::ptr_eq(&record.stream, &stream) {
@@ -88,7 +100,10 @@ impl Stats {
             }
             record.sample(now, wall_ms, metrics);
         }
-        let samples = VecDeque::from([Sample::new(&stream.snapshot(), now, wall_ms)]);
+        if records.len() >= self.max_records {
+            records.retain(|_, record| record.sample(now, wall_ms, metrics) != Phase::Ended);
+        }
+        let samples = VecDeque::from([Sample::new(&snapshot, now, wall_ms)]);
         records.insert(
             stream.key().clone(),
             Record { stream, epoch, publisher, started_at_ms: wall_ms, samples },

@@ -16,7 +16,7 @@ fn hls(_: &StreamKey) -> HlsState {
 #[test]
 fn rates_and_clock_follow_the_samples() {
     let (stats, metrics, registry) =
-        (Stats::default(), Metrics::new().unwrap(), Registry::new(Limits::default()));
+        (Stats::new(10), Metrics::new().unwrap(), Registry::new(Limits::default()));
     let mut producer = registry.publish(&key(), Epoch(1), Takeover::Refuse).unwrap();
     let begin = Instant::now();
     stats.published(&producer, publisher(), begin, WALL_MS, &metrics);
@@ -61,7 +61,7 @@ fn rates_and_clock_follow_the_samples() {
 #[test]
 fn a_stream_that_ended_is_forgotten_and_a_new_one_counts_anew() {
     let (stats, metrics, registry) =
-        (Stats::default(), Metrics::new().unwrap(), Registry::new(Limits::default()));
+        (Stats::new(10), Metrics::new().unwrap(), Registry::new(Limits::default()));
     let now = Instant::now();
     let publish = |epoch| {
         let mut producer = registry.publish(&key(), Epoch(epoch), Takeover::Refuse).unwrap();
@@ -95,7 +95,7 @@ fn a_stream_that_ended_is_forgotten_and_a_new_one_counts_anew() {
 #[test]
 fn a_publisher_that_lost_the_stream_takes_nothing_from_the_one_that_has_it() {
     let (stats, metrics, registry) =
-        (Stats::default(), Metrics::new().unwrap(), Registry::new(Limits::default()));
+        (Stats::new(10), Metrics::new().unwrap(), Registry::new(Limits::default()));
     let now = Instant::now();
     let told = |producer: &Producer, port: u16| {
         let publisher = Publisher { remote_addr: format!("192.0.2.1:{port}"), ..publisher() };
@@ -129,4 +129,43 @@ fn a_publisher_that_lost_the_stream_takes_nothing_from_the_one_that_has_it() {
     told(&second, 2);
     assert_eq!(seen(), ("192.0.2.1:3".to_owned(), 3, WALL_MS + 3, bytes as u64));
     assert_eq!(metrics.received_bytes.get(), bytes as u64);
+}
+
+#[test]
+fn a_live_stream_has_a_record_whatever_epoch_ended_before_it() {
+    let (stats, metrics, registry) =
+        (Stats::new(10), Metrics::new().unwrap(), Registry::new(Limits::default()));
+    let told =
+        |producer: &Producer| stats.published(producer, publisher(), Instant::now(), WALL_MS, &metrics);
+    let seen = || stats.stream(&key(), hls).map(|info| info.epoch);
+    // Epoch 1 was given first, and published last.
+    let second = registry.publish(&key(), Epoch(2), Takeover::Refuse).unwrap();
+    told(&second);
+    registry.end(&key(), media_core::hub::Revoked::Kicked);
+    let first = registry.publish(&key(), Epoch(1), Takeover::Refuse).unwrap();
+    told(&first);
+    assert_eq!(seen(), Some(1));
+    // The one that ended is told of late.
+    told(&second);
+    assert_eq!(seen(), Some(1));
+}
+
+#[test]
+fn records_of_streams_that_ended_are_bounded() {
+    let (stats, metrics, registry) =
+        (Stats::new(10), Metrics::new().unwrap(), Registry::new(Limits::default()));
+    let now = Instant::now();
+    let publish = |name: &str| {
+        let key = StreamKey::parse("live", name, &[]).unwrap();
+        let producer = registry.publish(&key, Epoch(1), Takeover::Refuse).unwrap();
+        stats.published(&producer, publisher(), now, WALL_MS, &metrics);
+        producer
+    };
+    let _stays = publish("stays");
+    for n in 0..100 {
+        let producer = publish(&format!("s{n}"));
+        registry.end(producer.key(), media_core::hub::Revoked::Kicked);
+        assert!(stats.records.lock().len() <= 20);
+    }
+    assert_eq!(stats.streams(hls).len(), 1);
 }
