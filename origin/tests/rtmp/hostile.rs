@@ -4,7 +4,7 @@ use bytes::BytesMut;
 use media_core::amf0::Value;
 use media_core::rtmp::chunk::{self, Header, type_id};
 use media_core::rtmp::{Command, Refusal};
-use origin::Config;
+use origin::{Config, auth};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::support::*;
@@ -172,4 +172,34 @@ async fn a_connection_cannot_publish_without_end() {
     let said = String::from_utf8_lossy(&said);
     assert!(said.contains("too many streams on one connection"));
     assert!(server.origin.registry().streams().is_empty());
+}
+
+#[tokio::test]
+async fn one_packet_is_one_guess_of_a_key() {
+    let keys = vec![auth::Key { streams: "live/*".to_owned(), key: "s3cret".to_owned() }];
+    let auth = auth::Config { mode: auth::Mode::Keys, keys };
+    let server = Server::start(Config { auth, ..Config::default() }, None).await;
+    let mut raw = server.raw().await;
+    raw.shake().await;
+    let connect = Command {
+        name: "connect".to_owned(),
+        transaction: 1.0,
+        object: Value::object([("app", Value::from("live"))]),
+        arguments: vec![],
+    };
+    raw.message(type_id::COMMAND_AMF0, 0, &connect.body()).await;
+    let mut packet = BytesMut::new();
+    let header = Header { chunk_stream: 3, type_id: type_id::COMMAND_AMF0, stream_id: 1, timestamp_ms: 0 };
+    for guess in ["a", "b", "c", "s3cret"] {
+        let name = format!("a?key={guess}");
+        let publish = Command::new("publish", 3.0, vec![name.as_str().into(), "live".into()]);
+        let stop = Command::new("FCUnpublish", 0.0, vec!["a".into()]);
+        for body in [publish.body(), stop.body()] {
+            chunk::write(&mut packet, 128, &header, &[&body]).unwrap();
+        }
+    }
+    raw.socket.write_all(&packet).await.unwrap();
+    raw.until_closed("refused").await;
+    assert_eq!(server.metric("weir_origin_rtmp_refused_publishes_total"), 1.0);
+    assert_eq!(server.metric("weir_origin_publishes_total"), 0.0);
 }

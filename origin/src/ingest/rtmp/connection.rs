@@ -111,7 +111,10 @@ impl Connection {
         let mut timer = pin!(sleep_until(armed.into()));
         let mut more = false;
         loop {
-            while let Some(event) = self.session.poll_event() {
+            // Who was refused is not heard any more: one packet could hold many guesses of a key.
+            while !self.session.is_closed()
+                && let Some(event) = self.session.poll_event()
+            {
                 if let Event::Play(request) = event {
                     return End::Play(request);
                 }
