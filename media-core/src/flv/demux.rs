@@ -156,9 +156,8 @@ impl Demuxer {
         let mut failed = None;
         loop {
             match packets.next() {
-                Ok(Some(packet)) => {
-                    let id = packet.track;
-                    if let Err(error) = self.packet(packet, dts) {
+                Ok(Some((id, packet))) => {
+                    if let Err(error) = packet.and_then(|packet| self.packet(id, packet, dts)) {
                         (track, failed) = (id, Some(error));
                     }
                 }
@@ -180,12 +179,12 @@ impl Demuxer {
         }
     }
 
-    fn packet(&mut self, packet: Packet, dts: Timestamp) -> Result<(), Error> {
+    fn packet(&mut self, id: TrackId, packet: Packet, dts: Timestamp) -> Result<(), Error> {
         match packet.content {
-            Content::Config => self.configure(packet.track, packet.codec, &packet.payload),
+            Content::Config => self.configure(id, packet.codec, &packet.payload),
             Content::Frame { cts_ms } => {
                 let cts = cts_ms.saturating_mul(TICKS_PER_MS);
-                self.frame(packet.track, packet.codec, dts, cts, packet.payload)
+                self.frame(id, packet.codec, dts, cts, packet.payload)
             }
             Content::Other => Ok(()),
         }

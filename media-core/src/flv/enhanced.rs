@@ -70,11 +70,13 @@ pub(super) enum Content {
 /// One packet of a body.
 #[derive(Debug, Clone)]
 pub(super) struct Packet {
-    pub(super) track: TrackId,
     pub(super) codec: Codec,
     pub(super) content: Content,
     pub(super) payload: Bytes,
 }
+
+/// A packet, or why it can't be used, and its track.
+pub(super) type TrackPacket = (TrackId, Result<Packet, Error>);
 
 /// How the packets of a body lie behind each other (`AvMultitrackType`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -143,13 +145,14 @@ impl Packets {
         Ok(packets)
     }
 
-    /// The next packet.
-    pub(super) fn next(&mut self) -> Result<Option<Packet>, Error> {
+    /// The next packet. One that can't be used says so and leaves those behind it readable; after an
+    /// error it is not known where the next one begins.
+    pub(super) fn next(&mut self) -> Result<Option<TrackPacket>, Error> {
         if self.done {
             return Ok(None);
         }
         let mut index = 0;
-        let mut payload = match self.layout {
+        let payload = match self.layout {
             Layout::Single | Layout::OneTrack => {
                 self.done = true;
                 if self.layout == Layout::OneTrack {
@@ -178,9 +181,13 @@ impl Packets {
         if self.read > MAX_PACKETS {
             return Err(Error::TooManyTracks(track));
         }
+        Ok(Some((track, self.packet(payload))))
+    }
+
+    fn packet(&self, mut payload: Bytes) -> Result<Packet, Error> {
         let codec = codec_of(self.kind, self.fourcc)?;
         let content = self.content(codec, &mut payload)?;
-        Ok(Some(Packet { track, codec, content, payload }))
+        Ok(Packet { codec, content, payload })
     }
 
     fn content(&self, codec: Codec, payload: &mut Bytes) -> Result<Content, Error> {

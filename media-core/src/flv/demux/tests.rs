@@ -358,6 +358,21 @@ fn a_bad_packet_leaves_the_others_of_its_body_good() {
             (expected.iter().map(|s| (*s).to_owned()).collect(), &malformed)
         );
     }
+    // So does one of a codec that is not carried, or that lacks its composition time.
+    let video_of = |fourcc: &[u8], id: u8, payload: &[u8]| [fourcc, &sized(id, payload)].concat();
+    let good = video_of(b"avc1", 0, &[&[0, 0, 0], IDR].concat());
+    for bad in [video_of(b"vp09", 1, b"xxxx"), video_of(b"avc1", 1, b"x")] {
+        for packets in [[&*bad, &good], [&*good, &bad]] {
+            let mut demuxer = ready();
+            let body = [&b"\x96\x21"[..], &packets.concat()].concat();
+            let out: Vec<_> = demuxer.push(video(body)).unwrap().collect();
+            let [Demuxed::Frame(frame), Demuxed::Dropped(dropped)] = out.as_slice() else {
+                panic!("{out:?}")
+            };
+            assert_eq!((frame.data.as_ref(), *dropped), (IDR, Dropped::Malformed(TrackId::video(1))));
+        }
+        assert!(ready().push(video([&b"\x96\x21"[..], &bad].concat())).is_err());
+    }
     // What comes before the place where a body ends early is good, too.
     let body = [&b"\x95\x10mp4a"[..], &sized(0, &aac), &[1, 0xff]].concat();
     let mut demuxer = Demuxer::new();
