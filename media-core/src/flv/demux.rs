@@ -16,7 +16,8 @@ const MAX_TRACKS: usize = 16;
 /// hundred bytes. With [`MAX_TRACKS`] it bounds what a demuxer keeps to 512 KiB.
 const MAX_CONFIG_BYTES: usize = 16 * 1024;
 
-/// The largest frame with lengths made longer: a reader of our FLV must take it, with its header.
+/// The largest frame: a reader of our FLV must take it, whose header may be longer than the one it came with, and whose
+/// NAL units' lengths may.
 const MAX_FRAME_BYTES: usize = MAX_BODY_BYTES - 64;
 
 /// Ticks of the tracks' 90 kHz clock in a millisecond.
@@ -43,8 +44,8 @@ pub enum Dropped {
     NoSequenceHeader(TrackId),
     /// It has no bytes.
     Empty(TrackId),
-    /// The lengths of its NAL units do not lead to its end, or its packet cannot be used while others of the
-    /// same body can.
+    /// The lengths of its NAL units do not lead to its end, or it is larger than a tag may be, or its packet cannot be
+    /// used while others of the same body can.
     Malformed(TrackId),
 }
 
@@ -246,6 +247,10 @@ impl Demuxer {
         };
         if data.is_empty() {
             self.out.push(Demuxed::Dropped(Dropped::Empty(id)));
+            return Ok(());
+        }
+        if data.len() > MAX_FRAME_BYTES {
+            self.out.push(Demuxed::Dropped(Dropped::Malformed(id)));
             return Ok(());
         }
         let error = |source| Error::Codec { track: id, source };

@@ -297,6 +297,22 @@ fn nal_unit_lengths_of_two_bytes_become_four() {
 }
 
 #[test]
+fn what_is_taken_fits_in_a_tag_again() {
+    let mut demuxer = Demuxer::new();
+    one(&mut demuxer, video([b"\x90hvc1", config(HEVC_OPUS, Codec::H265).as_ref()].concat()));
+    // As a legacy body it has 5 bytes before its frame; ours has 8.
+    let largest = |bytes: usize| {
+        let length = u32::try_from(bytes - 4).unwrap().to_be_bytes();
+        video([&[0x1c, 1, 0, 0, 40][..], &length, &[0x26, 0x01], &vec![0xaf; bytes - 6]].concat())
+    };
+    let taken = frame(&mut demuxer, largest(MAX_FRAME_BYTES));
+    let (tracks, _) = testing::media(HEVC_OPUS);
+    assert!(frame_body(&tracks[0], &taken).len() <= MAX_BODY_BYTES);
+    let dropped = one(&mut demuxer, largest(MAX_BODY_BYTES - 5));
+    assert_eq!(dropped, Demuxed::Dropped(Dropped::Malformed(TrackId::VIDEO)));
+}
+
+#[test]
 fn mod_ex_moves_the_frame_by_nanoseconds() {
     let mut demuxer = ready();
     // Half a millisecond, behind a block of an unknown type and one of 300 bytes.
