@@ -280,8 +280,8 @@ impl Demuxer {
             self.out.push(Demuxed::Dropped(Dropped::Malformed(id)));
             return Ok(());
         }
-        if data.len() < self.body_bytes / 2 {
-            // A small part would keep the whole message in memory.
+        if data.len() < self.body_bytes / 8 * 7 {
+            // A part would keep the whole message in memory, of which nothing knows.
             data = Bytes::copy_from_slice(&data);
         }
         let keyframe = codec::keyframe(codec, &data);
@@ -351,21 +351,32 @@ fn with_four_byte_lengths(codec: Codec, config: &Bytes) -> (Bytes, usize) {
 
 /// The NAL units behind 4-byte lengths instead of `from` bytes.
 fn relength(data: &[u8], from: usize) -> Result<Bytes, Error> {
-    let mut rest = data;
-    let mut out = BytesMut::with_capacity((data.len() + data.len() / 8).min(MAX_FRAME_BYTES));
-    while !rest.is_empty() {
-        let length = rest.try_get_uint(from).map_err(|_| Error::Truncated("NAL unit length"))?;
-        let length = u32::try_from(length).unwrap_or(u32::MAX);
-        let grown = out.len().saturating_add(4).saturating_add(length as usize);
-        if grown > MAX_FRAME_BYTES {
-            return Err(Error::TagTooLarge(grown));
-        }
-        let (unit, behind) = rest.split_at_checked(length as usize).ok_or(Error::Truncated("NAL unit"))?;
+    let (mut rest, mut grown) = (data, 0);
+    while let Some((_, unit)) = next_unit(&mut rest, from)? {
+        grown += 4 + unit.len();
+    }
+    if grown > MAX_FRAME_BYTES {
+        return Err(Error::TagTooLarge(grown));
+    }
+    // Exactly what it takes: nothing knows of more.
+    let (mut rest, mut out) = (data, Vec::with_capacity(grown));
+    while let Some((length, unit)) = next_unit(&mut rest, from)? {
         out.put_u32(length);
         out.put_slice(unit);
-        rest = behind;
     }
-    Ok(out.freeze())
+    Ok(out.into())
+}
+
+/// A NAL unit behind its length of `length_bytes`.
+fn next_unit<'a>(rest: &mut &'a [u8], length_bytes: usize) -> Result<Option<(u32, &'a [u8])>, Error> {
+    if rest.is_empty() {
+        return Ok(None);
+    }
+    let length = rest.try_get_uint(length_bytes).map_err(|_| Error::Truncated("NAL unit length"))?;
+    let length = u32::try_from(length).unwrap_or(u32::MAX);
+    let (unit, behind) = rest.split_at_checked(length as usize).ok_or(Error::Truncated("NAL unit"))?;
+    *rest = behind;
+    Ok(Some((length, unit)))
 }
 
 /// Temporal delimiters have no place in a container, but some encoders leave them in.

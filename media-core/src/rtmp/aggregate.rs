@@ -26,7 +26,8 @@ impl Parts {
         Self { header: aggregate.header, rest: aggregate.body, bytes, first_ms: None }
     }
 
-    /// The next part; `None` at the end. Small parts are copied: a slice would keep all of the aggregate in memory.
+    /// The next part; `None` at the end. A part is copied unless it is most of the
+    /// aggregate: a slice would keep all of it in memory, of which nothing knows.
     pub(super) fn next(&mut self) -> Result<Option<Message>, Error> {
         if self.rest.is_empty() {
             return Ok(None);
@@ -42,7 +43,7 @@ impl Parts {
             return Err(Error::Aggregate);
         }
         let slice = self.rest.split_to(len);
-        let body = if len < self.bytes / 2 { Bytes::copy_from_slice(&slice) } else { slice };
+        let body = if len < self.bytes / 8 * 7 { Bytes::copy_from_slice(&slice) } else { slice };
         // The last back pointer is left out by some.
         self.rest.advance(self.rest.len().min(BACK_POINTER_BYTES));
         let first_ms = *self.first_ms.get_or_insert(timestamp_ms);
@@ -89,6 +90,18 @@ mod tests {
         assert_eq!(got.iter().map(|m| m.body.len()).collect::<Vec<_>>(), [20, 7, 0]);
         assert_eq!(got[1].header.type_id, type_id::AUDIO);
         assert_eq!(got[1].header.stream_id, 1);
+    }
+
+    #[test]
+    fn a_part_does_not_keep_an_aggregate_in_memory_unless_it_is_most_of_it() {
+        for (sizes, shared) in [([200, 100], [false, false]), ([1_000, 20], [true, false])] {
+            let mut body = Vec::new();
+            sizes.iter().for_each(|size| part(&mut body, type_id::VIDEO, 0, &vec![1; *size]));
+            let mut parts = aggregate(&body);
+            let range = parts.rest.as_ptr_range();
+            let got = all(&mut parts).unwrap().into_iter().map(|m| range.contains(&m.body.as_ptr()));
+            assert_eq!(got.collect::<Vec<_>>(), shared);
+        }
     }
 
     #[test]

@@ -289,6 +289,8 @@ fn nal_unit_lengths_of_two_bytes_become_four() {
     let got = frame(&mut demuxer, video([0x17, 1, 0, 0, 0, 0, 2, 0x09, 0xf0, 0, 2, 0x65, 0x88]));
     assert_eq!(got.data.as_ref(), [0, 0, 0, 2, 0x09, 0xf0, 0, 0, 0, 2, 0x65, 0x88]);
     assert!(got.keyframe);
+    let length = got.data.len();
+    assert_eq!(got.data.try_into_mut().unwrap().capacity(), length, "no room that nothing knows of");
     let error = demuxer.push(video([0x17, 1, 0, 0, 0, 0, 9, 0x65])).unwrap_err();
     assert_eq!(error.to_string(), "NAL unit ends early");
     // Lengths that make it more than twice as long must not make a tag that no reader takes.
@@ -437,7 +439,7 @@ fn a_configuration_does_not_keep_its_message_in_memory() {
 #[test]
 fn frames_are_slices_of_their_message() {
     let mut demuxer = ready();
-    let tag = video([&[0x17, 1, 0, 0, 0], IDR].concat());
+    let tag = video([&[0x17, 1, 0, 0, 0, 0, 0, 0, 102, 0x65, 0x88][..], &[7; 100]].concat());
     let range = tag.body.as_ptr_range();
     assert!(range.contains(&frame(&mut demuxer, tag).data.as_ptr()));
 }
@@ -455,6 +457,15 @@ fn a_small_frame_does_not_keep_its_message_in_memory() {
     let [Demuxed::Frame(small), Demuxed::Frame(large)] = out.as_slice() else { panic!("{out:?}") };
     assert_eq!(small.data.as_ref(), b"x");
     assert!(!range.contains(&small.data.as_ptr()) && range.contains(&large.data.as_ptr()));
+    // Nor does one that is the larger half of it.
+    let tag = audio([&b"\x95\x11mp4a\x00\x00\x00\x96"[..], &[7; 150], &[1, 0, 0, 50], &[7; 50]].concat());
+    let range = tag.body.as_ptr_range();
+    let frames: Vec<_> = demuxer.push(tag).unwrap().collect();
+    assert_eq!(frames.len(), 2);
+    for item in frames {
+        let Demuxed::Frame(frame) = item else { panic!("{item:?}") };
+        assert!(!range.contains(&frame.data.as_ptr()));
+    }
 }
 
 #[test]
