@@ -54,6 +54,8 @@ pub struct Window {
     segments: VecDeque<Segment>,
     /// How many of them are kept but not listed any more.
     unlisted: usize,
+    /// The longest playlist so far.
+    longest: Duration,
     next_msn: u64,
     discontinuity_sequence: u64,
     bytes: usize,
@@ -73,6 +75,7 @@ impl Window {
             layout: None,
             segments: VecDeque::new(),
             unlisted: 0,
+            longest: Duration::ZERO,
             // hls.js doesn't ask for blocking reloads while the last media sequence number is 0.
             next_msn: 1,
             discontinuity_sequence: 0,
@@ -179,6 +182,7 @@ impl Window {
         }
         let window = self.config.window();
         let mut listed: Duration = self.listed().map(Segment::duration).sum();
+        self.longest = self.longest.max(listed);
         while let Some(oldest) = self.segments.get(self.unlisted)
             && self.unlisted + 1 < self.segments.len()
             && (listed.saturating_sub(oldest.duration()) >= window || self.bytes > self.config.max_bytes)
@@ -191,15 +195,16 @@ impl Window {
                 self.drop_oldest();
             }
         }
-        let mut behind: Duration = self.segments.iter().take(self.unlisted).map(Segment::duration).sum();
+        let mut behind: Duration = self.segments.iter().map(Segment::duration).sum();
         while self.unlisted > 0
             && let Some(oldest) = self.segments.front()
         {
             behind = behind.saturating_sub(oldest.duration());
-            // Its Availability Duration (RFC 8216bis §6.2.2): its own and that of the longest playlist that it was in,
-            // through which somebody may be playing. That one had the window, the segment, and at most a part more.
-            // Parts must stay for three target durations, which is less.
-            if behind < window + (oldest.duration() + self.part_target) * 2 {
+            // Its Availability Duration (RFC 8216bis §6.2.2), counted from when it left the playlist: its own and that
+            // of the longest playlist that it was in, through which somebody may be playing. When it left, what was
+            // behind it was shorter than that playlist by itself. Parts must stay for three target durations, which
+            // is less.
+            if behind < self.longest * 2 {
                 break;
             }
             self.drop_oldest();

@@ -1,6 +1,6 @@
 //! What a server must do (RFC 8216bis §6.2, appendix B), as far as it shows without a server.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::reader::Playlist;
@@ -588,24 +588,56 @@ fn the_window_lists_what_delta_updates_need() {
     assert!(listed >= Duration::from_secs(30) && listed <= Duration::from_secs(34), "{listed:?}");
 }
 
-#[test]
-fn a_segment_stays_for_as_long_as_a_player_may_need_to_get_there() {
+/// How long each segment stayed after it left the playlist, and how long it must have.
+fn stays(mut step: impl FnMut(&mut Station, u64)) -> Vec<(u64, Duration, Duration)> {
     let mut station = Station::new(Config::default());
     station.tracks(1, &[video(0, AVC_30), audio(0)]);
-    let name = Name::Segment { epoch: 1, msn: 5 };
-    let (mut listed_for, mut unlisted_at, mut gone_at) = (Duration::ZERO, None, None);
-    for ms in (0..100_000u64).step_by(100) {
-        station.play_part(ms..ms + 100);
-        let there = matches!(station.window.object(0, name), Object::Ready(_));
-        if station.window.listed().any(|s| s.msn == 5) {
-            listed_for = listed_for.max(station.window.listed().map(|s| s.duration()).sum());
-        } else if there {
-            unlisted_at.get_or_insert(ms);
-        } else if unlisted_at.is_some() {
-            gone_at.get_or_insert(ms);
+    // By media sequence number: its duration, the longest playlist that it was in, when it left that and when it was gone.
+    let mut seen: BTreeMap<u64, (Duration, Duration, Option<u64>, Option<u64>)> = BTreeMap::new();
+    for ms in (0..150_000u64).step_by(100) {
+        step(&mut station, ms);
+        let playlist: Duration = station.window.listed().map(|s| s.duration()).sum();
+        for segment in station.window.listed().filter(|s| s.complete) {
+            let (duration, longest, ..) = seen.entry(segment.msn).or_default();
+            (*duration, *longest) = (segment.duration(), playlist.max(*longest));
+        }
+        for (msn, (.., unlisted_at, gone_at)) in &mut seen {
+            if station.window.listed().all(|s| s.msn != *msn) {
+                unlisted_at.get_or_insert(ms);
+            }
+            if station.window.segment(*msn).is_none() {
+                gone_at.get_or_insert(ms);
+            }
         }
     }
-    let stayed = Duration::from_millis(gone_at.unwrap() - unlisted_at.unwrap());
-    let must = Duration::from_secs(2) + listed_for;
-    assert!((must..must + Duration::from_secs(3)).contains(&stayed), "{stayed:?}, and must {must:?}");
+    let stayed = seen.into_iter().filter_map(|(msn, (duration, longest, unlisted_at, gone_at))| {
+        Some((msn, Duration::from_millis(gone_at? - unlisted_at?), duration + longest))
+    });
+    stayed.collect()
+}
+
+#[test]
+fn a_segment_stays_for_as_long_as_a_player_may_need_to_get_there() {
+    let even = stays(|station, ms| station.play_part(ms..ms + 100));
+    // For 5 s a keyframe every 0.5 s, and then for 6 s after 0.5 and after 2 s in turn.
+    let uneven = stays(|station, ms| {
+        for n in ms * 3 / 100..(ms + 100) * 3 / 100 {
+            let in_turn = if n % 330 < 150 { n % 15 == 0 } else { matches!(n % 75, 0 | 15) };
+            station.frame(TrackId::VIDEO, (n * 100 / 3) as i64, in_turn);
+        }
+        for n in (ms * 48).div_ceil(1_024)..((ms + 100) * 48).div_ceil(1_024) {
+            station.frame(TrackId::AUDIO, (n * 1_024 / 48) as i64, true);
+        }
+    });
+    for stays in [even, uneven] {
+        assert!(stays.len() > 20, "{}", stays.len());
+        for (msn, stayed, must) in stays {
+            // Time is looked at every 100 ms.
+            let stayed = stayed + Duration::from_millis(100);
+            assert!(
+                (must..must + Duration::from_secs(6)).contains(&stayed),
+                "{msn}: {stayed:?}, and must {must:?}"
+            );
+        }
+    }
 }
