@@ -56,6 +56,8 @@ pub struct Window {
     unlisted: usize,
     /// The longest playlist so far.
     longest: Duration,
+    /// Segments that left the playlist or memory before their time.
+    hurried: u64,
     next_msn: u64,
     discontinuity_sequence: u64,
     bytes: usize,
@@ -76,6 +78,7 @@ impl Window {
             segments: VecDeque::new(),
             unlisted: 0,
             longest: Duration::ZERO,
+            hurried: 0,
             // hls.js doesn't ask for blocking reloads while the last media sequence number is 0.
             next_msn: 1,
             discontinuity_sequence: 0,
@@ -179,6 +182,7 @@ impl Window {
     fn evict(&mut self) {
         while self.unlisted > 0 && self.bytes > self.config.max_bytes {
             self.drop_oldest();
+            self.hurried += 1;
         }
         let window = self.config.window();
         let mut listed: Duration = self.listed().map(Segment::duration).sum();
@@ -193,6 +197,7 @@ impl Window {
             self.unlisted += 1;
             if self.bytes > self.config.max_bytes {
                 self.drop_oldest();
+                self.hurried += 1;
             }
         }
         let mut behind: Duration = self.segments.iter().map(Segment::duration).sum();
@@ -253,6 +258,12 @@ impl Window {
     /// Bytes it holds: media, and what goes with them.
     pub fn bytes(&self) -> usize {
         self.bytes
+    }
+
+    /// Segments that left the playlist or memory before their time, since there would be more than
+    /// [`Config::max_bytes`].
+    pub fn hurried(&self) -> u64 {
+        self.hurried
     }
 
     /// No part follows, ever.

@@ -641,3 +641,16 @@ fn a_segment_stays_for_as_long_as_a_player_may_need_to_get_there() {
         }
     }
 }
+
+#[test]
+fn what_leaves_before_its_time_is_counted() {
+    let hurried = |max_bytes| {
+        let mut station = Station::new(Config { max_bytes, ..Config::default() });
+        station.frame_bytes = 5_000;
+        station.tracks(1, &[video(0, AVC_30), audio(0)]);
+        station.play(0..60_000);
+        station.window.hurried()
+    };
+    assert_eq!(hurried(Config::default().max_bytes), 0);
+    assert!(hurried(4 << 20) > 20);
+}

@@ -53,7 +53,7 @@ impl Live {
         let position = {
             let mut state = self.state.lock();
             state.problem = problem;
-            let mut changed = false;
+            let (mut changed, hurried) = (false, state.window.hurried());
             for event in events {
                 if matches!(event, Event::Part { .. }) {
                     self.metrics.parts.inc();
@@ -63,6 +63,12 @@ impl Live {
             }
             if !changed {
                 return;
+            }
+            let now_hurried = state.window.hurried();
+            self.metrics.hurried.inc_by(now_hurried - hurried);
+            if hurried == 0 && now_hurried > 0 {
+                tracing::warn!(stream = %self.key, max_bytes = state.window.config().max_bytes,
+                    "HLS keeps less than the window and what is behind it: the stream's media are more than max_bytes");
             }
             state.playlists.clear();
             state.window.position()

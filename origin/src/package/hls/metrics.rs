@@ -11,6 +11,7 @@ pub struct HlsMetrics {
     pub(super) playlists_compressed: IntCounter,
     pub(super) timeouts: IntCounter,
     pub(super) restarts: IntCounter,
+    pub(super) hurried: IntCounter,
 }
 
 /// What a request asks for, as a label.
@@ -65,6 +66,10 @@ impl HlsMetrics {
                 "weir_origin_hls_restarts_total",
                 "Times that a packager read too slowly, lost frames and began anew.",
             )?,
+            hurried: IntCounter::new(
+                "weir_origin_hls_hurried_segments_total",
+                "Segments that left the playlist or memory before their time, since their stream has max_bytes.",
+            )?,
         })
     }
 
@@ -75,7 +80,8 @@ impl HlsMetrics {
         registry.register(Box::new(self.playlists_rendered.clone()))?;
         registry.register(Box::new(self.playlists_compressed.clone()))?;
         registry.register(Box::new(self.timeouts.clone()))?;
-        registry.register(Box::new(self.restarts.clone()))
+        registry.register(Box::new(self.restarts.clone()))?;
+        registry.register(Box::new(self.hurried.clone()))
     }
 
     pub(super) fn asked(&self, asked: Asked) {

@@ -30,10 +30,14 @@ struct House {
 
 impl House {
     fn new() -> Self {
+        Self::with(&HlsConfig::default())
+    }
+
+    fn with(config: &HlsConfig) -> Self {
         let metrics = prometheus::Registry::new();
         let hls = HlsMetrics::new().unwrap();
         hls.register(&metrics).unwrap();
-        let packagers = Packagers::new(&HlsConfig::default(), hls).unwrap();
+        let packagers = Packagers::new(config, hls).unwrap();
         let starting = packagers.clone();
         let registry = Registry::with_on_start(Limits::default(), move |consumer| starting.start(consumer));
         let key = StreamKey::parse("live", "a", &[]).unwrap();
@@ -538,6 +542,14 @@ async fn what_left_the_window_is_404_and_an_old_msn_gets_the_playlist() {
     let playlist = text(house.get("main/media.m3u8?_HLS_msn=1&_HLS_part=2").await).await;
     assert_eq!(playlist, text(house.get("main/media.m3u8").await).await);
     assert_eq!(start.elapsed(), Duration::ZERO);
+}
+
+#[tokio::test(start_paused = true)]
+async fn segments_that_leave_before_their_time_are_counted() {
+    let mut house = House::with(&HlsConfig { max_bytes: 256 << 10, ..HlsConfig::default() });
+    let mut publisher = house.publish();
+    publisher.play_until(30_000).await;
+    assert!(house.counter("weir_origin_hls_hurried_segments_total") > 0.0);
 }
 
 #[test]
