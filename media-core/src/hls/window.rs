@@ -339,12 +339,18 @@ impl Window {
         Bandwidth { peak_bps, average_bps }
     }
 
-    /// Pictures per second of the newest whole segment.
+    /// Pictures per second of the whole segments that are listed and have some.
     pub fn measured_frame_rate(&self, rendition: usize) -> Option<f64> {
-        let segment = self.listed().rfind(|s| s.complete)?;
-        let pictures: u32 =
-            segment.parts.iter().filter_map(|p| p.media.get(rendition)).map(|m| m.pictures).sum();
-        (pictures > 0).then(|| f64::from(pictures) / segment.duration().as_secs_f64())
+        let (mut pictures, mut duration) = (0, Duration::ZERO);
+        for segment in self.listed().filter(|s| s.complete) {
+            let media = segment.parts.iter().filter_map(|p| p.media.get(rendition));
+            let own: u32 = media.map(|m| m.pictures).sum();
+            if own > 0 {
+                pictures += own;
+                duration += segment.duration();
+            }
+        }
+        (pictures > 0).then(|| f64::from(pictures) / duration.as_secs_f64())
     }
 }
 

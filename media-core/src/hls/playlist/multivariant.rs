@@ -8,6 +8,14 @@ use crate::hls::{Rendition, Window};
 /// The one group that audio renditions are in.
 const AUDIO_GROUP: &str = "audio";
 
+/// Codecs named at most, those of the newest segments first: a stream may change its tracks with each segment, and every
+/// time to another profile or level.
+const MAX_CODECS: usize = 16;
+
+/// How far the measured frame rate may be from the one that the configuration tells and yet be the same, as a factor:
+/// times are in milliseconds, and segments begin and end between them.
+const SAME_RATE: f64 = 1.02;
+
 /// The multivariant playlist as it is now. Its addresses are relative to where it is itself.
 pub fn multivariant(window: &Window) -> String {
     let mut out = String::with_capacity(512);
@@ -74,7 +82,7 @@ fn variant_lines(out: &mut String, window: &Window, index: usize, rendition: &Re
     let (peak, average) = (own.peak_bps + sound.peak_bps, own.average_bps + sound.average_bps);
     let mut codecs: Vec<&str> = Vec::new();
     for track in listed_tracks(window, index).chain(others.iter().flat_map(|s| listed_tracks(window, *s))) {
-        if !codecs.contains(&track.rfc6381.as_str()) {
+        if codecs.len() < MAX_CODECS && !codecs.contains(&track.rfc6381.as_str()) {
             codecs.push(&track.rfc6381);
         }
     }
@@ -85,7 +93,9 @@ fn variant_lines(out: &mut String, window: &Window, index: usize, rendition: &Re
         attributes.push_str(&format!(",RESOLUTION={}x{}", largest.width, largest.height));
         let said = videos().filter_map(|v| v.frame_rate).filter(|(num, den)| *num > 0 && *den > 0);
         let said = said.map(|(num, den)| f64::from(num) / f64::from(den)).reduce(f64::max);
-        if let Some(rate) = said.or_else(|| window.measured_frame_rate(index)) {
+        let measured = window.measured_frame_rate(index);
+        let measured = measured.filter(|rate| said.is_none_or(|said| *rate > said * SAME_RATE));
+        if let Some(rate) = measured.or(said) {
             attributes.push_str(&format!(",FRAME-RATE={rate:.3}"));
         }
     }

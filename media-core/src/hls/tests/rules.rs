@@ -654,3 +654,43 @@ fn what_leaves_before_its_time_is_counted() {
     assert_eq!(hurried(Config::default().max_bytes), 0);
     assert!(hurried(4 << 20) > 20);
 }
+
+#[test]
+fn the_frame_rate_is_that_of_what_has_pictures_and_no_less_than_measured() {
+    let rate = |station: &Station| {
+        let text = playlist::multivariant(&station.window);
+        let line = text.lines().find_map(|l| l.strip_prefix("#EXT-X-STREAM-INF:")).unwrap();
+        super::reader::attributes(line)["FRAME-RATE"].clone()
+    };
+    // The newest segment has none.
+    let mut station = Station::new(Config::default());
+    station.tracks(1, &[video_of_unknown_rate(), audio(0)]);
+    station.play(0..8_000);
+    station.tracks(2, &[audio(0)]);
+    station.play_tracks(8_000..14_000, &[], &[TrackId::AUDIO]);
+    assert_eq!(rate(&station), "30.000");
+    // The configuration says half of what comes.
+    let mut station = Station::new(Config::default());
+    station.tracks(1, &[video(0, AVC_30), audio(0)]);
+    (station.frame_rate, station.gop_frames) = ((60, 1), 120);
+    station.play(0..8_100);
+    let rate: f64 = rate(&station).parse().unwrap();
+    assert!((59.0..61.0).contains(&rate), "{rate}");
+}
+
+#[test]
+fn codecs_are_bounded_however_often_they_change() {
+    let mut station = Station::new(Config::default());
+    for n in 0..24u8 {
+        let mut track = video(0, AVC_30);
+        track.rfc6381 = format!("avc1.6400{n:02x}");
+        track.config = [&track.config[..], &[n]].concat().into();
+        station.tracks(u64::from(n) + 1, &[track]);
+        station.play_tracks(u64::from(n) * 1_200..u64::from(n) * 1_200 + 1_200, &[TrackId::VIDEO], &[]);
+    }
+    let text = playlist::multivariant(&station.window);
+    let line = text.lines().find_map(|l| l.strip_prefix("#EXT-X-STREAM-INF:")).unwrap();
+    let codecs = super::reader::attributes(line)["CODECS"].clone();
+    assert_eq!(codecs.split(',').count(), 16, "{codecs}");
+    assert!(codecs.starts_with("avc1.640017,avc1.640016,"), "{codecs}");
+}
