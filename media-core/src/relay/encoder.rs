@@ -12,7 +12,7 @@ use crate::hub::{TrackSet, Unit};
 /// Time between marks where no keyframe has one, in milliseconds.
 const MARK_INTERVAL_MS: i64 = 1_000;
 
-/// How long a stream may go on without its first keyframe before reading can start anywhere, in milliseconds: with
+/// How long video may go on without its first keyframe before reading can start anywhere, in milliseconds: with
 /// intra refresh there is none, and players show such a picture all the same.
 const FIRST_KEYFRAME_WAIT_MS: i64 = 10_000;
 
@@ -31,6 +31,8 @@ pub struct Encoder {
     marked_at_ms: Option<i64>,
     /// When the newest keyframe of the main picture was.
     keyframe_ms: Option<i64>,
+    /// When there began to be video; 0 while there has been from the beginning.
+    video_since_ms: i64,
 }
 
 /// A unit in the feed.
@@ -60,6 +62,10 @@ impl Encoder {
         let media_time_ms = unit.frame.dts.millis(track.timescale);
 
         let new_tracks = self.tracks.as_ref().is_none_or(|t| !Arc::ptr_eq(t, &unit.tracks));
+        let began_video = self.tracks.as_ref().is_some_and(|t| !t.has_video()) && unit.tracks.has_video();
+        if began_video {
+            (self.keyframe_ms, self.video_since_ms) = (None, media_time_ms);
+        }
         let gap = self.next.is_some_and(|next| next != unit.sequence);
         let is_keyframe = unit.tracks.has_video() && unit.is_join_point();
         if is_keyframe {
@@ -103,7 +109,7 @@ impl Encoder {
     /// keyframe in the middle of a stream has been told so by the hub: it keeps none.
     fn lacks_keyframes(&self, media_time_ms: i64) -> bool {
         match self.keyframe_ms {
-            None => media_time_ms > FIRST_KEYFRAME_WAIT_MS,
+            None => media_time_ms.saturating_sub(self.video_since_ms) > FIRST_KEYFRAME_WAIT_MS,
             Some(at) => media_time_ms.saturating_sub(at) > KEYFRAME_WAIT_MS,
         }
     }

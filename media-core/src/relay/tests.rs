@@ -134,6 +134,26 @@ fn a_stream_whose_keyframes_stay_out_can_be_started_once_a_second() {
 }
 
 #[test]
+fn video_that_comes_later_has_as_long_for_its_first_keyframe() {
+    let (tracks, frames) = testing::media(H264_AAC);
+    let both = track_set(1, tracks);
+    let sound = track_set(1, both.tracks.iter().filter(|t| t.audio().is_some()).cloned().collect());
+    let frame = |track| frames.iter().find(|f| f.track == track).unwrap();
+    let unit = |i: u64| {
+        let (tracks, frame) = match i {
+            ..200 => (&sound, frame(TrackId::AUDIO)),
+            _ => (&both, frame(if i.is_multiple_of(2) { TrackId::VIDEO } else { TrackId::AUDIO })),
+        };
+        let dts = Timestamp(i64::try_from(i).unwrap() * 9_000);
+        let frame = Frame { dts, keyframe: i < 200 || i == 250, ..frame.clone() };
+        Unit { sequence: i, tracks: Arc::clone(tracks), frame }
+    };
+    let encoded = encode(&(0..300).map(unit).collect::<Vec<_>>());
+    let starts: Vec<_> = (0..300).filter(|i| encoded[*i].start.is_some() && *i >= 200).collect();
+    assert_eq!(starts, [250]);
+}
+
+#[test]
 fn reading_can_begin_at_every_start() {
     let units = units(H264_AAC, 1, 1_000);
     let encoded = encode(&units);
