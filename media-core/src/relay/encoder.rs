@@ -38,6 +38,8 @@ pub struct Encoder {
 /// A unit in the feed.
 #[derive(Debug, Clone)]
 pub struct Encoded {
+    /// When its frame is decoded, in milliseconds from the beginning of the stream.
+    pub media_time_ms: i64,
     /// What a reader that has everything before it is sent: the mark and headers where they are due, and the
     /// frame. Whole tags in one piece.
     pub bytes: Bytes,
@@ -102,7 +104,7 @@ impl Encoder {
         let tag_at = out.len();
         flv::write_tag(&mut out, tag_kind(track.codec.kind()), timestamp_ms, &body.pieces());
         let bytes = out.freeze();
-        Some(Encoded { tag: bytes.slice(tag_at..), bytes, start })
+        Some(Encoded { media_time_ms, tag: bytes.slice(tag_at..), bytes, start })
     }
 
     /// Whether keyframes stay out for so long that reading must start without one. A consumer that begins without a

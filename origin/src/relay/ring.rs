@@ -11,10 +11,12 @@ const FILE_HEADER_BYTES: usize = 13;
 /// What a unit takes besides its bytes: itself, and the reference counts of its bytes and beginning.
 const UNIT_BYTES: usize = size_of::<Encoded>() + 64;
 
-/// Kept in any case, within the limit: the encoder may catch up with many GOPs before any reader runs.
-const MIN_BYTES: usize = 256 << 10;
+/// Milliseconds kept in any case, within the limit, as many as the hub does: the encoder may catch up with many GOPs
+/// before any reader runs, and where every picture is a keyframe two GOPs are no time at all.
+const MIN_SPAN_MS: i64 = 5_000;
 
-/// Encoded units: from the last but one place on that reading can start at, and at most a number of bytes.
+/// Encoded units: from the last but one place on that reading can start at, and the newest seconds in any case, but at
+/// most a number of bytes.
 #[derive(Debug)]
 pub(super) struct Ring {
     max_bytes: usize,
@@ -84,14 +86,19 @@ impl Ring {
         } else if self.start.is_none() {
             return;
         }
+        let now_ms = unit.media_time_ms;
         self.bytes += cost(&unit);
         self.units.push_back(unit);
         while self.units.len() > 1
-            && (self.bytes > self.max_bytes
-                || self.bytes > MIN_BYTES && self.previous_start.is_some_and(|keep| self.first < keep))
-            && let Some(oldest) = self.units.pop_front()
+            && let Some(oldest) = self.units.front()
         {
-            self.bytes -= cost(&oldest);
+            let dispensable = now_ms.saturating_sub(oldest.media_time_ms) > MIN_SPAN_MS
+                && self.previous_start.is_some_and(|keep| self.first < keep);
+            if !dispensable && self.bytes <= self.max_bytes {
+                break;
+            }
+            self.bytes -= cost(oldest);
+            self.units.pop_front();
             self.first += 1;
         }
     }
@@ -174,7 +181,7 @@ mod tests {
     fn unit(number: u8, start: bool) -> Encoded {
         let bytes = Bytes::from(vec![number; 10]);
         let start = start.then(|| Bytes::from([&[b'H'; FILE_HEADER_BYTES][..], &[number]].concat()));
-        Encoded { tag: bytes.slice(4..), bytes, start }
+        Encoded { media_time_ms: i64::from(number) * 2_000, tag: bytes.slice(4..), bytes, start }
     }
 
     fn pieces(ring: &Ring, cursor: &mut Cursor) -> Vec<(u8, usize)> {
@@ -198,35 +205,36 @@ mod tests {
         assert_eq!(cursor.skips(), 0);
     }
 
-    /// One that counts.
-    fn large(number: u8, start: bool) -> Encoded {
-        let bytes = Bytes::from(vec![number; MIN_BYTES / 2]);
-        Encoded { tag: bytes.slice(4..), bytes, ..unit(number, start) }
-    }
-
     #[test]
     fn the_last_but_one_start_is_kept_and_a_reader_beyond_it_skips() {
-        let mut ring = Ring::new(MIN_BYTES * 10);
-        ring.push(large(0, true));
+        let mut ring = Ring::new(10_000);
+        ring.push(unit(0, true));
         let mut cursor = Cursor::default();
         assert_eq!(pieces(&ring, &mut cursor).len(), 2);
         for (number, start) in [(1, false), (2, true), (3, false), (4, true), (5, false)] {
-            ring.push(large(number, start));
+            ring.push(unit(number, start));
         }
         assert_eq!(ring.units.len(), 4);
         // Begins anew, without a second file header.
-        assert_eq!(pieces(&ring, &mut cursor), [(4, 1), (4, MIN_BYTES / 2 - 4), (5, MIN_BYTES / 2)]);
+        assert_eq!(pieces(&ring, &mut cursor), [(4, 1), (4, 6), (5, 10)]);
         assert_eq!(cursor.skips(), 1);
     }
 
     #[test]
-    fn a_burst_of_starts_loses_nothing() {
-        let mut ring = Ring::new(MIN_BYTES * 10);
-        ring.push(unit(0, true));
-        let mut cursor = Cursor::default();
-        assert_eq!(pieces(&ring, &mut cursor).len(), 2);
-        (1..100).for_each(|number| ring.push(unit(number, true)));
-        assert_eq!(pieces(&ring, &mut cursor).len(), 99);
+    fn the_newest_seconds_are_kept_however_many_starts_they_have() {
+        let mut ring = Ring::new(10 << 20);
+        let mut push = |number: u8| {
+            let bytes = Bytes::from(vec![number; 80 << 10]);
+            let media_time_ms = i64::from(number) * 100;
+            ring.push(Encoded { media_time_ms, tag: bytes.slice(4..), bytes, ..unit(number, true) });
+        };
+        push(0);
+        (1..=50).for_each(&mut push);
+        assert_eq!((ring.first, ring.units.len()), (0, 51));
+        let mut push =
+            |number: u8| ring.push(Encoded { media_time_ms: i64::from(number) * 100, ..unit(number, true) });
+        push(51);
+        assert_eq!((ring.first, ring.units.len()), (1, 51));
     }
 
     #[test]
