@@ -231,6 +231,7 @@ async fn run(folder: &tempfile::TempDir, arguments: &[&str]) -> (Option<i32>, St
 
 #[tokio::test]
 async fn the_default_configuration_is_commented_and_correct() {
+    let _turn = turn::take(Load::Light).await;
     let folder = tempfile::tempdir().unwrap();
     let (code, text) = run(&folder, &["config", "default"]).await;
     assert_eq!(code, Some(0));
@@ -242,6 +243,7 @@ async fn the_default_configuration_is_commented_and_correct() {
 
 #[tokio::test]
 async fn a_mistake_in_the_configuration_is_named_with_its_place() {
+    let _turn = turn::take(Load::Light).await;
     let folder = tempfile::tempdir().unwrap();
     let file = "drain_s = \"soon\"\n\n[edge.http]\nlisten = \"nowhere\"\n\n[origin.streams]\ngrace = 3\n";
     std::fs::write(folder.path().join("bad.toml"), file).unwrap();
@@ -264,6 +266,7 @@ async fn a_mistake_in_the_configuration_is_named_with_its_place() {
 
 #[tokio::test]
 async fn a_port_in_use_is_named_with_its_key() {
+    let _turn = turn::take(Load::Light).await;
     let weir = Weir::start().await;
     for (flag, address, key) in [
         ("--rtmp", weir.rtmp, "origin.rtmp.listen"),
@@ -285,6 +288,7 @@ async fn a_port_in_use_is_named_with_its_key() {
 
 #[tokio::test]
 async fn the_token_is_made_once_shown_once_and_for_the_owner_only() {
+    let _turn = turn::take(Load::Light).await;
     let weir = Weir::start().await;
     let token = weir.token();
     weir.process.line(&token).await;
@@ -316,6 +320,7 @@ async fn the_token_is_made_once_shown_once_and_for_the_owner_only() {
 
 #[tokio::test]
 async fn logs_can_be_json() {
+    let _turn = turn::take(Load::Light).await;
     let weir = Weir::with("", &["--log-format", "json"]).await;
     let line = weir.process.line("\"ready\"").await;
     let value: serde_json::Value = serde_json::from_str(&line).unwrap();
@@ -324,6 +329,7 @@ async fn logs_can_be_json() {
 
 #[tokio::test]
 async fn any_key_can_come_from_the_environment() {
+    let _turn = turn::take(Load::Light).await;
     let folder = tempfile::tempdir().unwrap();
     let mut command = weir::command(&folder);
     command.env("WEIR_ORIGIN__RTMP__LISTEN", "127.0.0.1:0").env("WEIR_EDGE__HTTP__LISTEN", "127.0.0.1:0");

@@ -13,6 +13,8 @@ use std::path::Path;
 
 use source::Source;
 
+use crate::support::turn::{self, Load};
+
 /// A breach of a rule.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Finding {
@@ -87,8 +89,9 @@ fn assert_none(findings: &[Finding]) {
     assert!(findings.is_empty(), "{} breaches of the rules:\n{}", findings.len(), report.join("\n"));
 }
 
-#[test]
-fn crates_use_only_what_they_may() {
+#[tokio::test]
+async fn crates_use_only_what_they_may() {
+    let _turn = turn::take(Load::Light).await;
     let metadata = cargo_metadata::MetadataCommand::new()
         .manifest_path(root().join("Cargo.toml"))
         .no_deps()
@@ -98,24 +101,28 @@ fn crates_use_only_what_they_may() {
     assert_none(&crates::check(&metadata));
 }
 
-#[test]
-fn modules_of_media_core_use_only_what_they_may() {
+#[tokio::test]
+async fn modules_of_media_core_use_only_what_they_may() {
+    let _turn = turn::take(Load::Light).await;
     assert_none(&sources().iter().flat_map(modules::check).collect::<Vec<_>>());
 }
 
-#[test]
-fn files_keep_the_rules() {
+#[tokio::test]
+async fn files_keep_the_rules() {
+    let _turn = turn::take(Load::Light).await;
     assert_none(&sources().iter().flat_map(files::check).collect::<Vec<_>>());
 }
 
-#[test]
-fn texts_keep_the_rules() {
+#[tokio::test]
+async fn texts_keep_the_rules() {
+    let _turn = turn::take(Load::Light).await;
     let texts = texts_of_the_project();
     assert_none(&texts.iter().flat_map(|(path, text)| texts::check(path, text)).collect::<Vec<_>>());
 }
 
-#[test]
-fn routes_are_reserved() {
+#[tokio::test]
+async fn routes_are_reserved() {
+    let _turn = turn::take(Load::Light).await;
     let reserved = control_api::RESERVED_APPS;
     assert_none(&sources().iter().flat_map(|source| routes::check(source, reserved)).collect::<Vec<_>>());
 }

@@ -140,7 +140,7 @@ async fn a_connection_that_asks_for_nothing_more_is_closed_and_one_that_watches_
     let origin = Origin::default();
     let relay = origin.relay("a");
     let mut config = Config::default();
-    config.http.header_timeout_ms = 100;
+    config.http.header_timeout_ms = 1000;
     let server = Server::with(&origin, config, None).await;
     let mut studio = Studio::new();
     relay.send(opening(&studio.picture(true, 1000))).await;
@@ -181,7 +181,7 @@ async fn an_idle_http2_client_that_does_not_leave_is_cut_off() {
     const PING: u8 = 6;
     const GOAWAY: u8 = 7;
     let mut config = Config::default();
-    config.http.header_timeout_ms = 100;
+    config.http.header_timeout_ms = 1000;
     let server = Server::with(&Origin::default(), config, None).await;
     let mut socket = server.connect().await;
     // HEADERS with END_STREAM and END_HEADERS; GET, http and / are of HPACK's table (RFC 7541 appendix A).
