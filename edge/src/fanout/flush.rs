@@ -36,6 +36,11 @@ pub(crate) struct Flush {
 }
 
 impl Flush {
+    /// Decoding time of the first tag in milliseconds, modulo 2³².
+    pub(crate) fn timestamp_ms(&self) -> u32 {
+        self.tags.first().map_or(0, |tag| tag.timestamp_ms)
+    }
+
     /// What keeping it costs in memory.
     pub(crate) fn bytes(&self) -> usize {
         self.tags.iter().map(|tag| tag.tag.len() + size_of::<Tag>()).sum::<usize>() + size_of::<Self>()

@@ -27,7 +27,7 @@ use crate::config::FanoutConfig;
 use flush::{Flush, Flusher, Role};
 use headers::Headers;
 use outlet::Outlet;
-use ring::{Entry, Limits, MAX_POINT_AGE, Unit};
+use ring::{Entry, Limits, MAX_POINT_AGE_MS, Unit, media_ms};
 
 /// The fan-out of one stream.
 pub(crate) struct Fanout {
@@ -125,9 +125,10 @@ impl Fanout {
             // As in the rings, a GOP that is too long cannot be joined at its start.
             let goes_on = !matches!(flush.role, Role::Point(_))
                 && *gop_bytes + flush.bytes() <= self.limits.bytes
-                && gop.first().is_some_and(|(first, at)| {
-                    let age = now.saturating_duration_since(*at);
-                    matches!(first.role, Role::Point(_)) && age <= MAX_POINT_AGE
+                && gop.first().is_some_and(|(first, _)| {
+                    let age_ms = media_ms(first.timestamp_ms(), flush.timestamp_ms());
+                    let joinable = flush.role == Role::Headers || age_ms <= MAX_POINT_AGE_MS;
+                    matches!(first.role, Role::Point(_)) && joinable
                 });
             if !goes_on {
                 gop.clear();
@@ -172,13 +173,13 @@ impl State {
 }
 
 fn publish(outlet: &Outlet, format: Format, flush: &Flush, now: Instant, wake: &mut Vec<Waker>) {
-    let start_ms = flush.tags.first().map_or(0, |tag| tag.timestamp_ms);
-    let entry_at = |mark| entry(format, &flush.headers, start_ms, mark);
+    let entry_at = |mark| entry(format, &flush.headers, flush.timestamp_ms(), mark);
     if flush.role == Role::Headers {
         outlet.set_fallback(flush.headers.version(), entry_at(None));
     }
     let unit = Unit {
         bytes: format.flush(flush),
+        timestamp_ms: flush.timestamp_ms(),
         version: flush.headers.version(),
         entry: match flush.role {
             Role::Point(mark) => Some(entry_at(mark)),

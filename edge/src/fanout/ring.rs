@@ -10,6 +10,8 @@ use bytes::Bytes;
 pub(crate) struct Unit {
     /// Contiguous and framed; never changed.
     pub(crate) bytes: Bytes,
+    /// Decoding time of its first tag in milliseconds, modulo 2³².
+    pub(crate) timestamp_ms: u32,
     /// Of the track set that decodes it.
     pub(crate) version: u32,
     /// For viewers that start here, where that is possible.
@@ -35,9 +37,16 @@ pub(crate) struct Entry {
     pub(crate) resumption: Bytes,
 }
 
-/// Age of a keyframe at which nobody starts any more, as an origin begins its feeds without one from then on: real
-/// encoders' GOPs are shorter, so the next one may never come, and a burst that long would not be live.
-pub(super) const MAX_POINT_AGE: Duration = Duration::from_secs(20);
+/// Media behind a keyframe, in milliseconds, after which nobody starts there any more, as an origin begins its feeds
+/// without one from then on: real encoders' GOPs are shorter, so the next one may never come, and a burst that long
+/// would not be live. Media, not time since it came: an origin sends a GOP so far at once to the first who asks.
+pub(super) const MAX_POINT_AGE_MS: u32 = 20_000;
+
+/// How much later, in milliseconds, one timestamp is than another. Both wrap; one that is before the other is as late.
+pub(super) fn media_ms(from_ms: u32, to_ms: u32) -> u32 {
+    let ms = to_ms.wrapping_sub(from_ms);
+    if ms > u32::MAX / 2 { 0 } else { ms }
+}
 
 /// How much a ring holds.
 #[derive(Debug, Clone, Copy)]
@@ -91,12 +100,11 @@ impl Ring {
     pub(crate) fn push(&mut self, unit: Unit, now: Instant) {
         if unit.entry.is_some() {
             self.newest_point = Some(self.next());
+        } else if unit.media && self.point_age_ms(&unit).is_some_and(|age| age > MAX_POINT_AGE_MS) {
+            self.newest_point = None;
         }
         self.bytes += unit.cost();
         self.units.push_back((unit, now));
-        if self.point_age(now).is_some_and(|age| age > MAX_POINT_AGE) {
-            self.newest_point = None;
-        }
         while let Some((oldest, at)) = self.units.front() {
             let needed = self.newest_point.is_some_and(|point| self.first >= point);
             let too_old = !needed && now.saturating_duration_since(*at) > self.limits.age;
@@ -114,9 +122,9 @@ impl Ring {
         }
     }
 
-    fn point_age(&self, now: Instant) -> Option<Duration> {
-        let index = usize::try_from(self.newest_point?.checked_sub(self.first)?).ok()?;
-        self.units.get(index).map(|(_, at)| now.saturating_duration_since(*at))
+    fn point_age_ms(&self, newest: &Unit) -> Option<u32> {
+        let point = self.get(self.newest_point?)?;
+        Some(media_ms(point.timestamp_ms, newest.timestamp_ms))
     }
 
     /// What starting without a join point takes, until the next change of tracks.

@@ -415,6 +415,34 @@ fn a_keyframe_long_ago_is_no_place_to_start() {
 }
 
 #[test]
+fn a_keyframe_far_behind_is_no_place_to_start_however_fast_it_came() {
+    // Timestamps wrap on the way, or not.
+    for shift in [0, u32::MAX - 10_000] {
+        for early in [false, true] {
+            let fanout = Fanout::new(&config());
+            let mut studio = Studio::new();
+            let frames: Vec<_> = (0..502).map(|n| studio.picture(n == 0, 1_000)).collect();
+            let (mut tags, _) = studio::events(&frames);
+            for tag in &mut tags[3..] {
+                tag.timestamp_ms = tag.timestamp_ms.wrapping_add(shift);
+            }
+            feed(&fanout, &tags[..4], &[]);
+            let first = early.then(|| fanout.enter(Format::Flv, Start::Gop));
+            // All of 20 s at one instant: headers, and pictures 0 to 500.
+            let now = Instant::now();
+            let push = |tags: &[Tag]| tags.iter().for_each(|tag| fanout.push(tag.clone(), now));
+            push(&tags[4..504]);
+            let at_once = read(&pieces(&mut fanout.enter(Format::Flv, Start::Gop)).0);
+            assert_eq!(numbers(&at_once), (0..501).collect::<Vec<_>>());
+            push(&tags[504..]);
+            let head = read(&pieces(&mut fanout.enter(Format::Flv, Start::Gop)).0);
+            assert!(head.len() == 3 && head.iter().all(is_header), "{} tags", head.len());
+            drop(first);
+        }
+    }
+}
+
+#[test]
 fn a_ring_holds_no_more_than_its_bytes_whatever_comes() {
     let fanout = Fanout::new(&FanoutConfig { ring_bytes: 50_000, ..config() });
     let mut studio = Studio::new();
