@@ -167,7 +167,7 @@ impl Connection {
 }
 
 /// Serves a connection to its end.
-pub(super) async fn serve<S>(shared: Arc<Shared>, io: S, peer: SocketAddr, drain: watch::Receiver<bool>)
+pub(crate) async fn serve<S>(shared: Arc<Shared>, io: S, peer: SocketAddr, drain: watch::Receiver<bool>)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {

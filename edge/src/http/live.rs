@@ -6,12 +6,13 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
-use http::{HeaderMap, Method, Request, Response};
+use http::{HeaderMap, Method, Request, Response, Version};
 use http_body::{Body as HttpBody, Frame};
 use http_body_util::BodyExt;
 
 use super::connection::{Connection, Progress};
 use super::problem::full;
+use super::watched::chunk;
 use crate::fanout::Over;
 use crate::feed::Viewer;
 use crate::upstream::{Body, BoxError};
@@ -31,6 +32,7 @@ pub(super) fn response<B>(
     let mut response = if request.method() == Method::HEAD {
         Response::new(full(Bytes::new()))
     } else {
+        let progress = (request.version() == Version::HTTP_2).then_some(progress);
         let body = LiveBody { viewer, progress, connection: Arc::clone(connection) };
         Response::new(body.boxed_unsync())
     };
@@ -45,7 +47,8 @@ fn live_headers(headers: &mut HeaderMap) {
 
 struct LiveBody {
     viewer: Viewer,
-    progress: Arc<Progress>,
+    /// Of HTTP/2: nothing else asks for it, and each piece that keeps it is an allocation.
+    progress: Option<Arc<Progress>>,
     connection: Arc<Connection>,
 }
 
@@ -58,9 +61,18 @@ impl HttpBody for LiveBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let next = self.viewer.poll_next(cx);
-        self.progress.polled(next.is_pending());
+        if let Some(progress) = &self.progress {
+            progress.polled(next.is_pending());
+        }
         next.map(|next| match next {
-            Ok(bytes) => Some(Ok(Frame::data(bytes))),
+            Ok(bytes) => {
+                // What the client has yet to take outlives the stream.
+                let bytes = match &self.progress {
+                    Some(progress) => chunk(bytes, progress),
+                    None => bytes,
+                };
+                Some(Ok(Frame::data(bytes)))
+            }
             Err(Over::Ended) => None,
             Err(Over::Lagged | Over::Stalled | Over::Paused) => Some(Err(TooSlow.into())),
         })

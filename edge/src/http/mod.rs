@@ -19,6 +19,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+#[cfg(test)]
+pub(crate) use connection::serve as serve_connection;
 pub(crate) use hls::Hls;
 
 use crate::config::HttpConfig;

@@ -49,8 +49,8 @@ impl HttpBody for Watched {
             self.progress.polled(false);
         }
         let len = self.chunks.len().min(CHUNK_BYTES);
-        let chunk = Chunk { bytes: self.chunks.split_to(len), progress: Arc::clone(&self.progress) };
-        Poll::Ready(Some(Ok(Frame::data(Bytes::from_owner(chunk)))))
+        let chunk = chunk(self.chunks.split_to(len), &self.progress);
+        Poll::Ready(Some(Ok(Frame::data(chunk))))
     }
 
     fn is_end_stream(&self) -> bool {
@@ -67,6 +67,11 @@ impl HttpBody for Watched {
         }
         whole
     }
+}
+
+/// Bytes that are progress once they were taken.
+pub(super) fn chunk(bytes: Bytes, progress: &Arc<Progress>) -> Bytes {
+    Bytes::from_owner(Chunk { bytes, progress: Arc::clone(progress) })
 }
 
 /// Bytes that are waiting to be sent. The last of them outlive the body, which is dropped once they are queued.

@@ -1,11 +1,14 @@
 //! Clients that take nothing, say nothing, or are too many; and the end of the server.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
 
 use http::Response;
 use http_body_util::{BodyExt, Empty, Full};
 use hyper_util::rt::TokioExecutor;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::sync::watch;
 use tower::service_fn;
 
 use super::client::{Player, Server, text};
@@ -13,7 +16,7 @@ use super::origin::Origin;
 use super::studio::{Studio, opening};
 use super::{key, until};
 use crate::upstream::Body;
-use crate::{BoxError, Config, Pages};
+use crate::{BoxError, Config, Edge, Pages, http::serve_connection};
 
 /// More than a window of some bytes.
 const OBJECT: &str = match str::from_utf8(&[b'x'; 40_000]) {
@@ -203,6 +206,45 @@ async fn an_idle_http2_client_that_does_not_leave_is_cut_off() {
     }
     assert!(told && owes);
     until(|| metric(&server, "weir_edge_connections ") == "0").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_http2_client_that_is_still_taking_the_end_of_a_stream_is_not_idle() {
+    const PICTURE_BYTES: usize = 50_000;
+    let origin = Origin::default();
+    let relay = origin.relay("a");
+    let mut config = Config::default();
+    config.http.header_timeout_ms = 1000;
+    config.http.write_stall_ms = 3_600_000;
+    let edge = Edge::new(config, origin.upstream(), None);
+    // Next to nothing is on the way, so that the picture waits in the server.
+    let (mut socket, io) = tokio::io::duplex(1024);
+    let (_drain, draining) = watch::channel(false);
+    let peer = SocketAddr::from(([127, 0, 0, 1], 9));
+    tokio::spawn(serve_connection(Arc::clone(&edge.shared), io, peer, draining));
+    relay.send(opening(&Studio::new().picture(true, PICTURE_BYTES))).await;
+    // HEADERS as below, with a path of its own.
+    let request = http2_frame(1, 5, 1, b"\x82\x86\x41\x04edge\x04\x0b/live/a.flv");
+    let opening = [b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec(), http2_frame(4, 0, 0, &[]), request];
+    socket.write_all(&opening.concat()).await.unwrap();
+    until(|| edge.viewers(&key("a")).flv == 1).await;
+    drop(relay);
+    until(|| edge.viewers(&key("a")).flv == 0).await;
+    // It would be told to leave after one or two seconds, and be cut off after as many more.
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    let (mut taken, mut ended) = (0, false);
+    while !ended {
+        let mut head = [0; 9];
+        socket.read_exact(&mut head).await.unwrap();
+        let mut payload = vec![0; u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize];
+        socket.read_exact(&mut payload).await.unwrap();
+        // DATA, and END_STREAM (RFC 9113 §6.1).
+        if head[3] == 0 {
+            taken += payload.len();
+            ended = head[4] & 1 == 1;
+        }
+    }
+    assert!(taken > PICTURE_BYTES, "{taken}");
 }
 
 #[tokio::test]
