@@ -121,10 +121,10 @@ async fn a_drain_ends_even_if_viewers_never_read() {
     let mut good = Viewer::open(&weir.url("/live/a.flv")).await;
     good.next_frame(VIDEO).await;
     let _over_http = flv::never_reads(weir.http, "/live/a.flv").await;
-    let mut over_rtmp = Client::open(weir.rtmp, "live").await.unwrap();
+    let mut over_rtmp = Client::open_narrow(weir.rtmp, "live").await.unwrap();
     let status = over_rtmp.play("a").await.expect("play is answered");
     assert!(status.says("NetStream.Play"), "{}", String::from_utf8_lossy(&status.body));
-    // 30 MB, more than any pair of sockets holds (tcp(7): 4 MB to send, 6 MB received), so that both are stuck.
+    // 30 MB, so that both are stuck: their own buffers are small, and one to send grows to 4 MB (tcp(7), tcp_wmem).
     for tag in pictures.take(200) {
         publisher.sender.tag(&tag).await.unwrap();
         good.next_frame(VIDEO).await;

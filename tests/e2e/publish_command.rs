@@ -91,7 +91,7 @@ async fn a_loop_goes_on_without_a_gap_in_time() {
 
 #[tokio::test]
 async fn what_cannot_be_sent_is_said_and_has_its_exit_code() {
-    let _turn = turn::take(Load::Light).await;
+    let _turn = turn::take(Load::Encoder).await;
     let folder = tempfile::tempdir().unwrap();
     let clip = file(&folder, "clip.flv", 1).await;
     let text = folder.path().join("text.mp4");

@@ -15,8 +15,11 @@ pub mod rtmp;
 pub mod turn;
 pub mod weir;
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
+
+use tokio::net::{TcpSocket, TcpStream};
 
 /// Longer than anything takes on a busy machine; who waits so long has found a bug.
 pub const DEADLINE: Duration = Duration::from_secs(90);
@@ -48,6 +51,16 @@ pub async fn until<T, F: Future<Output = Option<T>>>(what: &str, mut ask: impl F
         }
     })
     .await
+}
+
+/// Bytes that the kernel receives for a client that does not read: it would otherwise take megabytes (tcp(7), tcp_rmem).
+const NARROW_BYTES: u32 = 16 * 1024;
+
+/// Connects a client that is soon stuck if it does not read.
+pub async fn connect_narrow(server: SocketAddr) -> std::io::Result<TcpStream> {
+    let socket = if server.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    socket.set_recv_buffer_size(NARROW_BYTES)?;
+    socket.connect(server).await
 }
 
 /// A tool that `tests/setup.sh` put beside the build.

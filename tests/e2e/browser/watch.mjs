@@ -61,6 +61,8 @@ await page.goto(url, { waitUntil: 'load' });
 function read() {
   if (window.__weir) return window.__weir.stats();
   const rows = document.querySelectorAll('[aria-label="Live streams"] > li');
+  // Before the first answer, and where something else is shown, there is nothing to tell.
+  if (!rows.length && !document.querySelector('.empty')) return null;
   return { streams: [...rows].map((row) => row.innerText) };
 }
 

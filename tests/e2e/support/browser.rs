@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
+use tempfile::TempDir;
 use tokio::process::Command;
 
 use super::process::Process;
@@ -12,6 +13,8 @@ use super::within;
 pub struct Page {
     process: Process,
     mark: usize,
+    /// What the browser writes: its script is killed, and cannot remove it.
+    _dir: TempDir,
 }
 
 impl Page {
@@ -21,8 +24,9 @@ impl Page {
         let modules: PathBuf = folder.join("node_modules/puppeteer-core");
         assert!(modules.exists(), "{} is missing: run make test", modules.display());
         let mut command = Command::new("node");
-        command.arg(folder.join("watch.mjs")).arg(url);
-        Self { process: Process::spawn("a browser", command), mark: 0 }
+        let dir = tempfile::tempdir().unwrap();
+        command.arg(folder.join("watch.mjs")).arg(url).env("TMPDIR", dir.path());
+        Self { process: Process::spawn("a browser", command), mark: 0, _dir: dir }
     }
 
     /// The next report, several a second.

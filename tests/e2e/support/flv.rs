@@ -160,7 +160,7 @@ impl Viewer {
 
 /// Asks for a path and then never reads.
 pub async fn never_reads(server: SocketAddr, path: &str) -> TcpStream {
-    let mut socket = TcpStream::connect(server).await.unwrap();
+    let mut socket = super::connect_narrow(server).await.unwrap();
     socket.write_all(format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n").as_bytes()).await.unwrap();
     // Only the answer's first byte, to know that it was taken.
     within("an answer", socket.read_u8()).await.unwrap();

@@ -268,7 +268,10 @@ pub fn c0_c1() -> Vec<u8> {
 impl Client {
     /// Connects and shakes hands.
     pub async fn connect(server: SocketAddr) -> std::io::Result<Self> {
-        let mut socket = TcpStream::connect(server).await?;
+        Self::shake_hands(TcpStream::connect(server).await?).await
+    }
+
+    async fn shake_hands(mut socket: TcpStream) -> std::io::Result<Self> {
         socket.set_nodelay(true)?;
         socket.write_all(&c0_c1()).await?;
         let mut answer = vec![0; 1 + 1536 + 1536];
@@ -281,17 +284,25 @@ impl Client {
 
     /// Connects to an app and asks for a message stream.
     pub async fn open(server: SocketAddr, app: &str) -> std::io::Result<Self> {
-        let mut client = Self::connect(server).await?;
+        Self::connect(server).await?.enter(server, app).await
+    }
+
+    /// The same, of a client that takes only a little before it reads.
+    pub async fn open_narrow(server: SocketAddr, app: &str) -> std::io::Result<Self> {
+        Self::shake_hands(super::connect_narrow(server).await?).await?.enter(server, app).await
+    }
+
+    async fn enter(mut self, server: SocketAddr, app: &str) -> std::io::Result<Self> {
         let tc_url = format!("rtmp://{server}/{app}");
         let arguments =
             [("app", Amf::Text(app)), ("type", Amf::Text("nonprivate")), ("tcUrl", Amf::Text(&tc_url))];
-        let sender = &mut client.sender;
+        let sender = &mut self.sender;
         sender.message(2, 0, SET_CHUNK_SIZE, 0, &CHUNK_SIZE.to_be_bytes()).await?;
         sender.command(0, &[Amf::Text("connect"), Amf::Number(1.0), Amf::Object(&arguments)]).await?;
-        client.receiver.until("NetConnection.Connect.Success").await.expect("connect is answered");
-        client.sender.command(0, &[Amf::Text("createStream"), Amf::Number(2.0), Amf::Null]).await?;
-        client.receiver.until("_result").await.expect("createStream is answered");
-        Ok(client)
+        self.receiver.until("NetConnection.Connect.Success").await.expect("connect is answered");
+        self.sender.command(0, &[Amf::Text("createStream"), Amf::Number(2.0), Amf::Null]).await?;
+        self.receiver.until("_result").await.expect("createStream is answered");
+        Ok(self)
     }
 
     /// Asks to publish; the server's answer is an `onStatus`.
