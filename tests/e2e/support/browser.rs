@@ -1,6 +1,7 @@
 //! Chromium with the project's own pages, driven by a small script (`browser/watch.mjs`).
 
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use tempfile::TempDir;
@@ -9,11 +10,14 @@ use tokio::process::Command;
 use super::process::Process;
 use super::within;
 
+/// How long a browser may take to end, which takes a fraction of a second; then it is killed.
+const PATIENCE: Duration = Duration::from_secs(10);
+
 /// A page in a browser of its own.
 pub struct Page {
     process: Process,
     mark: usize,
-    /// What the browser writes: its script is killed, and cannot remove it.
+    /// What the browser writes.
     _dir: TempDir,
 }
 
@@ -50,6 +54,18 @@ impl Page {
             }
         })
         .await
+    }
+}
+
+impl Drop for Page {
+    /// A browser that is only killed still writes, so that its folder could not be removed.
+    #[allow(clippy::disallowed_methods, reason = "a drop cannot await")]
+    fn drop(&mut self) {
+        self.process.close_input();
+        let start = Instant::now();
+        while self.process.has_ended().is_none() && start.elapsed() < PATIENCE {
+            std::thread::sleep(Duration::from_millis(10));
+        }
     }
 }
 

@@ -105,6 +105,11 @@ impl Process {
         stdin.flush().await.unwrap();
     }
 
+    /// Ends its standard input.
+    pub fn close_input(&mut self) {
+        drop(self.child.stdin.take());
+    }
+
     /// Has it ended by itself?
     pub fn has_ended(&mut self) -> Option<ExitStatus> {
         self.child.try_wait().unwrap()
