@@ -5,6 +5,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
+use anyhow::Context;
 use bytes::Bytes;
 use control::Token;
 use control_api::Cluster;
@@ -59,7 +60,8 @@ impl Roles {
         let pages =
             pages(control, Arc::<Local>::clone(&cluster), token, control::Metrics::register(registry)?);
 
-        let edge = Edge::new(config.edge.clone(), Upstream::new(origin.service()), Some(pages));
+        let edge = Edge::new(config.edge.clone(), Upstream::new(origin.service()), Some(pages))
+            .context("the threads that send to viewers")?;
         edge.register(registry)?;
         cluster.join(edge.clone());
         tokio::spawn(async move { cluster.follow().await });
@@ -126,16 +128,13 @@ impl Roles {
     }
 }
 
-/// Passes RTMP players on to the edge, each in a task of its own.
+/// Passes RTMP players on to the edge, which asks for their stream in a task of its own.
 fn hand_over(edge: Edge, playing: mpsc::Sender<Infallible>) -> OnPlay {
     Box::new(move |handoff| {
         let (edge, playing) = (edge.clone(), playing.clone());
         let Handoff { socket, session, request, remote, slot } = handoff;
-        let play = Play { socket, peer: remote, session, request };
-        tokio::spawn(async move {
-            edge.serve_play(play).await;
-            drop((slot, playing));
-        });
+        let play = Play { socket, peer: remote, session, request, hold: Box::new((slot, playing)) };
+        tokio::spawn(async move { edge.serve_play(play).await });
     })
 }
 

@@ -4,6 +4,8 @@ use std::net::{Ipv4Addr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
+use crate::shard::Window;
+
 /// How the edge serves viewers.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -88,10 +90,17 @@ pub struct FanoutConfig {
     pub ring_bytes: usize,
     /// Milliseconds that what is older than the newest keyframe is kept for viewers that are behind.
     pub ring_ms: u64,
+    /// Threads that send to viewers; 0 is one a core.
+    pub shards: usize,
+    /// How long what is to be sent waits for more, so that one write sends it all: `frame`, `auto` or milliseconds.
+    /// Viewers choose another by `?latency=`.
+    pub latency: Window,
     /// Milliseconds that sound may wait for the picture with which it is sent.
     pub audio_delay_ms: u64,
     /// Skips a minute after which a viewer is dropped, because its line is too slow for the stream.
     pub max_skips_per_minute: u32,
+    /// Milliseconds that an RTMP player may pause.
+    pub max_pause_ms: u64,
     /// Viewers of one stream by FLV, WebSocket and RTMP; further ones are refused.
     pub max_viewers_per_stream: usize,
 }
@@ -101,8 +110,11 @@ impl Default for FanoutConfig {
         Self {
             ring_bytes: 16 * 1024 * 1024,
             ring_ms: 10_000,
+            shards: 0,
+            latency: Window::Auto,
             audio_delay_ms: 100,
             max_skips_per_minute: 6,
+            max_pause_ms: 60_000,
             max_viewers_per_stream: 50_000,
         }
     }

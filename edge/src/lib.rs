@@ -2,7 +2,7 @@
 //!
 //! A viewer's request finds (or starts) the stream's *feed*; the feed's tags are grouped into *flush
 //! units* and encoded once per wire format into a *ring*; a viewer is a cursor into that ring and a
-//! socket. HLS requests pass to the upstream, many equal ones as one.
+//! socket, on the thread of a *shard*. HLS requests pass to the upstream, many equal ones as one.
 
 mod audience;
 mod cache;
@@ -13,13 +13,15 @@ mod http;
 mod metrics;
 mod negative;
 mod rtmp;
-mod session;
+mod shard;
 mod socket;
 mod upstream;
 
 #[cfg(test)]
 mod tests;
 
+use std::io;
+use std::num::NonZero;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,10 +31,12 @@ use tokio::net::TcpListener;
 
 pub use config::{Config, FanoutConfig, FeedConfig, HlsConfig, HttpConfig};
 pub use rtmp::Play;
+pub use shard::Window;
 pub use upstream::{Body, BoxError, Pages, Upstream};
 
 use feed::Feeds;
 use metrics::Metrics;
+use shard::{Patience, Shards};
 
 /// The edge role. Clones are the same edge.
 #[derive(Clone)]
@@ -50,13 +54,25 @@ pub struct Totals {
 }
 
 impl Edge {
-    /// An edge that has its streams from `upstream`. Without `pages`, what is not media is 404.
-    pub fn new(config: Config, upstream: Upstream, pages: Option<Pages>) -> Self {
+    /// An edge that has its streams from `upstream`. Without `pages`, what is not media is 404. Fails where threads
+    /// can't be started.
+    pub fn new(config: Config, upstream: Upstream, pages: Option<Pages>) -> io::Result<Self> {
         let metrics = Arc::new(Metrics::new());
         let absent_ttl = Duration::from_millis(config.feed.absent_ttl_ms);
         let hls = http::Hls::new(config.hls, absent_ttl, upstream.clone(), Arc::clone(&metrics));
+        let count = match config.fanout.shards {
+            0 => std::thread::available_parallelism().map_or(1, NonZero::get),
+            count => count,
+        };
+        let patience = Patience {
+            stall: Duration::from_millis(config.http.write_stall_ms),
+            pause: Duration::from_millis(config.fanout.max_pause_ms),
+        };
+        let shards = Shards::start(count, patience, &metrics)?;
+        let latency = config.fanout.latency;
         let feeds = Feeds::new(config.feed, config.fanout, upstream, Arc::clone(&metrics));
-        Self { shared: Arc::new(http::Shared { config: config.http, feeds, hls, pages, metrics }) }
+        let shared = http::Shared { config: config.http, latency, feeds, shards, hls, pages, metrics };
+        Ok(Self { shared: Arc::new(shared) })
     }
 
     /// Puts the edge's metrics (`weir_edge_…`) into `registry`.
@@ -70,10 +86,10 @@ impl Edge {
         http::serve(Arc::clone(&self.shared), listener, drain).await;
     }
 
-    /// Serves an RTMP player until it leaves or the stream ends. Dropping the future hangs up.
+    /// Lets an RTMP player in, or tells it why not; resolves when that is settled. The player is served until it
+    /// leaves, the stream ends, or the last clone of the edge is dropped.
     pub async fn serve_play(&self, play: Play) {
-        let max_stall = Duration::from_millis(self.shared.config.write_stall_ms);
-        rtmp::serve(&self.shared.feeds, &self.shared.metrics, max_stall, play).await;
+        rtmp::serve(&self.shared.feeds, &self.shared.shards, self.shared.latency, play).await;
     }
 
     /// Who watches the stream by this edge.

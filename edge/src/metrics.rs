@@ -39,6 +39,7 @@ pub(crate) struct Metrics {
     responses: IntCounterVec,
     /// Bytes written to sockets.
     pub(crate) sent_bytes: IntCounter,
+    windows: IntGaugeVec,
 }
 
 impl Metrics {
@@ -80,6 +81,10 @@ impl Metrics {
             refused,
             responses: counters("responses", "HTTP responses by class of status", "class")?,
             sent_bytes: counter("sent_bytes", "Bytes written to clients' sockets")?,
+            windows: IntGaugeVec::new(
+                Opts::new("weir_edge_flush_window_milliseconds", "How long flushes of latency \"auto\" wait"),
+                &["shard"],
+            )?,
         })
     }
 
@@ -96,12 +101,18 @@ impl Metrics {
         registry.register(Box::new(self.connections.clone()))?;
         registry.register(Box::new(self.refused.clone()))?;
         registry.register(Box::new(self.responses.clone()))?;
+        registry.register(Box::new(self.windows.clone()))?;
         registry.register(Box::new(self.sent_bytes.clone()))
     }
 
     /// Viewers of a wire format.
     pub(crate) fn viewers(&self, format: Format) -> i64 {
         self.viewers.get(format.index()).map_or(0, IntGauge::get)
+    }
+
+    /// A shard's flush window.
+    pub(crate) fn window(&self, shard: usize) -> IntGauge {
+        self.windows.with_label_values(&[&shard.to_string()])
     }
 
     /// A viewer began to watch.

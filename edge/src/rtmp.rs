@@ -2,21 +2,18 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::Bytes;
 use control_api::RESERVED_APPS;
 use media_core::hub::StreamKey;
 use media_core::rtmp::Refusal;
 use media_core::rtmp::server::{Event, Request, Session};
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
-use crate::fanout::{Format, Over, RTMP_MESSAGE_STREAM, Start};
+use crate::fanout::{Format, Over, RTMP_MESSAGE_STREAM};
 use crate::feed::{self, Feeds, Viewer};
-use crate::metrics::Metrics;
-use crate::session::{self, Protocol, Wish};
-use crate::socket::Socket;
+use crate::shard::{Arrival, Latency, Protocol, Shards, Window, Wish};
 
 /// An RTMP connection whose client asked to play, and waits for the answer.
 pub struct Play {
@@ -28,52 +25,43 @@ pub struct Play {
     pub session: Session,
     /// What it wants to play.
     pub request: Request,
+    /// Dropped when the player has left.
+    pub hold: Box<dyn Send>,
 }
 
-/// Serves a player.
-pub(crate) async fn serve(feeds: &Arc<Feeds>, metrics: &Metrics, max_stall: Duration, play: Play) {
-    let Play { socket, peer, session, request } = play;
+/// Lets a player in, or tells it why not.
+pub(crate) async fn serve(feeds: &Arc<Feeds>, shards: &Shards, default: Window, play: Play) {
+    let Play { socket, peer, mut session, request, hold } = play;
     if let Err(error) = socket.set_nodelay(true) {
         tracing::debug!(%peer, %error, "TCP_NODELAY can't be set");
     }
-    let socket = Socket::new(socket, max_stall, Arc::default(), metrics.sent_bytes.clone());
-    serve_on(socket, feeds, session, &request).await;
-}
-
-async fn serve_on<S>(socket: S, feeds: &Arc<Feeds>, mut session: Session, request: &Request)
-where
-    S: AsyncRead + AsyncWrite + Unpin,
-{
-    let viewer = match enter(feeds, request).await {
-        Ok(viewer) => viewer,
-        Err(refusal) => {
-            let refused = session.refuse(request.id, &refusal);
-            let player = Player::new(session, request.id, refused.is_err());
-            session::serve(socket, None, player).await;
-            return;
-        }
+    let (viewer, window, said) = match enter(feeds, default, &request).await {
+        Ok((viewer, window)) => (Some(viewer), window, session.accept_play(request.id)),
+        Err(refusal) => (None, default, session.refuse(request.id, &refusal)),
     };
-    let accepted = session.accept_play(request.id);
-    let player = Player::new(session, request.id, accepted.is_err());
-    session::serve(socket, Some(viewer), player).await;
+    let protocol = Box::new(Player::new(session, request.id, said.is_err()));
+    match socket.into_std() {
+        Ok(socket) => {
+            shards.admit(Arrival { socket, head: Bytes::new(), viewer, protocol, window, guard: hold });
+        }
+        Err(error) => tracing::warn!(%peer, %error, "a player's socket can't be moved"),
+    }
 }
 
 /// A seat for the player, or what it is told.
-async fn enter(feeds: &Arc<Feeds>, request: &Request) -> Result<Viewer, Refusal> {
+async fn enter(feeds: &Arc<Feeds>, default: Window, request: &Request) -> Result<(Viewer, Window), Refusal> {
     if request.id != RTMP_MESSAGE_STREAM {
         return Err(Refusal::play_failed("Play on the first message stream of a connection."));
     }
     let key = StreamKey::parse(&request.app, &request.name, RESERVED_APPS)
         .map_err(|error| Refusal::not_found(error.to_string()))?;
-    let start = match request.param("latency").as_deref() {
-        None => Start::Gop,
-        Some("low") => Start::Live,
-        Some(_) => return Err(Refusal::play_failed("latency can be \"low\", or be left out")),
-    };
-    feeds.join(&key, Format::Rtmp, start).await.map_err(|refusal| match refusal {
+    let latency = Latency::parse(request.param("latency").as_deref(), default)
+        .map_err(|error| Refusal::play_failed(error.to_string()))?;
+    let viewer = feeds.join(&key, Format::Rtmp, latency.start).await.map_err(|refusal| match refusal {
         feed::Refusal::Absent => Refusal::not_found(refusal.to_string()),
         feed::Refusal::Unavailable | feed::Refusal::Full => Refusal::play_failed(refusal.to_string()),
-    })
+    })?;
+    Ok((viewer, latency.window))
 }
 
 /// The session of a player who watches, or who is being refused.

@@ -21,14 +21,25 @@ pub(crate) struct Socket<S> {
     /// Runs while a write waits.
     stall: Option<Pin<Box<Sleep>>>,
     stalled: Arc<AtomicBool>,
-    sent: u64,
-    counter: IntCounter,
+    sent: Sent,
+    /// Something was handed over to be written, and it was not yet said that this was all.
+    unsent: Arc<AtomicBool>,
 }
 
 impl<S> Socket<S> {
     /// Says in `stalled` when it gave up.
     pub(crate) fn new(io: S, max_stall: Duration, stalled: Arc<AtomicBool>, counter: IntCounter) -> Self {
-        Self { io, max_stall, stall: None, stalled, sent: 0, counter }
+        Self { io, max_stall, stall: None, stalled, sent: Sent { bytes: 0, counter }, unsent: Arc::default() }
+    }
+
+    /// False while whoever writes holds something back that the socket did not take yet.
+    pub(crate) fn unsent(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.unsent)
+    }
+
+    /// The bare socket.
+    pub(crate) fn into_inner(self) -> S {
+        self.io
     }
 
     fn wrote(&mut self, cx: &mut Context<'_>, result: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
@@ -36,10 +47,7 @@ impl<S> Socket<S> {
             Poll::Ready(result) => {
                 self.stall = None;
                 if let Ok(len) = result {
-                    self.sent += u64::try_from(len).unwrap_or_default();
-                    if self.sent >= COUNT_EVERY {
-                        self.counter.inc_by(std::mem::take(&mut self.sent));
-                    }
+                    self.sent.add(len);
                 }
                 Poll::Ready(result)
             }
@@ -54,9 +62,24 @@ impl<S> Socket<S> {
     }
 }
 
-impl<S> Drop for Socket<S> {
+/// Bytes that the counter shall know of.
+struct Sent {
+    bytes: u64,
+    counter: IntCounter,
+}
+
+impl Sent {
+    fn add(&mut self, len: usize) {
+        self.bytes += u64::try_from(len).unwrap_or_default();
+        if self.bytes >= COUNT_EVERY {
+            self.counter.inc_by(std::mem::take(&mut self.bytes));
+        }
+    }
+}
+
+impl Drop for Sent {
     fn drop(&mut self) {
-        self.counter.inc_by(self.sent);
+        self.counter.inc_by(self.bytes);
     }
 }
 
@@ -72,6 +95,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Socket<S> {
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for Socket<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        self.unsent.store(true, Ordering::Relaxed);
         let result = Pin::new(&mut self.io).poll_write(cx, buf);
         self.wrote(cx, result)
     }
@@ -81,6 +105,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Socket<S> {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        self.unsent.store(true, Ordering::Relaxed);
         let result = Pin::new(&mut self.io).poll_write_vectored(cx, bufs);
         self.wrote(cx, result)
     }
@@ -90,6 +115,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Socket<S> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.unsent.store(false, Ordering::Relaxed);
         Pin::new(&mut self.io).poll_flush(cx)
     }
 

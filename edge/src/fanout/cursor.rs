@@ -75,13 +75,26 @@ impl Cursor {
         self.place = Place::Before(ring.next());
     }
 
-    /// The next step, which counts as done.
-    pub(crate) fn step(&mut self, ring: &Ring, now: Instant) -> Step {
+    /// The next step, which counts as done. Units from number `until` on are left to those who send them to many
+    /// viewers at once.
+    pub(crate) fn step(&mut self, ring: &Ring, until: u64, now: Instant) -> Step {
         match self.place {
             Place::Before(from) => self.enter(ring, from),
             Place::At(next) if next < ring.first() => self.skip(ring, now),
+            Place::At(next) if next >= until && next < ring.next() => Step::Wait,
             Place::At(next) => self.follow(ring, next),
         }
+    }
+
+    /// Whether the unit of that number comes next.
+    pub(crate) fn is_at(&self, sequence: u64) -> bool {
+        matches!(self.place, Place::At(next) if next == sequence)
+    }
+
+    /// All before the unit of that number was sent to it with others.
+    pub(crate) fn carry_to(&mut self, sequence: u64, version: u32) {
+        self.place = Place::At(sequence);
+        self.version = version;
     }
 
     fn enter(&mut self, ring: &Ring, from: u64) -> Step {

@@ -1,5 +1,7 @@
 //! The wire formats: how flushes and headers are written, once for all viewers.
 
+use std::fmt::Write;
+
 use bytes::{Bytes, BytesMut};
 use media_core::flv::{self, TagKind};
 use media_core::relay::{Mark, Tag};
@@ -15,6 +17,8 @@ use super::headers::Headers;
 pub(crate) enum Format {
     /// FLV, as the body of an HTTP response.
     Flv,
+    /// The same in chunks of HTTP/1.1, one a flush (RFC 9112 §7.1).
+    ChunkedFlv,
     /// FLV in binary WebSocket messages, one a flush.
     WsFlv,
     /// RTMP messages in chunks.
@@ -26,21 +30,22 @@ pub(crate) const RTMP_MESSAGE_STREAM: u32 = 1;
 
 impl Format {
     /// All of them.
-    pub(crate) const ALL: [Self; 3] = [Self::Flv, Self::WsFlv, Self::Rtmp];
+    pub(crate) const ALL: [Self; 4] = [Self::Flv, Self::ChunkedFlv, Self::WsFlv, Self::Rtmp];
 
     /// Its place in [`Self::ALL`].
     pub(crate) const fn index(self) -> usize {
         match self {
             Self::Flv => 0,
-            Self::WsFlv => 1,
-            Self::Rtmp => 2,
+            Self::ChunkedFlv => 1,
+            Self::WsFlv => 2,
+            Self::Rtmp => 3,
         }
     }
 
     /// What it is called in metrics.
     pub(crate) const fn name(self) -> &'static str {
         match self {
-            Self::Flv => "flv",
+            Self::Flv | Self::ChunkedFlv => "flv",
             Self::WsFlv => "ws_flv",
             Self::Rtmp => "rtmp",
         }
@@ -52,11 +57,15 @@ impl Format {
             // Already as it goes out.
             (Self::Flv, [tag]) => tag.tag.clone(),
             (Self::Flv, tags) => flv_tags(BytesMut::with_capacity(total(tags)), tags),
-            (Self::WsFlv, tags) => {
+            (Self::ChunkedFlv | Self::WsFlv, tags) => {
                 let len = total(tags);
-                let mut out = BytesMut::with_capacity(len + WS_HEADER_BYTES);
-                ws_header(&mut out, len);
-                flv_tags(out, tags)
+                let mut out = BytesMut::with_capacity(len + FRAMING_BYTES);
+                self.frame(&mut out, len, |out| {
+                    for tag in tags {
+                        out.extend_from_slice(&tag.tag);
+                    }
+                });
+                out.freeze()
             }
             (Self::Rtmp, tags) => {
                 let mut out = BytesMut::with_capacity(total(tags) + tags.len() * 16);
@@ -74,7 +83,7 @@ impl Format {
         let metadata = headers.metadata_with_clock(mark);
         let mut out = BytesMut::new();
         match self {
-            Self::Flv | Self::WsFlv => {
+            Self::Flv | Self::ChunkedFlv | Self::WsFlv => {
                 out.extend_from_slice(&flv::header(headers.has_audio(), headers.has_video()));
                 flv::write_tag(&mut out, TagKind::Script, flv::METADATA_TIMESTAMP_MS, &[&metadata]);
             }
@@ -94,30 +103,45 @@ impl Format {
     fn sequence_headers(self, out: &mut BytesMut, headers: &Headers, timestamp_ms: u32) {
         for tag in headers.sequence() {
             match self {
-                Self::Flv | Self::WsFlv => flv::write_tag(out, tag.kind, timestamp_ms, &[&tag.body]),
+                Self::Flv | Self::ChunkedFlv | Self::WsFlv => flv::write_tag(out, tag.kind, timestamp_ms, &[&tag.body]),
                 Self::Rtmp => rtmp_message(out, tag.kind, timestamp_ms, &tag.body),
             }
         }
     }
 
     fn framed(self, out: BytesMut) -> Bytes {
-        if self != Self::WsFlv {
+        // An empty chunk would end the response.
+        if out.is_empty() || !matches!(self, Self::ChunkedFlv | Self::WsFlv) {
             return out.freeze();
         }
-        let mut message = BytesMut::with_capacity(out.len() + WS_HEADER_BYTES);
-        ws_header(&mut message, out.len());
-        message.extend_from_slice(&out);
-        message.freeze()
+        let mut framed = BytesMut::with_capacity(out.len() + FRAMING_BYTES);
+        self.frame(&mut framed, out.len(), |framed| framed.extend_from_slice(&out));
+        framed.freeze()
+    }
+
+    /// Writes what stands before and behind `len` bytes.
+    fn frame(self, out: &mut BytesMut, len: usize, write: impl FnOnce(&mut BytesMut)) {
+        match self {
+            Self::WsFlv => ws_header(out, len),
+            // Writing to a `BytesMut` cannot fail.
+            Self::ChunkedFlv => drop(write!(out, "{len:x}\r\n")),
+            Self::Flv | Self::Rtmp => {}
+        }
+        write(out);
+        if self == Self::ChunkedFlv {
+            out.extend_from_slice(b"\r\n");
+        }
     }
 }
 
-/// A server's longest frame header (RFC 6455 §5.2, without a mask).
-const WS_HEADER_BYTES: usize = 10;
+/// The longest framing: a chunk's size and the ends of its lines. A server's longest WebSocket header (RFC 6455 §5.2,
+/// without a mask) has 10 bytes.
+const FRAMING_BYTES: usize = 20;
 
 /// The header of an unmasked binary message in one frame.
 fn ws_header(out: &mut BytesMut, len: usize) {
     let header = FrameHeader { opcode: OpCode::Data(Data::Binary), ..FrameHeader::default() };
-    let mut bytes = Vec::with_capacity(WS_HEADER_BYTES);
+    let mut bytes = Vec::with_capacity(FRAMING_BYTES);
     // Writing to a `Vec` cannot fail.
     let _ = header.format(u64::try_from(len).unwrap_or(u64::MAX), &mut bytes);
     out.extend_from_slice(&bytes);

@@ -18,15 +18,14 @@ use std::time::{Duration, Instant};
 use media_core::relay::{Mark, Tag};
 use parking_lot::Mutex;
 
-pub(crate) use cursor::Start;
+pub(crate) use cursor::{Start, Step};
 pub(crate) use format::{Format, RTMP_MESSAGE_STREAM};
-pub(crate) use outlet::Reader;
+pub(crate) use outlet::{Follower, Outlet, Reader};
 pub(crate) use ring::Over;
 
 use crate::config::FanoutConfig;
 use flush::{Flush, Flusher, Role};
 use headers::Headers;
-use outlet::Outlet;
 use ring::{Entry, Limits, MAX_POINT_AGE_MS, Unit, media_ms};
 
 /// The fan-out of one stream.

@@ -56,21 +56,101 @@ impl Outlet {
 
     /// A new viewer.
     pub(crate) fn enter(self: &Arc<Self>, start: Start, max_skips: u32) -> Reader {
-        let mut state = self.state.lock();
-        let slot = state.free.pop().unwrap_or_else(|| {
-            state.waiting.push(None);
-            state.waiting.len() - 1
+        let cursor = Cursor::new(&self.state.lock().ring, start, max_skips);
+        Reader { outlet: Arc::clone(self), slot: None, cursor }
+    }
+
+    /// Follows the ring from its end on.
+    pub(crate) fn follow(self: &Arc<Self>) -> Follower {
+        let position = self.state.lock().ring.next();
+        Follower { outlet: Arc::clone(self), slot: None, position, version: 0 }
+    }
+}
+
+impl State {
+    /// Notes who is to be woken by the next unit.
+    fn wait(&mut self, slot: &mut Option<usize>, waker: &Waker) {
+        let slot = *slot.get_or_insert_with(|| {
+            self.free.pop().unwrap_or_else(|| {
+                self.waiting.push(None);
+                self.waiting.len() - 1
+            })
         });
-        let cursor = Cursor::new(&state.ring, start, max_skips);
-        drop(state);
-        Reader { outlet: Arc::clone(self), slot, cursor }
+        match self.waiting.get_mut(slot) {
+            Some(Some(before)) => before.clone_from(waker),
+            Some(place) => *place = Some(waker.clone()),
+            None => {}
+        }
+    }
+
+    fn leave(&mut self, slot: Option<usize>) {
+        let Some(slot) = slot else { return };
+        if let Some(place) = self.waiting.get_mut(slot) {
+            *place = None;
+        }
+        self.free.push(slot);
+    }
+}
+
+/// Reads every unit once, for many viewers.
+pub(crate) struct Follower {
+    outlet: Arc<Outlet>,
+    slot: Option<usize>,
+    position: u64,
+    version: u32,
+}
+
+/// What a follower finds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Followed {
+    /// Units were gone before they were read. Nothing was read; what comes next is at the end.
+    pub(crate) lost: bool,
+    /// No more comes.
+    pub(crate) ended: bool,
+}
+
+impl Follower {
+    /// Appends to `out` the units since the last time, and has `waker` woken by the next.
+    pub(crate) fn read(&mut self, waker: &Waker, out: &mut Vec<Bytes>) -> Followed {
+        let mut state = self.outlet.state.lock();
+        let lost = self.position < state.ring.first();
+        if !lost {
+            while let Some(unit) = state.ring.get(self.position) {
+                out.push(unit.bytes.clone());
+                self.version = unit.version;
+                self.position += 1;
+            }
+        }
+        self.position = state.ring.next();
+        let ended = state.ring.is_ended();
+        if !ended {
+            state.wait(&mut self.slot, waker);
+        }
+        Followed { lost, ended }
+    }
+
+    /// The number of the unit that is read next.
+    pub(crate) fn position(&self) -> u64 {
+        self.position
+    }
+
+    /// Of the track set that decodes what was read last.
+    pub(crate) fn version(&self) -> u32 {
+        self.version
+    }
+}
+
+impl Drop for Follower {
+    fn drop(&mut self) {
+        self.outlet.state.lock().leave(self.slot);
     }
 }
 
 /// A viewer's cursor and its place among those that wait.
 pub(crate) struct Reader {
     outlet: Arc<Outlet>,
-    slot: usize,
+    /// Only of those who wait by themselves.
+    slot: Option<usize>,
     cursor: Cursor,
 }
 
@@ -78,19 +158,34 @@ impl Reader {
     /// The next bytes to send, or why there are none.
     pub(crate) fn poll_next(&mut self, cx: &mut Context<'_>, now: Instant) -> Poll<Result<Bytes, Over>> {
         let mut state = self.outlet.state.lock();
-        match self.cursor.step(&state.ring, now) {
+        match self.cursor.step(&state.ring, u64::MAX, now) {
             Step::Send(bytes) => Poll::Ready(Ok(bytes)),
             Step::Over(over) => Poll::Ready(Err(over)),
             Step::Wait => {
-                if let Some(place) = state.waiting.get_mut(self.slot) {
-                    match place {
-                        Some(waker) => waker.clone_from(cx.waker()),
-                        None => *place = Some(cx.waker().clone()),
-                    }
-                }
+                state.wait(&mut self.slot, cx.waker());
                 Poll::Pending
             }
         }
+    }
+
+    /// What a viewer does next who is behind a follower that has read all before the unit `until`.
+    pub(crate) fn step(&mut self, until: u64, now: Instant) -> Step {
+        self.cursor.step(&self.outlet.state.lock().ring, until, now)
+    }
+
+    /// Whether the unit of that number comes next.
+    pub(crate) fn is_at(&self, sequence: u64) -> bool {
+        self.cursor.is_at(sequence)
+    }
+
+    /// A follower sent it all before the unit of that number.
+    pub(crate) fn carry_to(&mut self, sequence: u64, version: u32) {
+        self.cursor.carry_to(sequence, version);
+    }
+
+    /// The ring it reads.
+    pub(crate) fn outlet(&self) -> &Arc<Outlet> {
+        &self.outlet
     }
 
     /// Forgets what was not sent yet and starts anew, at the next keyframe.
@@ -107,10 +202,8 @@ impl Reader {
 
 impl Drop for Reader {
     fn drop(&mut self) {
-        let mut state = self.outlet.state.lock();
-        if let Some(place) = state.waiting.get_mut(self.slot) {
-            *place = None;
+        if self.slot.is_some() {
+            self.outlet.state.lock().leave(self.slot);
         }
-        state.free.push(self.slot);
     }
 }

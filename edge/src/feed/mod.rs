@@ -151,7 +151,12 @@ impl Feed {
         let count = |format: Format| {
             self.viewers.get(format.index()).map_or(0, |count| count.load(Ordering::Relaxed))
         };
-        Viewers { flv: count(Format::Flv), ws_flv: count(Format::WsFlv), rtmp: count(Format::Rtmp), hls: 0 }
+        Viewers {
+            flv: count(Format::Flv) + count(Format::ChunkedFlv),
+            ws_flv: count(Format::WsFlv),
+            rtmp: count(Format::Rtmp),
+            hls: 0,
+        }
     }
 
     /// The first answer: those who wait for it go on. Later ones change nothing.

@@ -3,11 +3,12 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
+use std::time::Instant;
 
 use bytes::Bytes;
 
 use super::{Seat, now};
-use crate::fanout::{Format, Over, Reader, Start};
+use crate::fanout::{Format, Outlet, Over, Reader, Start, Step};
 use crate::metrics::Metrics;
 
 /// A cursor, and a place in the counts. Dropping it is leaving.
@@ -32,15 +33,47 @@ impl Viewer {
     /// The next bytes to send, all of them; or why there are none.
     pub(crate) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Result<Bytes, Over>> {
         let next = self.reader.poll_next(cx, now());
+        self.count(match next {
+            Poll::Ready(Err(over)) => Some(over),
+            _ => None,
+        });
+        next
+    }
+
+    /// What it does next, behind a follower that has read all before the unit `until`.
+    pub(crate) fn step(&mut self, until: u64, now: Instant) -> Step {
+        let step = self.reader.step(until, now);
+        self.count(match step {
+            Step::Over(over) => Some(over),
+            _ => None,
+        });
+        step
+    }
+
+    fn count(&mut self, over: Option<Over>) {
         let skips = self.reader.skips();
         if skips != self.counted_skips {
             self.metrics.skipped(skips - self.counted_skips);
             self.counted_skips = skips;
         }
-        if let Poll::Ready(Err(over)) = next {
+        if let Some(over) = over {
             self.metrics.dropped(over);
         }
-        next
+    }
+
+    /// Whether the unit of that number comes next.
+    pub(crate) fn is_at(&self, sequence: u64) -> bool {
+        self.reader.is_at(sequence)
+    }
+
+    /// A follower sent it all before the unit of that number.
+    pub(crate) fn carry_to(&mut self, sequence: u64, version: u32) {
+        self.reader.carry_to(sequence, version);
+    }
+
+    /// The ring it watches.
+    pub(crate) fn outlet(&self) -> &Arc<Outlet> {
+        self.reader.outlet()
     }
 
     /// It is let go for a reason that its ring does not know.

@@ -1,30 +1,38 @@
-//! One HTTP connection: HTTP/1.1 or HTTP/2, until it ends, idles, stalls, or the server drains.
+//! One HTTP connection: HTTP/1.1 or HTTP/2, until it ends, idles, stalls, the server drains, or a shard takes it over.
 
 use std::convert::Infallible;
+use std::future::poll_fn;
+use std::io;
 use std::net::SocketAddr;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
+use std::task::Poll;
 use std::time::Duration;
 
-use http::{Request, Version};
+use bytes::Bytes;
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use http::{Request, Response, Version};
 use hyper::body::Incoming;
+use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
-use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::conn::auto;
 use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
 use tokio::sync::{SetOnce, watch};
 use tokio::time::Instant;
 
-use super::Shared;
 use super::handler::handle;
-use super::websocket::WebSocket;
+use super::{Place, Shared};
 use crate::feed::Viewer;
-use crate::session;
+use crate::shard::{Arrival, Protocol, Window};
 use crate::socket::Socket;
-use crate::upstream::BoxError;
+use crate::upstream::Body;
+
+/// How soon a connection is looked at again that begins with less than tells HTTP/1 from HTTP/2.
+const PEEK_AGAIN: Duration = Duration::from_millis(10);
 
 /// A request's head, and what is buffered of a response: small, since live bytes are shared and wait in
 /// their ring.
@@ -44,12 +52,21 @@ pub(super) struct Connection {
     pub(super) peer: SocketAddr,
     requests: AtomicU64,
     stalled: Arc<AtomicBool>,
-    /// A viewer that will be served on the bare socket.
-    upgrade: Mutex<Option<(OnUpgrade, Viewer)>>,
+    /// A viewer that is to be served on the bare socket.
+    departure: Mutex<Option<Departure>>,
     /// Requests over HTTP/2 whose answer was not taken yet. At most as many as there may be at once.
     streams: Mutex<Vec<Weak<Progress>>>,
     /// The first request came over HTTP/2.
     http2: SetOnce<()>,
+}
+
+/// Why and how a connection is taken out of HTTP's hands: a live response is for a shard.
+pub(super) struct Departure {
+    /// The response's, as it goes out.
+    pub(super) head: Bytes,
+    pub(super) viewer: Viewer,
+    pub(super) protocol: Box<dyn Protocol>,
+    pub(super) window: Window,
 }
 
 /// When a body was last asked for more. HTTP/2 does not ask while the client grants no window, which no timeout
@@ -93,7 +110,7 @@ impl Connection {
             peer,
             requests: AtomicU64::new(0),
             stalled: Arc::default(),
-            upgrade: Mutex::default(),
+            departure: Mutex::default(),
             streams: Mutex::default(),
             http2: SetOnce::new(),
         }
@@ -114,9 +131,9 @@ impl Connection {
         progress
     }
 
-    /// The viewer is served on the socket once the handshake's answer was sent.
-    pub(super) fn upgrade(&self, socket: OnUpgrade, viewer: Viewer) {
-        *self.upgrade.lock() = Some((socket, viewer));
+    /// The viewer is to be served on the bare socket. The request is answered by nobody else.
+    pub(super) fn take_out(&self, departure: Departure) {
+        *self.departure.lock() = Some(departure);
     }
 
     /// The client took nothing for too long.
@@ -166,22 +183,38 @@ impl Connection {
     }
 }
 
-/// Serves a connection to its end.
-pub(crate) async fn serve<S>(shared: Arc<Shared>, io: S, peer: SocketAddr, drain: watch::Receiver<bool>)
+/// Serves a connection to its end, or until it is a shard's.
+pub(super) async fn serve(
+    shared: Arc<Shared>,
+    socket: TcpStream,
+    peer: SocketAddr,
+    place: Place,
+    drain: watch::Receiver<bool>,
+) {
+    let connection = Arc::new(Connection::new(peer));
+    match serve_http(&shared, socket, &connection, drain).await {
+        Ok(Some((socket, departure))) => {
+            let Departure { head, viewer, protocol, window } = departure;
+            let (viewer, guard) = (Some(viewer), Box::new(place));
+            shared.shards.admit(Arrival { socket, head, viewer, protocol, window, guard });
+        }
+        Ok(None) => {}
+        Err(cut) => tracing::debug!(%peer, reason = %cut, "connection cut"),
+    }
+}
+
+/// Serves HTTP/2 on what needs not be a socket.
+#[cfg(test)]
+pub(crate) async fn serve_pipe<S>(shared: Arc<Shared>, io: S, peer: SocketAddr, drain: watch::Receiver<bool>)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let connection = Arc::new(Connection::new(peer));
-    if let Err(cut) = serve_http(shared, io, &connection, drain).await {
-        tracing::debug!(%peer, reason = %cut, "connection cut");
-        return;
-    }
-    let upgrade = connection.upgrade.lock().take();
-    if let Some((socket, viewer)) = upgrade
-        && let Ok(socket) = socket.await
-    {
-        session::serve(TokioIo::new(socket), Some(viewer), WebSocket::default()).await;
-    }
+    let max_stall = Duration::from_millis(shared.config.write_stall_ms);
+    let sent = shared.metrics.sent_bytes.clone();
+    let socket = Socket::new(io, max_stall, Arc::clone(&connection.stalled), sent);
+    // However it ends, the client sees it.
+    let _ = serve_http2(&shared, socket, &connection, drain).await;
 }
 
 /// Why a connection did not end by itself.
@@ -194,12 +227,104 @@ enum Cut {
     #[error("a stream was not taken")]
     Stuck,
     #[error("{0}")]
-    Failed(BoxError),
+    Http(#[from] hyper::Error),
+    #[error("{0}")]
+    Socket(#[from] io::Error),
 }
 
-async fn serve_http<S>(
-    shared: Arc<Shared>,
-    io: S,
+async fn serve_http(
+    shared: &Arc<Shared>,
+    socket: TcpStream,
+    connection: &Arc<Connection>,
+    drain: watch::Receiver<bool>,
+) -> Result<Option<(std::net::TcpStream, Departure)>, Cut> {
+    let header_timeout = Duration::from_millis(shared.config.header_timeout_ms);
+    let first = tokio::time::timeout(header_timeout, is_http2(&socket));
+    let http2 = first.await.map_err(|_| Cut::NoRequest)??;
+    let max_stall = Duration::from_millis(shared.config.write_stall_ms);
+    let sent = shared.metrics.sent_bytes.clone();
+    let socket = Socket::new(socket, max_stall, Arc::clone(&connection.stalled), sent);
+    if http2 {
+        serve_http2(shared, socket, connection, drain).await?;
+        return Ok(None);
+    }
+    serve_http1(shared, socket, connection, drain).await
+}
+
+/// Whether a connection begins like HTTP/2 (RFC 9113 §3.4), which no method of HTTP/1 does.
+async fn is_http2(socket: &TcpStream) -> io::Result<bool> {
+    const PREFACE: &[u8] = b"PRI ";
+    let mut start = [0; PREFACE.len()];
+    loop {
+        let len = socket.peek(&mut start).await?;
+        let start = start.get(..len).unwrap_or_default();
+        if len == 0 || len == PREFACE.len() || !PREFACE.starts_with(start) {
+            return Ok(start == PREFACE);
+        }
+        // Some of these few bytes have come, and no news will say when the others do.
+        tokio::time::sleep(PEEK_AGAIN).await;
+    }
+}
+
+fn respond(
+    shared: &Arc<Shared>,
+    connection: &Arc<Connection>,
+) -> impl Fn(Request<Incoming>) -> BoxFuture<'static, Result<Response<Body>, Infallible>> + use<> {
+    let (shared, connection) = (Arc::clone(shared), Arc::clone(connection));
+    move |request| {
+        let progress = connection.begin(request.version());
+        let (shared, connection) = (Arc::clone(&shared), Arc::clone(&connection));
+        async move { Ok(handle(&shared, &connection, progress, request).await) }.boxed()
+    }
+}
+
+/// HTTP/1.1. Ends with the bare socket when a live response is to be sent on it.
+///
+/// hyper offers no way to answer on the bare socket but for upgrades. What is done instead: the service leaves a
+/// [`Departure`] and never answers; once hyper has flushed what it wrote before, the connection is taken from it.
+async fn serve_http1(
+    shared: &Arc<Shared>,
+    socket: Socket<TcpStream>,
+    connection: &Arc<Connection>,
+    mut drain: watch::Receiver<bool>,
+) -> Result<Option<(std::net::TcpStream, Departure)>, Cut> {
+    let header_timeout = Duration::from_millis(shared.config.header_timeout_ms);
+    let unsent = socket.unsent();
+    let mut http = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(header_timeout)
+        .max_buf_size(MAX_BUFFER_BYTES)
+        .serve_connection(TokioIo::new(socket), service_fn(respond(shared, connection)));
+    let mut no_request = pin!(connection.no_request(header_timeout));
+    let mut draining = false;
+    loop {
+        let served = poll_fn(|cx| {
+            if let Poll::Ready(ended) = Pin::new(&mut http).poll(cx) {
+                return Poll::Ready(ended.map(|()| None));
+            }
+            if unsent.load(Ordering::Relaxed) {
+                return Poll::Pending;
+            }
+            connection.departure.lock().take().map_or(Poll::Pending, |departure| Poll::Ready(Ok(Some(departure))))
+        });
+        tokio::select! {
+            served = served => {
+                let Some(departure) = served? else { return Ok(None) };
+                let socket = http.into_parts().io.into_inner().into_inner().into_std()?;
+                return Ok(Some((socket, departure)));
+            }
+            () = no_request.as_mut() => return Err(Cut::NoRequest),
+            _ = drain.wait_for(|drain| *drain), if !draining => {
+                draining = true;
+                Pin::new(&mut http).graceful_shutdown();
+            }
+        }
+    }
+}
+
+async fn serve_http2<S>(
+    shared: &Arc<Shared>,
+    socket: Socket<S>,
     connection: &Arc<Connection>,
     mut drain: watch::Receiver<bool>,
 ) -> Result<(), Cut>
@@ -208,15 +333,15 @@ where
 {
     let header_timeout = Duration::from_millis(shared.config.header_timeout_ms);
     let max_stall = Duration::from_millis(shared.config.write_stall_ms);
-    let sent = shared.metrics.sent_bytes.clone();
-    let socket = Socket::new(io, max_stall, Arc::clone(&connection.stalled), sent);
-    let service = service_fn(|request: Request<Incoming>| {
-        let progress = connection.begin(request.version());
-        let (shared, connection) = (Arc::clone(&shared), Arc::clone(connection));
-        async move { Ok::<_, Infallible>(handle(&shared, &connection, progress, request).await) }
-    });
-    let builder = builder(header_timeout);
-    let mut http = pin!(builder.serve_connection_with_upgrades(TokioIo::new(socket), service));
+    let mut http = pin!(
+        http2::Builder::new(TokioExecutor::new())
+            .timer(TokioTimer::new())
+            .max_concurrent_streams(MAX_HTTP2_STREAMS)
+            .max_header_list_size(MAX_HTTP2_HEAD_BYTES)
+            .keep_alive_interval(HTTP2_PING)
+            .keep_alive_timeout(HTTP2_PING)
+            .serve_connection(TokioIo::new(socket), service_fn(respond(shared, connection)))
+    );
     let mut no_request = pin!(connection.no_request(header_timeout));
     let mut stuck = pin!(connection.stuck_stream(max_stall));
     let mut idle = pin!(connection.idle(header_timeout));
@@ -224,7 +349,7 @@ where
     let mut told_to_leave = false;
     loop {
         tokio::select! {
-            ended = http.as_mut() => return ended.map_err(Cut::Failed),
+            ended = http.as_mut() => return Ok(ended?),
             () = no_request.as_mut() => return Err(Cut::NoRequest),
             () = stuck.as_mut() => return Err(Cut::Stuck),
             () = idle.as_mut() => {
@@ -241,23 +366,6 @@ where
             }
         }
     }
-}
-
-fn builder(header_timeout: Duration) -> auto::Builder<TokioExecutor> {
-    let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder
-        .http1()
-        .timer(TokioTimer::new())
-        .header_read_timeout(header_timeout)
-        .max_buf_size(MAX_BUFFER_BYTES);
-    builder
-        .http2()
-        .timer(TokioTimer::new())
-        .max_concurrent_streams(MAX_HTTP2_STREAMS)
-        .max_header_list_size(MAX_HTTP2_HEAD_BYTES)
-        .keep_alive_interval(HTTP2_PING)
-        .keep_alive_timeout(HTTP2_PING);
-    builder
 }
 
 #[cfg(test)]

@@ -12,12 +12,14 @@ use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use media_core::hub::StreamKey;
 
-use super::connection::{Connection, Progress};
+use super::connection::{Connection, Departure, Progress};
 use super::problem::{ALLOWED, full, problem, refusal};
 use super::route::{BadPath, Route, route};
 use super::watched::watched;
 use super::{Shared, live, websocket};
-use crate::fanout::{Format, Start};
+use super::websocket::WebSocket;
+use crate::fanout::Format;
+use crate::shard::{Latency, Protocol};
 use crate::upstream::{Body, BoxError, ask};
 
 /// Answers a request, whose progress is noted.
@@ -67,41 +69,50 @@ async fn flv(
     connection: &Arc<Connection>,
     progress: Arc<Progress>,
     key: &StreamKey,
-    mut request: Request<Incoming>,
+    request: Request<Incoming>,
 ) -> Response<Body> {
-    let start = match start(request.uri().query().unwrap_or_default()) {
-        Ok(start) => start,
-        Err(detail) => return problem(StatusCode::BAD_REQUEST, detail),
+    let mut asked = request.uri().query().unwrap_or_default().split('&');
+    let latency = match Latency::parse(asked.find_map(|pair| pair.strip_prefix("latency=")), shared.latency) {
+        Ok(latency) => latency,
+        Err(error) => return problem(StatusCode::BAD_REQUEST, &error.to_string()),
     };
-    if request.method() == Method::HEAD || !websocket::is_upgrade(request.headers()) {
-        let mut response = match shared.feeds.join(key, Format::Flv, start).await {
-            Ok(viewer) => live::response(viewer, connection, progress, &request),
-            Err(error) => refusal(error),
-        };
-        allow_all_origins(response.headers_mut());
-        return response;
-    }
-    let accepted = match websocket::handshake(request.version(), request.headers()) {
-        Ok(accepted) => accepted,
-        Err(bad) => return bad.response(),
-    };
-    match shared.feeds.join(key, Format::WsFlv, start).await {
-        Ok(viewer) => {
-            connection.upgrade(hyper::upgrade::on(&mut request), viewer);
-            accepted
+    let is_head = request.method() == Method::HEAD;
+    let accepted = if !is_head && websocket::is_upgrade(request.headers()) {
+        match websocket::handshake(request.version(), request.headers()) {
+            Ok(accepted) => Some(accepted),
+            Err(bad) => return bad.response(),
         }
-        Err(error) => refusal(error),
-    }
-}
-
-/// `latency=low` starts at the live edge.
-fn start(query: &str) -> Result<Start, &'static str> {
-    let mut values = query.split('&').filter_map(|pair| pair.strip_prefix("latency="));
-    match values.next() {
-        None => Ok(Start::Gop),
-        Some("low") => Ok(Start::Live),
-        Some(_) => Err("latency can be \"low\", or be left out"),
-    }
+    } else {
+        None
+    };
+    let format = match (request.version(), &accepted) {
+        (_, Some(_)) => Format::WsFlv,
+        (Version::HTTP_11, None) if !is_head => Format::ChunkedFlv,
+        _ => Format::Flv,
+    };
+    let viewer = match shared.feeds.join(key, format, latency.start).await {
+        Ok(viewer) => viewer,
+        Err(error) => return refusal(error),
+    };
+    let (head, protocol): (_, Box<dyn Protocol>) = match accepted {
+        Some(accepted) => (accepted, Box::new(WebSocket::default())),
+        None => {
+            let mut head = Response::new(());
+            live::headers(head.headers_mut());
+            allow_all_origins(head.headers_mut());
+            if is_head {
+                return head.map(|()| full(Bytes::new()));
+            }
+            if request.version() == Version::HTTP_2 {
+                return head.map(|()| live::body(viewer, connection, progress));
+            }
+            (head, Box::new(live::Plain::new(format == Format::ChunkedFlv)))
+        }
+    };
+    shared.metrics.responded(head.status());
+    connection.take_out(Departure { head: live::head_bytes(&head, format), viewer, protocol, window: latency.window });
+    // The connection is taken out of HTTP's hands before this is asked again.
+    std::future::pending().await
 }
 
 async fn pages(shared: &Shared, connection: &Connection, request: Request<Incoming>) -> Response<Body> {
@@ -139,17 +150,4 @@ fn allow_all_origins(headers: &mut HeaderMap) {
         ACCESS_CONTROL_EXPOSE_HEADERS,
         HeaderValue::from_static("Age, Content-Length, Content-Range, Date"),
     );
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn latency_is_low_or_not_said() {
-        assert_eq!(start(""), Ok(Start::Gop));
-        assert_eq!(start("token=x"), Ok(Start::Gop));
-        assert_eq!(start("token=x&latency=low"), Ok(Start::Live));
-        assert!(start("latency=lowest").is_err());
-    }
 }

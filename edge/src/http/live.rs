@@ -1,20 +1,22 @@
-//! A stream as the body of a response: the shared bytes of its ring, one piece a flush.
+//! A stream as a response: over HTTP/1 its head, and the shared bytes of its ring on the bare socket; over HTTP/2 the
+//! same bytes as a body, one piece a flush.
 
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::{Instant, SystemTime};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
-use http::{HeaderMap, Method, Request, Response, Version};
+use http::{HeaderMap, Response};
 use http_body::{Body as HttpBody, Frame};
 use http_body_util::BodyExt;
 
 use super::connection::{Connection, Progress};
-use super::problem::full;
 use super::watched::chunk;
-use crate::fanout::Over;
+use crate::fanout::{Format, Over};
 use crate::feed::Viewer;
+use crate::shard::{Protocol, Wish};
 use crate::upstream::{Body, BoxError};
 
 /// The viewer is too slow: an error, so that its player sees no regular end and tries again.
@@ -22,33 +24,76 @@ use crate::upstream::{Body, BoxError};
 #[error("the line is too slow for the stream")]
 struct TooSlow;
 
-/// The response to a viewer; to who only asks for the head, without the body.
-pub(super) fn response<B>(
-    viewer: Viewer,
-    connection: &Arc<Connection>,
-    progress: Arc<Progress>,
-    request: &Request<B>,
-) -> Response<Body> {
-    let mut response = if request.method() == Method::HEAD {
-        Response::new(full(Bytes::new()))
-    } else {
-        let progress = (request.version() == Version::HTTP_2).then_some(progress);
-        let body = LiveBody { viewer, progress, connection: Arc::clone(connection) };
-        Response::new(body.boxed_unsync())
-    };
-    live_headers(response.headers_mut());
-    response
-}
-
-fn live_headers(headers: &mut HeaderMap) {
+/// What every live response says.
+pub(super) fn headers(headers: &mut HeaderMap) {
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("video/x-flv"));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
 }
 
+/// The body of a response over HTTP/2.
+pub(super) fn body(viewer: Viewer, connection: &Arc<Connection>, progress: Arc<Progress>) -> Body {
+    LiveBody { viewer, progress, connection: Arc::clone(connection) }.boxed_unsync()
+}
+
+/// The head of a response over HTTP/1 as it goes out (RFC 9112 §4), for a connection that is for nothing else any
+/// more.
+pub(super) fn head_bytes(head: &Response<()>, format: Format) -> Bytes {
+    let reason = head.status().canonical_reason().unwrap_or_default();
+    let mut out = BytesMut::from(format!("HTTP/1.1 {} {reason}\r\n", head.status().as_str()).as_bytes());
+    let mut line = |name: &[u8], value: &[u8]| {
+        for part in [name, b": ", value, b"\r\n"] {
+            out.extend_from_slice(part);
+        }
+    };
+    for (name, value) in head.headers() {
+        line(name.as_str().as_bytes(), value.as_bytes());
+    }
+    line(b"date", httpdate::fmt_http_date(SystemTime::now()).as_bytes());
+    match format {
+        Format::ChunkedFlv => line(b"transfer-encoding", b"chunked"),
+        Format::Flv => line(b"connection", b"close"),
+        Format::WsFlv | Format::Rtmp => {}
+    }
+    out.extend_from_slice(b"\r\n");
+    out.freeze()
+}
+
+/// HTTP/1's side of a viewer's connection: nothing more is heard.
+pub(super) struct Plain {
+    chunked: bool,
+    last: Option<Bytes>,
+    over: bool,
+}
+
+impl Plain {
+    pub(super) fn new(chunked: bool) -> Self {
+        Self { chunked, last: None, over: false }
+    }
+}
+
+impl Protocol for Plain {
+    fn input(&mut self, _now: Instant, _bytes: &[u8]) {}
+
+    fn output(&mut self) -> Option<Bytes> {
+        self.last.take()
+    }
+
+    /// Only a stream's end is a regular one: after any other the player tries again.
+    fn end(&mut self, over: Over) {
+        self.over = true;
+        if self.chunked && over == Over::Ended {
+            self.last = Some(Bytes::from_static(b"0\r\n\r\n"));
+        }
+    }
+
+    fn wish(&mut self) -> Wish {
+        if self.over { Wish::Leave } else { Wish::Play }
+    }
+}
+
 struct LiveBody {
     viewer: Viewer,
-    /// Of HTTP/2: nothing else asks for it, and each piece that keeps it is an allocation.
-    progress: Option<Arc<Progress>>,
+    progress: Arc<Progress>,
     connection: Arc<Connection>,
 }
 
@@ -61,18 +106,10 @@ impl HttpBody for LiveBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let next = self.viewer.poll_next(cx);
-        if let Some(progress) = &self.progress {
-            progress.polled(next.is_pending());
-        }
+        self.progress.polled(next.is_pending());
         next.map(|next| match next {
-            Ok(bytes) => {
-                // What the client has yet to take outlives the stream.
-                let bytes = match &self.progress {
-                    Some(progress) => chunk(bytes, progress),
-                    None => bytes,
-                };
-                Some(Ok(Frame::data(bytes)))
-            }
+            // What the client has yet to take outlives the stream.
+            Ok(bytes) => Some(Ok(Frame::data(chunk(bytes, &self.progress)))),
             Err(Over::Ended) => None,
             Err(Over::Lagged | Over::Stalled | Over::Paused) => Some(Err(TooSlow.into())),
         })

@@ -16,16 +16,17 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 
 #[cfg(test)]
-pub(crate) use connection::serve as serve_connection;
+pub(crate) use connection::serve_pipe;
 pub(crate) use hls::Hls;
 
 use crate::config::HttpConfig;
 use crate::feed::Feeds;
 use crate::metrics::Metrics;
+use crate::shard::{Shards, Window};
 use crate::upstream::Pages;
 
 /// How long accepting pauses when it fails for want of file descriptors: some will be free again.
@@ -34,7 +35,10 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// What all connections share.
 pub(crate) struct Shared {
     pub(crate) config: HttpConfig,
+    /// How long flushes wait for more, where viewers don't choose.
+    pub(crate) latency: Window,
     pub(crate) feeds: Arc<Feeds>,
+    pub(crate) shards: Shards,
     pub(crate) hls: Hls,
     pub(crate) pages: Option<Pages>,
     pub(crate) metrics: Arc<Metrics>,
@@ -67,19 +71,20 @@ pub(crate) async fn serve(
         let peer = std::net::SocketAddr::new(peer.ip().to_canonical(), peer.port());
         let Some(place) = places.take(peer.ip(), &shared) else { continue };
         prepare(&socket);
-        let connection = connection::serve(Arc::clone(&shared), socket, peer, drain_signal.clone());
-        connections.spawn(async move {
-            connection.await;
-            drop(place);
-        });
+        connections.spawn(connection::serve(Arc::clone(&shared), socket, peer, place, drain_signal.clone()));
     }
     drop(listener);
     draining.send_replace(true);
-    let finish = async { while connections.join_next().await.is_some() {} };
+    let finish = async {
+        while connections.join_next().await.is_some() {}
+        places.all_free().await;
+    };
     let deadline = Duration::from_millis(shared.config.drain_ms);
     if tokio::time::timeout(deadline, finish).await.is_err() {
-        tracing::info!(connections = connections.len(), "cutting what has not finished");
+        tracing::info!(connections = places.taken.lock().total, "cutting what has not finished");
         connections.shutdown().await;
+        shared.shards.cut();
+        places.all_free().await;
     }
 }
 
@@ -94,6 +99,7 @@ fn prepare(socket: &TcpStream) {
 #[derive(Default)]
 struct Places {
     taken: Mutex<Taken>,
+    freed: Notify,
 }
 
 #[derive(Default)]
@@ -103,6 +109,17 @@ struct Taken {
 }
 
 impl Places {
+    /// Resolves when nobody has a place.
+    async fn all_free(&self) {
+        loop {
+            let freed = self.freed.notified();
+            if self.taken.lock().total == 0 {
+                return;
+            }
+            freed.await;
+        }
+    }
+
     fn take(self: &Arc<Self>, address: IpAddr, shared: &Arc<Shared>) -> Option<Place> {
         let address = network(address);
         let mut taken = self.taken.lock();
@@ -146,6 +163,9 @@ impl Drop for Place {
             if *count == 0 {
                 taken.by_address.remove(&self.address);
             }
+        }
+        if taken.total == 0 {
+            self.places.freed.notify_waiters();
         }
         self.shared.metrics.connections.dec();
     }

@@ -17,9 +17,9 @@ use tungstenite::protocol::CloseFrame;
 use tungstenite::protocol::frame::coding::{CloseCode, Control, Data, OpCode};
 use tungstenite::protocol::frame::{Frame, FrameHeader};
 
-use super::problem::{full, problem};
+use super::problem::problem;
 use crate::fanout::Over;
-use crate::session::{Protocol, Wish};
+use crate::shard::{Protocol, Wish};
 use crate::upstream::Body;
 
 /// A viewer's longest message. Players send none; a few bytes now and then do no harm.
@@ -65,7 +65,7 @@ impl BadHandshake {
 }
 
 /// The answer to a handshake: 101, or why not.
-pub(super) fn handshake(version: Version, headers: &HeaderMap) -> Result<Response<Body>, BadHandshake> {
+pub(super) fn handshake(version: Version, headers: &HeaderMap) -> Result<Response<()>, BadHandshake> {
     if version != Version::HTTP_11 || !has_token(headers, &CONNECTION, "upgrade") {
         return Err(BadHandshake::Connection);
     }
@@ -75,7 +75,7 @@ pub(super) fn handshake(version: Version, headers: &HeaderMap) -> Result<Respons
     let key = headers.get(SEC_WEBSOCKET_KEY).filter(|key| key.len() == KEY_CHARS);
     let accept = key.map(|key| HeaderValue::try_from(derive_accept_key(key.as_bytes())));
     let Some(Ok(accept)) = accept else { return Err(BadHandshake::Key) };
-    let mut response = Response::new(full(Bytes::new()));
+    let mut response = Response::new(());
     *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
     let headers = response.headers_mut();
     headers.insert(UPGRADE, HeaderValue::from_static("websocket"));

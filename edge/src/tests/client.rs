@@ -31,7 +31,7 @@ impl Server {
     }
 
     pub(super) async fn with(origin: &Origin, config: Config, pages: Option<Pages>) -> Self {
-        let edge = Edge::new(config, origin.upstream(), pages);
+        let edge = Edge::new(config, origin.upstream(), pages).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (drain, drained) = oneshot::channel();

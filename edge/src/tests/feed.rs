@@ -48,7 +48,7 @@ async fn a_pull_lingers_after_the_last_viewer_and_then_ends() {
     let origin = Origin::default();
     let relay = origin.relay("a");
     let config = config(|feed| feed.linger_ms = 30_000);
-    let edge = Edge::new(config, origin.upstream(), None);
+    let edge = Edge::new(config, origin.upstream(), None).unwrap();
     let join = || async { edge.shared.feeds.join(&key("a"), Format::Flv, Start::Gop).await.unwrap() };
     drop(join().await);
     // Who comes back within the time finds the pull.

@@ -16,7 +16,7 @@ use super::origin::Origin;
 use super::studio::{Studio, opening};
 use super::{key, until};
 use crate::upstream::Body;
-use crate::{BoxError, Config, Edge, Pages, http::serve_connection};
+use crate::{BoxError, Config, Edge, Pages, http::serve_pipe};
 
 /// More than a window of some bytes.
 const OBJECT: &str = match str::from_utf8(&[b'x'; 40_000]) {
@@ -216,12 +216,12 @@ async fn an_http2_client_that_is_still_taking_the_end_of_a_stream_is_not_idle() 
     let mut config = Config::default();
     config.http.header_timeout_ms = 1000;
     config.http.write_stall_ms = 3_600_000;
-    let edge = Edge::new(config, origin.upstream(), None);
+    let edge = Edge::new(config, origin.upstream(), None).unwrap();
     // Next to nothing is on the way, so that the picture waits in the server.
     let (mut socket, io) = tokio::io::duplex(1024);
     let (_drain, draining) = watch::channel(false);
     let peer = SocketAddr::from(([127, 0, 0, 1], 9));
-    tokio::spawn(serve_connection(Arc::clone(&edge.shared), io, peer, draining));
+    tokio::spawn(serve_pipe(Arc::clone(&edge.shared), io, peer, draining));
     relay.send(opening(&Studio::new().picture(true, PICTURE_BYTES))).await;
     // HEADERS as below, with a path of its own.
     let request = http2_frame(1, 5, 1, b"\x82\x86\x41\x04edge\x04\x0b/live/a.flv");

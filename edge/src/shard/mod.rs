@@ -1,0 +1,106 @@
+//! Viewers on sockets of their own, a thread a core.
+//!
+//! A viewer whose request is answered moves here with its socket, whatever its protocol, and no task of its own is
+//! left behind. A *shard* is a thread with a poll and its viewers; a *group* is those of them who watch the same ring
+//! with the same [`Window`], and follows that ring once for all of them: one wake, one lock and one list of bytes a
+//! flush, then one write for each viewer. Who can't take a flush at once goes on by a cursor of its own.
+
+mod client;
+mod group;
+mod mailbox;
+mod run;
+mod window;
+
+use std::io;
+use std::net::TcpStream;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+
+use crate::fanout::Over;
+use crate::feed::Viewer;
+use crate::metrics::Metrics;
+use mailbox::{Letter, Mailbox};
+pub use window::Window;
+pub(crate) use window::Latency;
+
+/// How long clients are waited for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Patience {
+    /// With one that takes nothing.
+    pub(crate) stall: Duration,
+    /// With one that wants nothing. While it does not, nothing is written, so a line that died would not be noticed.
+    pub(crate) pause: Duration,
+}
+
+/// A protocol's side of a viewer's connection.
+pub(crate) trait Protocol: Send {
+    /// Takes what the client sent.
+    fn input(&mut self, now: Instant, bytes: &[u8]);
+    /// What is to be sent next, between two flushes.
+    fn output(&mut self) -> Option<Bytes>;
+    /// Says goodbye, because no more of the stream comes.
+    fn end(&mut self, over: Over);
+    /// What the client wants.
+    fn wish(&mut self) -> Wish;
+}
+
+/// What a client wants.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Wish {
+    /// The stream.
+    Play,
+    /// Nothing, until it says so.
+    Pause,
+    /// The stream again, from where it is now.
+    Resume,
+    /// To leave, once what there is for it was sent.
+    Leave,
+}
+
+/// Somebody who moves to a shard.
+pub(crate) struct Arrival {
+    /// Connected, and in non-blocking mode.
+    pub(crate) socket: TcpStream,
+    /// What is sent before all else.
+    pub(crate) head: Bytes,
+    /// Who is no viewer is only told what the protocol has to say.
+    pub(crate) viewer: Option<Viewer>,
+    pub(crate) protocol: Box<dyn Protocol>,
+    pub(crate) window: Window,
+    /// Dropped when the client has left.
+    pub(crate) guard: Box<dyn Send>,
+}
+
+/// All shards. Dropping them hangs up on everybody.
+pub(crate) struct Shards(Vec<Arc<Mailbox>>);
+
+impl Shards {
+    /// Starts `count` threads.
+    pub(crate) fn start(count: usize, patience: Patience, metrics: &Arc<Metrics>) -> io::Result<Self> {
+        let mut shards = Self(Vec::with_capacity(count));
+        for index in 0..count {
+            shards.0.push(run::start(index, patience, Arc::clone(metrics))?);
+        }
+        Ok(shards)
+    }
+
+    /// Lets somebody in, where the fewest are.
+    pub(crate) fn admit(&self, arrival: Arrival) {
+        if let Some(mailbox) = self.0.iter().min_by_key(|mailbox| mailbox.clients()) {
+            mailbox.post(Letter::Arrival(Box::new(arrival)));
+        }
+    }
+
+    /// Hangs up on everybody.
+    pub(crate) fn cut(&self) {
+        self.0.iter().for_each(|mailbox| mailbox.post(Letter::Cut));
+    }
+}
+
+impl Drop for Shards {
+    fn drop(&mut self) {
+        self.0.iter().for_each(|mailbox| mailbox.post(Letter::Stop));
+    }
+}

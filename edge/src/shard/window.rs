@@ -1,0 +1,190 @@
+//! How long what there is to send may wait for more, so that one write sends it all.
+
+use std::fmt;
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+
+use crate::fanout::Start;
+
+/// The longest window: what waits longer is felt as latency, and saves little more.
+pub(crate) const MAX_WINDOW: Duration = Duration::from_millis(350);
+
+/// How long a flush waits for more, by a viewer's choice or the configuration's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum Window {
+    /// Nothing waits: each picture is sent at once, with the sound before it.
+    Frame,
+    /// As `Frame` while the shard has time, longer and longer when it has not.
+    Auto,
+    /// Milliseconds.
+    Fixed(u16),
+}
+
+/// What is wrong with a window.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("can be \"frame\", \"auto\" or milliseconds up to 350")]
+pub struct BadWindow;
+
+impl TryFrom<String> for Window {
+    type Error = BadWindow;
+
+    fn try_from(text: String) -> Result<Self, BadWindow> {
+        text.parse()
+    }
+}
+
+impl From<Window> for String {
+    fn from(window: Window) -> Self {
+        window.to_string()
+    }
+}
+
+impl fmt::Display for Window {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Frame => f.write_str("frame"),
+            Self::Auto => f.write_str("auto"),
+            Self::Fixed(ms) => ms.fmt(f),
+        }
+    }
+}
+
+impl std::str::FromStr for Window {
+    type Err = BadWindow;
+
+    fn from_str(text: &str) -> Result<Self, BadWindow> {
+        match text {
+            "frame" => Ok(Self::Frame),
+            "auto" => Ok(Self::Auto),
+            ms => match ms.parse() {
+                Ok(ms) if Duration::from_millis(u64::from(ms)) <= MAX_WINDOW => Ok(Self::Fixed(ms)),
+                _ => Err(BadWindow),
+            },
+        }
+    }
+}
+
+/// What `latency` asks for in a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Latency {
+    pub(crate) start: Start,
+    pub(crate) window: Window,
+}
+
+/// What is wrong with a `latency`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("latency can be \"low\", \"frame\", \"auto\" or milliseconds up to 350")]
+pub(crate) struct BadLatency;
+
+impl Latency {
+    /// `low` starts at the live edge and waits for nothing; anything else is a window.
+    pub(crate) fn parse(text: Option<&str>, default: Window) -> Result<Self, BadLatency> {
+        let (start, window) = match text {
+            None => (Start::Gop, default),
+            Some("low") => (Start::Live, Window::Frame),
+            Some(window) => (Start::Gop, window.parse().map_err(|_| BadLatency)?),
+        };
+        Ok(Self { start, window })
+    }
+}
+
+/// How often a shard looks at how busy it is.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+
+/// The first step of widening, and below which the window closes.
+const STEP: Duration = Duration::from_millis(20);
+
+/// How busy a shard is, and the window that follows from it.
+#[derive(Debug)]
+pub(super) struct Pace {
+    since: Instant,
+    busy: Duration,
+    window: Duration,
+}
+
+impl Pace {
+    pub(super) fn new(now: Instant) -> Self {
+        Self { since: now, busy: Duration::ZERO, window: Duration::ZERO }
+    }
+
+    /// The shard worked that long.
+    pub(super) fn worked(&mut self, time: Duration, now: Instant) {
+        self.busy += time;
+        let span = now.saturating_duration_since(self.since);
+        if span < LOOK_EVERY {
+            return;
+        }
+        let share = self.busy.as_secs_f64() / span.as_secs_f64();
+        self.window = match share {
+            0.75.. => (self.window * 3 / 2).max(STEP).min(MAX_WINDOW),
+            0.5..0.75 => self.window,
+            _ if self.window <= STEP => Duration::ZERO,
+            _ => self.window * 2 / 3,
+        };
+        (self.since, self.busy) = (now, Duration::ZERO);
+    }
+
+    /// How long `Auto` waits now.
+    pub(super) fn window(&self) -> Duration {
+        self.window
+    }
+
+    /// How long a viewer's flushes wait.
+    pub(super) fn of(&self, window: Window) -> Duration {
+        match window {
+            Window::Frame => Duration::ZERO,
+            Window::Auto => self.window,
+            Window::Fixed(ms) => Duration::from_millis(u64::from(ms)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn windows_are_read() {
+        assert_eq!("frame".parse(), Ok(Window::Frame));
+        assert_eq!("auto".parse(), Ok(Window::Auto));
+        assert_eq!("350".parse(), Ok(Window::Fixed(350)));
+        assert_eq!(Window::Fixed(20).to_string().parse(), Ok(Window::Fixed(20)));
+        for bad in ["", "low", "351", "-1", "1.5", "99999999"] {
+            assert_eq!(bad.parse::<Window>(), Err(BadWindow), "{bad}");
+        }
+    }
+
+    #[test]
+    fn latency_is_low_or_a_window_or_not_said() {
+        let parse = |text| Latency::parse(text, Window::Fixed(100));
+        let is = |start, window| Ok(Latency { start, window });
+        assert_eq!(parse(None), is(Start::Gop, Window::Fixed(100)));
+        assert_eq!(parse(Some("low")), is(Start::Live, Window::Frame));
+        assert_eq!(parse(Some("auto")), is(Start::Gop, Window::Auto));
+        assert_eq!(parse(Some("lowest")), Err(BadLatency));
+    }
+
+    #[test]
+    fn the_window_widens_with_work_and_closes_without() {
+        let mut now = Instant::now();
+        let mut pace = Pace::new(now);
+        let mut seconds = |pace: &mut Pace, share: u32, seconds: u32| {
+            for _ in 0..seconds * 4 {
+                now += LOOK_EVERY;
+                pace.worked(LOOK_EVERY * share / 100, now);
+            }
+        };
+        seconds(&mut pace, 49, 5);
+        assert_eq!(pace.of(Window::Auto), Duration::ZERO);
+        seconds(&mut pace, 90, 5);
+        assert_eq!(pace.of(Window::Auto), MAX_WINDOW);
+        seconds(&mut pace, 60, 5);
+        assert_eq!(pace.of(Window::Auto), MAX_WINDOW);
+        assert_eq!(pace.of(Window::Frame), Duration::ZERO);
+        assert_eq!(pace.of(Window::Fixed(100)), Duration::from_millis(100));
+        seconds(&mut pace, 10, 3);
+        assert_eq!(pace.of(Window::Auto), Duration::ZERO);
+    }
+}
