@@ -1,6 +1,6 @@
 //! What the edge counts. No label has a stream's name: their number has no bound.
 
-use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
+use prometheus::{Gauge, GaugeVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
 
 use crate::fanout::{Format, Over};
 
@@ -39,7 +39,7 @@ pub(crate) struct Metrics {
     responses: IntCounterVec,
     /// Bytes written to sockets.
     pub(crate) sent_bytes: IntCounter,
-    windows: IntGaugeVec,
+    windows: GaugeVec,
 }
 
 impl Metrics {
@@ -81,8 +81,8 @@ impl Metrics {
             refused,
             responses: counters("responses", "HTTP responses by class of status", "class")?,
             sent_bytes: counter("sent_bytes", "Bytes written to clients' sockets")?,
-            windows: IntGaugeVec::new(
-                Opts::new("weir_edge_flush_window_milliseconds", "How long flushes of latency \"auto\" wait"),
+            windows: GaugeVec::new(
+                Opts::new("weir_edge_flush_window_seconds", "How long flushes of latency auto wait"),
                 &["shard"],
             )?,
         })
@@ -111,7 +111,7 @@ impl Metrics {
     }
 
     /// A shard's flush window.
-    pub(crate) fn window(&self, shard: usize) -> IntGauge {
+    pub(crate) fn window(&self, shard: usize) -> Gauge {
         self.windows.with_label_values(&[&shard.to_string()])
     }
 

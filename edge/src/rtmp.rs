@@ -13,7 +13,7 @@ use tokio::net::TcpStream;
 
 use crate::fanout::{Format, Over, RTMP_MESSAGE_STREAM};
 use crate::feed::{self, Feeds, Viewer};
-use crate::shard::{Arrival, Latency, Protocol, Shards, Window, Wish};
+use crate::shard::{Arrival, Latency, Protocol, Shards, Transport, Window, Wish};
 
 /// An RTMP connection whose client asked to play, and waits for the answer.
 pub struct Play {
@@ -42,7 +42,8 @@ pub(crate) async fn serve(feeds: &Arc<Feeds>, shards: &Shards, default: Window, 
     let protocol = Box::new(Player::new(session, request.id, said.is_err()));
     match socket.into_std() {
         Ok(socket) => {
-            shards.admit(Arrival { socket, head: Bytes::new(), viewer, protocol, window, guard: hold });
+            let transport = Transport::Rtmp;
+            shards.admit(Arrival { socket, transport, head: Bytes::new(), viewer, protocol, window, guard: hold });
         }
         Err(error) => tracing::warn!(%peer, %error, "a player's socket can't be moved"),
     }

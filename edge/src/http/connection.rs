@@ -27,7 +27,7 @@ use tokio::time::Instant;
 use super::handler::handle;
 use super::{Place, Shared};
 use crate::feed::Viewer;
-use crate::shard::{Arrival, Protocol, Window};
+use crate::shard::{Arrival, Protocol, Transport, Window};
 use crate::socket::Socket;
 use crate::upstream::Body;
 
@@ -196,7 +196,7 @@ pub(super) async fn serve(
         Ok(Some((socket, departure))) => {
             let Departure { head, viewer, protocol, window } = departure;
             let (viewer, guard) = (Some(viewer), Box::new(place));
-            shared.shards.admit(Arrival { socket, head, viewer, protocol, window, guard });
+            shared.shards.admit(Arrival { socket, transport: Transport::Http, head, viewer, protocol, window, guard });
         }
         Ok(None) => {}
         Err(cut) => tracing::debug!(%peer, reason = %cut, "connection cut"),

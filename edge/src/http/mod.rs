@@ -26,7 +26,7 @@ pub(crate) use hls::Hls;
 use crate::config::HttpConfig;
 use crate::feed::Feeds;
 use crate::metrics::Metrics;
-use crate::shard::{Shards, Window};
+use crate::shard::{Shards, Transport, Window};
 use crate::upstream::Pages;
 
 /// How long accepting pauses when it fails for want of file descriptors: some will be free again.
@@ -83,7 +83,7 @@ pub(crate) async fn serve(
     if tokio::time::timeout(deadline, finish).await.is_err() {
         tracing::info!(connections = places.taken.lock().total, "cutting what has not finished");
         connections.shutdown().await;
-        shared.shards.cut();
+        shared.shards.cut(Transport::Http);
         places.all_free().await;
     }
 }

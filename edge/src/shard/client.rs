@@ -6,7 +6,7 @@ use std::time::Instant;
 use bytes::{Buf, Bytes};
 use mio::net::TcpStream;
 
-use super::Protocol;
+use super::{Protocol, Transport};
 use crate::feed::Viewer;
 
 /// Where a client stands in its shard.
@@ -27,6 +27,7 @@ pub(super) enum Place {
 /// A client of a shard.
 pub(super) struct Client {
     pub(super) socket: TcpStream,
+    pub(super) transport: Transport,
     /// What is left of what is being sent.
     pub(super) sending: Bytes,
     pub(super) viewer: Option<Viewer>,

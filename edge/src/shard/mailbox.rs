@@ -6,7 +6,7 @@ use std::task::Wake;
 
 use parking_lot::Mutex;
 
-use super::Arrival;
+use super::{Arrival, Transport};
 
 /// What a shard is told.
 pub(super) enum Letter {
@@ -14,9 +14,9 @@ pub(super) enum Letter {
     Arrival(Box<Arrival>),
     /// A group's ring has news.
     News(usize),
-    /// Everybody has to go.
-    Cut,
-    /// The shard, too.
+    /// Everybody has to go who came that way.
+    Cut(Transport),
+    /// Everybody has to go, and the shard, too.
     Stop,
 }
 

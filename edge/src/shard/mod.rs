@@ -59,10 +59,18 @@ pub(crate) enum Wish {
     Leave,
 }
 
+/// Which listener a client came by: each drains for itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Transport {
+    Http,
+    Rtmp,
+}
+
 /// Somebody who moves to a shard.
 pub(crate) struct Arrival {
     /// Connected, and in non-blocking mode.
     pub(crate) socket: TcpStream,
+    pub(crate) transport: Transport,
     /// What is sent before all else.
     pub(crate) head: Bytes,
     /// Who is no viewer is only told what the protocol has to say.
@@ -93,9 +101,9 @@ impl Shards {
         }
     }
 
-    /// Hangs up on everybody.
-    pub(crate) fn cut(&self) {
-        self.0.iter().for_each(|mailbox| mailbox.post(Letter::Cut));
+    /// Hangs up on everybody who came that way.
+    pub(crate) fn cut(&self, transport: Transport) {
+        self.0.iter().for_each(|mailbox| mailbox.post(Letter::Cut(transport)));
     }
 }
 

@@ -16,7 +16,7 @@ use super::client::{Client, Io, Place};
 use super::group::{Group, Key};
 use super::mailbox::{Letter, Mailbox};
 use super::window::Pace;
-use super::{Arrival, Patience, Wish};
+use super::{Arrival, Patience, Transport, Wish};
 use crate::fanout::{Over, Step};
 use crate::metrics::Metrics;
 
@@ -129,7 +129,7 @@ impl Shard {
                 match letter {
                     Letter::Arrival(arrival) => self.admit(*arrival, began),
                     Letter::News(group) => self.news(group, began),
-                    Letter::Cut => self.cut(),
+                    Letter::Cut(transport) => self.cut(transport),
                     Letter::Stop => return,
                 }
             }
@@ -141,10 +141,7 @@ impl Shard {
             }
             let now = Instant::now();
             self.pace.worked(now.saturating_duration_since(began), now);
-            let window_ms = i64::try_from(self.pace.window().as_millis()).unwrap_or(i64::MAX);
-            if window_ms != window.get() {
-                window.set(window_ms);
-            }
+            window.set(self.pace.window().as_secs_f64());
         }
     }
 
@@ -168,10 +165,11 @@ impl Shard {
     }
 
     fn admit(&mut self, arrival: Arrival, now: Instant) {
-        let Arrival { socket, head, viewer, protocol, window, guard } = arrival;
+        let Arrival { socket, transport, head, viewer, protocol, window, guard } = arrival;
         let group = viewer.as_ref().map(|viewer| self.join(Key::new(viewer.outlet(), window), now));
         let id = self.clients.insert(Client {
             socket: mio::net::TcpStream::from_std(socket),
+            transport,
             sending: head,
             viewer,
             protocol,
@@ -530,8 +528,8 @@ impl Shard {
         }
     }
 
-    fn cut(&mut self) {
-        let all: Vec<usize> = self.clients.iter().map(|(id, _)| id).collect();
-        all.into_iter().for_each(|id| self.remove(id));
+    fn cut(&mut self, transport: Transport) {
+        let all = self.clients.iter().filter(|(_, client)| client.transport == transport).map(|(id, _)| id);
+        all.collect::<Vec<_>>().into_iter().for_each(|id| self.remove(id));
     }
 }
