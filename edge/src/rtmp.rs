@@ -43,7 +43,15 @@ pub(crate) async fn serve(feeds: &Arc<Feeds>, shards: &Shards, default: Window, 
     match socket.into_std() {
         Ok(socket) => {
             let transport = Transport::Rtmp;
-            shards.admit(Arrival { socket, transport, head: Bytes::new(), viewer, protocol, window, guard: hold });
+            shards.admit(Arrival {
+                socket,
+                transport,
+                head: Bytes::new(),
+                viewer,
+                protocol,
+                window,
+                guard: hold,
+            });
         }
         Err(error) => tracing::warn!(%peer, %error, "a player's socket can't be moved"),
     }

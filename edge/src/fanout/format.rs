@@ -103,7 +103,9 @@ impl Format {
     fn sequence_headers(self, out: &mut BytesMut, headers: &Headers, timestamp_ms: u32) {
         for tag in headers.sequence() {
             match self {
-                Self::Flv | Self::ChunkedFlv | Self::WsFlv => flv::write_tag(out, tag.kind, timestamp_ms, &[&tag.body]),
+                Self::Flv | Self::ChunkedFlv | Self::WsFlv => {
+                    flv::write_tag(out, tag.kind, timestamp_ms, &[&tag.body])
+                }
                 Self::Rtmp => rtmp_message(out, tag.kind, timestamp_ms, &tag.body),
             }
         }

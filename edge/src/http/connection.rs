@@ -196,7 +196,15 @@ pub(super) async fn serve(
         Ok(Some((socket, departure))) => {
             let Departure { head, viewer, protocol, window } = departure;
             let (viewer, guard) = (Some(viewer), Box::new(place));
-            shared.shards.admit(Arrival { socket, transport: Transport::Http, head, viewer, protocol, window, guard });
+            shared.shards.admit(Arrival {
+                socket,
+                transport: Transport::Http,
+                head,
+                viewer,
+                protocol,
+                window,
+                guard,
+            });
         }
         Ok(None) => {}
         Err(cut) => tracing::debug!(%peer, reason = %cut, "connection cut"),
@@ -305,7 +313,11 @@ async fn serve_http1(
             if unsent.load(Ordering::Relaxed) {
                 return Poll::Pending;
             }
-            connection.departure.lock().take().map_or(Poll::Pending, |departure| Poll::Ready(Ok(Some(departure))))
+            connection
+                .departure
+                .lock()
+                .take()
+                .map_or(Poll::Pending, |departure| Poll::Ready(Ok(Some(departure))))
         });
         tokio::select! {
             served = served => {

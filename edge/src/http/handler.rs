@@ -16,8 +16,8 @@ use super::connection::{Connection, Departure, Progress};
 use super::problem::{ALLOWED, full, problem, refusal};
 use super::route::{BadPath, Route, route};
 use super::watched::watched;
-use super::{Shared, live, websocket};
 use super::websocket::WebSocket;
+use super::{Shared, live, websocket};
 use crate::fanout::Format;
 use crate::shard::{Latency, Protocol};
 use crate::upstream::{Body, BoxError, ask};
@@ -110,7 +110,12 @@ async fn flv(
         }
     };
     shared.metrics.responded(head.status());
-    connection.take_out(Departure { head: live::head_bytes(&head, format), viewer, protocol, window: latency.window });
+    connection.take_out(Departure {
+        head: live::head_bytes(&head, format),
+        viewer,
+        protocol,
+        window: latency.window,
+    });
     // The connection is taken out of HTTP's hands before this is asked again.
     std::future::pending().await
 }

@@ -22,8 +22,8 @@ use crate::fanout::Over;
 use crate::feed::Viewer;
 use crate::metrics::Metrics;
 use mailbox::{Letter, Mailbox};
-pub use window::Window;
 pub(crate) use window::Latency;
+pub use window::Window;
 
 /// How long clients are waited for.
 #[derive(Debug, Clone, Copy)]

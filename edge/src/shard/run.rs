@@ -119,7 +119,9 @@ impl Shard {
                 if event.is_readable() || event.is_read_closed() {
                     self.listen(id, began);
                 }
-                if event.is_writable() && self.clients.get(id).is_some_and(|c| matches!(c.place, Place::Blocked(_))) {
+                if event.is_writable()
+                    && self.clients.get(id).is_some_and(|c| matches!(c.place, Place::Blocked(_)))
+                {
                     self.pump(id, began);
                 }
             }
@@ -184,7 +186,9 @@ impl Shard {
         });
         let Some(client) = self.clients.get_mut(id) else { return };
         let registry = self.poll.registry();
-        if let Err(error) = registry.register(&mut client.socket, Token(id), Interest::READABLE | Interest::WRITABLE) {
+        if let Err(error) =
+            registry.register(&mut client.socket, Token(id), Interest::READABLE | Interest::WRITABLE)
+        {
             tracing::warn!(%error, "a viewer's socket can't be watched");
             self.remove(id);
             return;
@@ -483,7 +487,8 @@ impl Shard {
         self.swept = now;
         let mut late = Vec::new();
         for (id, client) in &mut self.clients {
-            let paused = client.paused_since.is_some_and(|at| now.saturating_duration_since(at) > self.patience.pause);
+            let paused =
+                client.paused_since.is_some_and(|at| now.saturating_duration_since(at) > self.patience.pause);
             match client.place {
                 Place::Blocked(since) if now.saturating_duration_since(since) > self.patience.stall => {
                     if let Some(viewer) = &client.viewer {

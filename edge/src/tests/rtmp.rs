@@ -147,7 +147,9 @@ async fn hand_over(edge: Edge, mut socket: TcpStream, peer: std::net::SocketAddr
         session.handle_input(Instant::now(), &buffer[..len]).unwrap();
         while let Some(event) = session.poll_event() {
             if let server::Event::Play(request) = event {
-                return edge.serve_play(Play { socket, peer, session, request: *request, hold: Box::new(()) }).await;
+                return edge
+                    .serve_play(Play { socket, peer, session, request: *request, hold: Box::new(()) })
+                    .await;
             }
         }
         while let Some(output) = session.poll_output() {

@@ -85,8 +85,8 @@ impl Consumer {
     }
 
     /// Waits for a unit whose decoding time is `ms` or later, for the keyframe of a picture, for other tracks, for the
-    /// end, or until some dozens of units are unread; not at all if there is a unit to read, whatever its time. Those who need not see each unit at once save
-    /// being woken for it. Cancel-safe.
+    /// end, or until some dozens of units are unread; not at all if there is a unit to read, whatever its time. Those who
+    /// need not see each unit at once save being woken for it. Cancel-safe.
     pub async fn reaches(&mut self, ms: i64) {
         self.wait(self.stream.reached(), Some(ms)).await;
     }

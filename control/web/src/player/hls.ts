@@ -20,9 +20,10 @@ export async function attachHls(video: HTMLVideoElement, url: string, events: Ev
   const hls = new Hls({
     lowLatencyMode: true,
     enableWorker: false,
-    // No `backBufferLength`: when hls.js 1.7 empties the back buffer it also forgets which parts of the newest segment
-    // it has, and where its sound ends before its picture it then waits at that segment's end for ever. Browsers drop
-    // what was played by themselves.
+    // When hls.js 1.7 empties the back buffer it also forgets which parts of the newest segment it has, and where the
+    // sound ends before the picture it then waits at that segment's end for ever. Browsers drop what was played
+    // by themselves.
+    backBufferLength: Infinity,
     // Where it begins, unless parts are so long that PART-HOLD-BACK is more (`begin`). From there on its distance to the
     // live edge is seen to in `keepUp`.
     liveSyncDuration: LEAST_TARGET_S,

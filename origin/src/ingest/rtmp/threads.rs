@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_dropped_thread_ends_with_its_last_task() {
+    async fn a_dropped_thread_finishes_its_tasks() {
         let threads = Threads::start().unwrap();
         let (release, released) = oneshot::channel::<()>();
         let handle = threads.pick().unwrap().clone();
