@@ -104,7 +104,7 @@ impl Format {
         for tag in headers.sequence() {
             match self {
                 Self::Flv | Self::ChunkedFlv | Self::WsFlv => {
-                    flv::write_tag(out, tag.kind, timestamp_ms, &[&tag.body])
+                    flv::write_tag(out, tag.kind, timestamp_ms, &[&tag.body]);
                 }
                 Self::Rtmp => rtmp_message(out, tag.kind, timestamp_ms, &tag.body),
             }
