@@ -19,7 +19,7 @@ export RUST_TEST_THREADS ?= 8
 
 # apt and the pages' build stand no second run beside them; cargo uses all cores by itself.
 .NOTPARALLEL:
-.PHONY: help run test test-web test-rust lint bench fuzz web setup-run setup-test setup-bench
+.PHONY: help run test test-web test-rust lint bench bench-attacks fuzz web setup-run setup-test setup-bench
 
 help: ## this list
 	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -41,6 +41,9 @@ lint: web ## formatting, clippy, licences and bans, types of the pages
 bench: setup-bench web ## the benches: the hot paths, and taking streams in beside nginx-rtmp
 	cargo bench -p media-core --bench media --locked
 	cargo bench -p weir --bench ingest --locked
+
+bench-attacks: setup-bench web ## what honest viewers notice of slow attackers
+	cargo bench -p weir --bench attacks --locked
 
 fuzz: ## every fuzz target for FUZZ_SECONDS (default 180) seconds, FUZZ_JOBS (2) at a time
 	tests/setup.sh fuzz

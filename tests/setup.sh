@@ -3,7 +3,7 @@
 #
 #   tests/setup.sh run     what `make run` needs: a C compiler, Node with npm, Rust
 #   tests/setup.sh test    and the clients and judges that the tests use
-#   tests/setup.sh bench   and the server that the benches compare with
+#   tests/setup.sh bench   and the servers and attackers that the benches need
 #   tests/setup.sh deny    cargo-deny, for `make lint`
 #   tests/setup.sh fuzz    cargo-fuzz, a C++ compiler and a nightly toolchain, for `make fuzz`
 #
@@ -111,6 +111,7 @@ setup_bench() {
   setup_test
   need_command nginx nginx-light
   need_package libnginx-mod-rtmp
+  need_command slowhttptest slowhttptest
   install_missing
 }
 
