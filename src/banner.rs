@@ -9,6 +9,7 @@ pub(crate) const DEMO: (&str, &str) = ("live", "demo");
 
 /// The banner of a process that listens where `run` says.
 pub(crate) fn banner(run: &Run, demo: bool) -> String {
+    let https = run.https.map_or_else(String::new, |at| format!("  HTTPS     https://{}/\n", reachable(at)));
     let (rtmp, http) = (rtmp_base(run.rtmp), format!("http://{}", reachable(run.http)));
     let (app, name) = if demo { DEMO } else { ("live", "a") };
     let version = env!("CARGO_PKG_VERSION");
@@ -26,7 +27,7 @@ weir {version}
     HLS     {http}/{app}/{name}/index.m3u8
     RTMP    {rtmp}/{app}/{name}
   Streams   {http}/
-  Metrics   http://{admin}/metrics
+{https}  Metrics   http://{admin}/metrics
 
 ",
         admin = reachable(run.admin)
@@ -36,6 +37,13 @@ weir {version}
 /// How the operator's token is shown, the one time it is.
 pub(crate) fn token(token: &str, file: &std::path::Path) -> String {
     format!("  Operator token, shown only now and kept in {}:\n    {token}\n\n", file.display())
+}
+
+/// By what a certificate that was made here can be told from another.
+pub(crate) fn fingerprint(fingerprint: &str) -> String {
+    format!(
+        "  The certificate was made here and is trusted by nobody; its SHA-256 fingerprint:\n    {fingerprint}\n\n"
+    )
 }
 
 fn rtmp_base(at: SocketAddr) -> String {
@@ -59,7 +67,7 @@ mod tests {
 
     fn run(rtmp: &str, http: &str) -> Run {
         let admin = "127.0.0.1:9910".parse().unwrap();
-        Run { pid: 1, rtmp: rtmp.parse().unwrap(), http: http.parse().unwrap(), admin }
+        Run { pid: 1, rtmp: rtmp.parse().unwrap(), http: http.parse().unwrap(), https: None, admin }
     }
 
     #[test]
@@ -75,6 +83,15 @@ mod tests {
         ] {
             assert!(text.contains(part), "{part} is not in\n{text}");
         }
+    }
+
+    #[test]
+    fn https_is_named_where_it_is_served() {
+        let mut run = run("0.0.0.0:1935", "0.0.0.0:8080");
+        assert!(!banner(&run, false).contains("HTTPS"));
+        run.https = Some("0.0.0.0:8443".parse().unwrap());
+        let text = banner(&run, false);
+        assert!(text.contains("  HTTPS     https://127.0.0.1:8443/\n  Metrics "), "{text}");
     }
 
     #[test]

@@ -44,6 +44,9 @@ pub(crate) struct Serve {
     /// Where pages, API, FLV and HLS are served [default: 0.0.0.0:8080]
     #[arg(long, value_name = "IP:PORT")]
     pub(crate) http: Option<SocketAddr>,
+    /// Where the same is served over HTTPS (TCP) and HTTP/3 (UDP), such as 0.0.0.0:8443 [default: nowhere]
+    #[arg(long, value_name = "IP:PORT")]
+    pub(crate) https: Option<SocketAddr>,
     /// Where RTMP is published and played [default: 0.0.0.0:1935]
     #[arg(long, value_name = "IP:PORT")]
     pub(crate) rtmp: Option<SocketAddr>,

@@ -122,6 +122,7 @@ fn set_flags(layers: &mut Layers, flags: &Serve) {
     }
     let addresses = [
         ("--http", "edge.http.listen", flags.http),
+        ("--https", "edge.tls.listen", flags.https),
         ("--rtmp", "origin.rtmp.listen", flags.rtmp),
         ("--admin", "admin.listen", flags.admin),
     ];
@@ -180,7 +181,9 @@ mod tests {
             }
             // An optional key stands in a comment of its own.
             let key = line.trim_start_matches("# ").split_once(" = ").map(|(key, _)| key);
-            if let Some(key) = key.filter(|k| k.chars().all(|c| c.is_ascii_lowercase() || c == '_')) {
+            if let Some(key) =
+                key.filter(|k| k.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_'))
+            {
                 assert!(before.starts_with('#'), "{table}{key} has no comment");
                 found.insert(format!("{table}{key}"));
             }

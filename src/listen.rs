@@ -14,15 +14,22 @@ pub(crate) type Listener = (TcpListener, SocketAddr);
 pub(crate) struct Listeners {
     pub(crate) rtmp: Listener,
     pub(crate) http: Listener,
+    /// If there is to be HTTPS.
+    pub(crate) https: Option<Listener>,
     pub(crate) admin: Listener,
 }
 
 impl Listeners {
     /// Takes all ports, or none.
     pub(crate) async fn bind(config: &Config) -> anyhow::Result<Self> {
+        let https = match config.edge.tls.address() {
+            Some(at) => Some(bind("edge.tls.listen", at).await?),
+            None => None,
+        };
         Ok(Self {
             rtmp: bind("origin.rtmp.listen", config.origin.rtmp.listen).await?,
             http: bind("edge.http.listen", config.edge.http.listen).await?,
+            https,
             admin: bind("admin.listen", config.admin.listen).await?,
         })
     }

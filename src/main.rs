@@ -3,6 +3,7 @@
 
 mod admin;
 mod banner;
+mod certificate;
 mod cli;
 mod cluster;
 mod config;
@@ -30,6 +31,8 @@ use config::Config;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
+    // Before anything else: whoever speaks TLS asks for it. It fails where there is one already.
+    let _ = rustls::crypto::ring::default_provider().install_default();
     let cli = Cli::parse();
     match cli.command {
         None => run(serve::command(&cli.serve)),

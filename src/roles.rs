@@ -9,7 +9,7 @@ use anyhow::Context;
 use bytes::Bytes;
 use control::Token;
 use control_api::Cluster;
-use edge::{Edge, Pages, Play, Upstream};
+use edge::{Certificates, Edge, Listeners, Pages, Play, Upstream};
 use http_body_util::BodyExt;
 use origin::Origin;
 use origin::ingest::rtmp::{Handoff, Ingest, OnPlay};
@@ -32,6 +32,7 @@ pub(crate) struct Roles {
     origin: Origin,
     ingest: Ingest,
     edge: Edge,
+    certificates: Option<Certificates>,
     /// Drains the HTTP listener.
     stop_http: oneshot::Sender<()>,
     /// How long HLS players have for fetching the end of their stream.
@@ -47,7 +48,7 @@ impl Roles {
     pub(crate) fn start(
         config: &Config,
         rtmp: Listener,
-        http: Listener,
+        web: Listeners,
         token: Token,
         registry: &Registry,
         life: &Lifecycle,
@@ -76,6 +77,7 @@ impl Roles {
             listening.serve(rtmp.0, async move { drain.draining().await }).await;
             "the RTMP listener"
         });
+        let certificates = web.https.as_ref().map(|https| https.certificates.clone());
         let (stop_http, stopped) = oneshot::channel();
         let serving_edge = edge.clone();
         serving.spawn(async move {
@@ -83,17 +85,25 @@ impl Roles {
                 // Dropped or sent to: either way the listener is to stop.
                 let _ = stopped.await;
             };
-            serving_edge.serve_http(http.0, stopped).await;
-            "the HTTP listener"
+            match serving_edge.serve_http(web, stopped).await {
+                Ok(()) => "the HTTP listener",
+                Err(error) => {
+                    tracing::error!(%error, "HTTPS cannot be served");
+                    "the HTTPS listener"
+                }
+            }
         });
         let segment = Duration::from_millis(config.origin.hls.segment_ms.into());
         let hls_end = segment * PLAYERS_BEHIND_SEGMENTS;
-        Ok(Self { origin, ingest, edge, stop_http, hls_end, serving, players })
+        Ok(Self { origin, ingest, edge, certificates, stop_http, hls_end, serving, players })
     }
 
     /// Takes over what of `config` can change at run time.
     pub(crate) fn reload(&self, config: &Config) {
         self.ingest.reload(&config.origin);
+        if let Some(certificates) = &self.certificates {
+            certificates.reload();
+        }
     }
 
     /// Ends when a listener does, which none should before it is drained. Says which.
@@ -108,7 +118,7 @@ impl Roles {
     /// Ends all streams: publishers are told, viewers get what is left. Returns when the last viewer has it,
     /// at the latest after `deadline`: whoever is left is cut off.
     pub(crate) async fn drain(self, deadline: Duration) {
-        let Self { origin, ingest, edge, stop_http, hls_end, mut serving, mut players } = self;
+        let Self { origin, ingest, edge, stop_http, hls_end, mut serving, mut players, .. } = self;
         // The listeners hold clones of the ingest, and with it a sender to `players`.
         drop(ingest);
         // No publisher leaves by itself. The sooner its encoder is told, the sooner it is somewhere else.

@@ -14,7 +14,7 @@ use crate::listen::Listeners;
 use crate::reload::compare;
 use crate::roles::Roles;
 use crate::signals::{Signals, Told};
-use crate::{admin, banner, console, demo, log};
+use crate::{admin, banner, certificate, console, demo, log};
 
 /// Where the operator's token is kept, in the data folder.
 const TOKEN_FILE: &str = "operator.token";
@@ -38,6 +38,10 @@ async fn serve(flags: &Serve) -> anyhow::Result<()> {
     let mut signals = Signals::listen().context("signals")?;
     let data = DataDir::open(&config.data)?;
     let listeners = Listeners::bind(&config).await?;
+    let https = match listeners.https {
+        Some((listener, at)) => Some((listener, certificate::shown(&config.edge.tls, data.path(), at)?, at)),
+        None => None,
+    };
     // Only now, since it is shown once: a start that finds a port in use ends above.
     let token_file = data.path().join(TOKEN_FILE);
     let (token, token_is_new) = Token::load_or_create(&token_file)?;
@@ -45,15 +49,20 @@ async fn serve(flags: &Serve) -> anyhow::Result<()> {
         pid: std::process::id(),
         rtmp: listeners.rtmp.1,
         http: listeners.http.1,
+        https: https.as_ref().map(|(_, _, at)| *at),
         admin: listeners.admin.1,
     };
     let shown_token = token_is_new.then(|| banner::token(token.reveal(), &token_file));
 
     let (life, registry) = (Lifecycle::new(), admin::registry()?);
     tokio::spawn(admin::serve(listeners.admin.0, registry.clone(), life.clone()));
-    let mut roles = Roles::start(&config, listeners.rtmp, listeners.http, token, &registry, &life)?;
+    let fingerprint = https.as_ref().and_then(|(_, shown, _)| shown.fingerprint.clone());
+    let https = https.map(|(listener, shown, _)| edge::Https { listener, certificates: shown.certificates });
+    let web = edge::Listeners { http: listeners.http.0, https };
+    let mut roles = Roles::start(&config, listeners.rtmp, web, token, &registry, &life)?;
     life.advance(Phase::Ready);
     console::print(&banner::banner(&run, flags.demo));
+    console::print(&fingerprint.as_deref().map(banner::fingerprint).unwrap_or_default());
     console::print(&shown_token.unwrap_or_default());
     data.announce(&run)?;
     tracing::info!(rtmp = %run.rtmp, http = %run.http, admin = %run.admin, "ready");

@@ -1,6 +1,7 @@
 //! The edge's part of the configuration.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
@@ -12,6 +13,8 @@ use crate::shard::Window;
 pub struct Config {
     /// The HTTP listener's connections.
     pub http: HttpConfig,
+    /// HTTPS.
+    pub tls: TlsConfig,
     /// The pull of a stream from its origin.
     pub feed: FeedConfig,
     /// Sending a stream to its viewers.
@@ -49,6 +52,38 @@ impl Default for HttpConfig {
             write_stall_ms: 15_000,
             drain_ms: 10_000,
         }
+    }
+}
+
+/// HTTPS.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TlsConfig {
+    /// Where it listens: by TCP and, for HTTP/3, by UDP.
+    pub listen: Option<SocketAddr>,
+    /// PEM file with the certificate and those that sign it.
+    pub certificate: Option<PathBuf>,
+    /// PEM file with the certificate's private key.
+    pub key: Option<PathBuf>,
+    /// Whether HTTP/3 is served beside HTTP/1.1 and HTTP/2.
+    pub http3: bool,
+    /// Milliseconds that a client has for the TLS handshake.
+    pub handshake_timeout_ms: u64,
+}
+
+impl TlsConfig {
+    /// Port 8443 everywhere.
+    const LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 8443);
+
+    /// Where HTTPS listens, which it does if an address or a certificate is configured.
+    pub fn address(&self) -> Option<SocketAddr> {
+        self.listen.or(self.certificate.is_some().then_some(Self::LISTEN))
+    }
+}
+
+impl Default for TlsConfig {
+    fn default() -> Self {
+        Self { listen: None, certificate: None, key: None, http3: true, handshake_timeout_ms: 5_000 }
     }
 }
 

@@ -27,9 +27,9 @@ use std::time::Duration;
 
 use control_api::Viewers;
 use media_core::hub::StreamKey;
-use tokio::net::TcpListener;
 
-pub use config::{Config, FanoutConfig, FeedConfig, HlsConfig, HttpConfig};
+pub use config::{Config, FanoutConfig, FeedConfig, HlsConfig, HttpConfig, TlsConfig};
+pub use http::{CertificateError, Certificates, Https, Listeners};
 pub use rtmp::Play;
 pub use shard::Window;
 pub use upstream::{Body, BoxError, Pages, Upstream};
@@ -71,7 +71,16 @@ impl Edge {
         let shards = Shards::start(count, patience, &metrics)?;
         let latency = config.fanout.latency;
         let feeds = Feeds::new(config.feed, config.fanout, upstream, Arc::clone(&metrics));
-        let shared = http::Shared { config: config.http, latency, feeds, shards, hls, pages, metrics };
+        let shared = http::Shared {
+            config: config.http,
+            tls: config.tls,
+            latency,
+            feeds,
+            shards,
+            hls,
+            pages,
+            metrics,
+        };
         Ok(Self { shared: Arc::new(shared) })
     }
 
@@ -80,10 +89,15 @@ impl Edge {
         self.shared.metrics.register(registry)
     }
 
-    /// Serves HTTP/1.1 and HTTP/2 on `listener` until `drain` resolves; then stops accepting, lets what
-    /// is in flight finish until the configured deadline, cuts the rest and returns.
-    pub async fn serve_http(&self, listener: TcpListener, drain: impl Future<Output = ()> + Send) {
-        http::serve(Arc::clone(&self.shared), listener, drain).await;
+    /// Serves HTTP/1.1, HTTP/2 and HTTP/3 on `listeners` until `drain` resolves; then stops accepting, lets what
+    /// is in flight finish until the configured deadline, cuts the rest and returns. Fails at once where TLS can't
+    /// be had.
+    pub async fn serve_http(
+        &self,
+        listeners: Listeners,
+        drain: impl Future<Output = ()> + Send,
+    ) -> io::Result<()> {
+        http::serve(Arc::clone(&self.shared), listeners, drain).await
     }
 
     /// Lets an RTMP player in, or tells it why not; resolves when that is settled. The player is served until it

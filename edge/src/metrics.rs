@@ -31,6 +31,18 @@ pub(crate) struct Metrics {
     pub(crate) absent_hits: IntCounter,
     /// HTTP connections.
     pub(crate) connections: IntGauge,
+    protocols: IntCounterVec,
+    /// Connections that spoke HTTP/1.
+    pub(crate) http1: IntCounter,
+    /// Connections that spoke HTTP/2.
+    pub(crate) http2: IntCounter,
+    handshakes: IntCounterVec,
+    /// TLS handshakes that were completed.
+    pub(crate) handshakes_done: IntCounter,
+    /// TLS handshakes that failed, or that the client broke off.
+    pub(crate) handshakes_failed: IntCounter,
+    /// TLS handshakes that were not completed in time.
+    pub(crate) handshakes_late: IntCounter,
     refused: IntCounterVec,
     /// Connections closed at once, because there were too many in total.
     pub(crate) refused_total: IntCounter,
@@ -56,6 +68,8 @@ impl Metrics {
         let skips = counters("viewer_skips", "Skips of viewers to a newer keyframe", "reason")?;
         let drops = counters("viewer_drops", "Viewers that were dropped", "reason")?;
         let upstream = counters("upstream_requests", "Requests to the upstream", "kind")?;
+        let protocols = counters("protocol_connections", "HTTP connections by what they spoke", "protocol")?;
+        let handshakes = counters("tls_handshakes", "TLS handshakes by what became of them", "result")?;
         let refused = counters("connections_refused", "HTTP connections closed at once", "reason")?;
         Ok(Self {
             viewers: Format::ALL.map(|format| all_viewers.with_label_values(&[format.name()])),
@@ -76,6 +90,13 @@ impl Metrics {
             coalesced: counter("coalesced_requests", "Requests answered by another one's upstream request")?,
             absent_hits: counter("absent_hits", "Requests answered from the memory of what is absent")?,
             connections: IntGauge::new("weir_edge_connections", "HTTP connections")?,
+            http1: protocols.with_label_values(&["h1"]),
+            http2: protocols.with_label_values(&["h2"]),
+            protocols,
+            handshakes_done: handshakes.with_label_values(&["done"]),
+            handshakes_failed: handshakes.with_label_values(&["failed"]),
+            handshakes_late: handshakes.with_label_values(&["timeout"]),
+            handshakes,
             refused_total: refused.with_label_values(&["total"]),
             refused_address: refused.with_label_values(&["address"]),
             refused,
@@ -99,6 +120,8 @@ impl Metrics {
         registry.register(Box::new(self.coalesced.clone()))?;
         registry.register(Box::new(self.absent_hits.clone()))?;
         registry.register(Box::new(self.connections.clone()))?;
+        registry.register(Box::new(self.protocols.clone()))?;
+        registry.register(Box::new(self.handshakes.clone()))?;
         registry.register(Box::new(self.refused.clone()))?;
         registry.register(Box::new(self.responses.clone()))?;
         registry.register(Box::new(self.windows.clone()))?;

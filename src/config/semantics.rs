@@ -46,6 +46,7 @@ pub(super) fn check(config: &Config) -> Findings {
     let mut findings = Findings::default();
     process(config, &mut findings);
     listeners(config, &mut findings);
+    tls(&config.edge.tls, &mut findings);
     at_least_one(config, &mut findings);
     room(config, &mut findings);
     auth(&config.origin.auth, &mut findings);
@@ -77,11 +78,12 @@ fn process(config: &Config, findings: &mut Findings) {
 
 /// Two listeners cannot have one port.
 fn listeners(config: &Config, findings: &mut Findings) {
-    let all = [
+    let mut all = vec![
         ("origin.rtmp.listen", config.origin.rtmp.listen),
         ("edge.http.listen", config.edge.http.listen),
         ("admin.listen", config.admin.listen),
     ];
+    all.extend(config.edge.tls.address().map(|at| ("edge.tls.listen", at)));
     for (i, (key, at)) in all.iter().enumerate() {
         if let Some((other, _)) = all.iter().take(i).find(|(_, other)| collide(*at, *other)) {
             findings.say(key, format!("{at} is taken by `{other}`"));
@@ -92,6 +94,18 @@ fn listeners(config: &Config, findings: &mut Findings) {
 fn collide(a: SocketAddr, b: SocketAddr) -> bool {
     let everywhere = a.ip().is_unspecified() || b.ip().is_unspecified();
     a.port() != 0 && a.port() == b.port() && (everywhere || a.ip() == b.ip())
+}
+
+/// A certificate is of no use without its key, nor a key without its certificate.
+fn tls(tls: &edge::TlsConfig, findings: &mut Findings) {
+    let keys = ["edge.tls.certificate", "edge.tls.key"];
+    match (&tls.certificate, &tls.key) {
+        (Some(_), None) => findings.between(&keys, "needs `edge.tls.key`, the file with its private key"),
+        (None, Some(_)) => {
+            findings.between(&keys, "needs `edge.tls.certificate`, the file with the certificate it is for");
+        }
+        _ => {}
+    }
 }
 
 /// A limit of nothing would refuse everybody, and a time of nothing would cut everybody off.
@@ -110,6 +124,7 @@ fn at_least_one(config: &Config, findings: &mut Findings) {
         ("edge.http.max_connections_per_address", edge.http.max_connections_per_address as u64),
         ("edge.http.header_timeout_ms", edge.http.header_timeout_ms),
         ("edge.http.write_stall_ms", edge.http.write_stall_ms),
+        ("edge.tls.handshake_timeout_ms", edge.tls.handshake_timeout_ms),
         ("edge.feed.connect_timeout_ms", edge.feed.connect_timeout_ms),
         ("edge.feed.max_feeds", edge.feed.max_feeds as u64),
         ("edge.fanout.ring_ms", edge.fanout.ring_ms),
@@ -262,6 +277,25 @@ mod tests {
                 c.admin.listen = listen("127.0.0.2:80");
             })
             .is_empty()
+        );
+    }
+
+    #[test]
+    fn a_certificate_and_its_key_go_together() {
+        const KEYS: &str = "edge.tls.certificate edge.tls.key";
+        assert_eq!(wrong(|c| c.edge.tls.certificate = Some("a".into())), [KEYS]);
+        assert_eq!(wrong(|c| c.edge.tls.key = Some("a".into())), [KEYS]);
+        let both = |c: &mut Config| {
+            (c.edge.tls.certificate, c.edge.tls.key) = (Some("a".into()), Some("b".into()));
+        };
+        assert_eq!(wrong(both), [""; 0]);
+        assert_eq!(
+            wrong(|c| {
+                both(c);
+                c.admin.listen.set_port(8443);
+            }),
+            ["edge.tls.listen"],
+            "where it listens by itself"
         );
     }
 

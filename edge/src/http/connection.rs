@@ -13,7 +13,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use http::{Request, Response, Version};
+use http::header::ALT_SVC;
+use http::{HeaderMap, HeaderValue, Request, Response, Version};
+use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
@@ -25,11 +27,12 @@ use tokio::sync::{SetOnce, watch};
 use tokio::time::Instant;
 
 use super::handler::handle;
+use super::tls::{Secured, Tls};
 use super::{Place, Shared};
 use crate::feed::Viewer;
 use crate::shard::{Arrival, Protocol, Transport, Window};
 use crate::socket::Socket;
-use crate::upstream::Body;
+use crate::upstream::{Body, BoxError};
 
 /// How soon a connection is looked at again that begins with less than tells HTTP/1 from HTTP/2.
 const PEEK_AGAIN: Duration = Duration::from_millis(10);
@@ -58,6 +61,10 @@ pub(super) struct Connection {
     streams: Mutex<Vec<Weak<Progress>>>,
     /// The first request came over HTTP/2.
     http2: SetOnce<()>,
+    /// It is encrypted, so that viewers can't be served on the bare socket.
+    pub(super) secure: bool,
+    /// Where the same is to be had over HTTP/3.
+    alt_svc: Option<HeaderValue>,
 }
 
 /// Why and how a connection is taken out of HTTP's hands: a live response is for a shard.
@@ -105,9 +112,11 @@ impl Progress {
 }
 
 impl Connection {
-    fn new(peer: SocketAddr) -> Self {
+    fn new(peer: SocketAddr, tls: Option<&Tls>) -> Self {
         Self {
             peer,
+            secure: tls.is_some(),
+            alt_svc: tls.and_then(|tls| tls.alt_svc.clone()),
             requests: AtomicU64::new(0),
             stalled: Arc::default(),
             departure: Mutex::default(),
@@ -129,6 +138,13 @@ impl Connection {
         // Only the first time is news.
         let _ = self.http2.set(());
         progress
+    }
+
+    /// Says in an answer where the same is to be had over HTTP/3.
+    pub(super) fn advertise(&self, headers: &mut HeaderMap) {
+        if let Some(alt_svc) = &self.alt_svc {
+            headers.insert(ALT_SVC, alt_svc.clone());
+        }
     }
 
     /// The viewer is to be served on the bare socket. The request is answered by nobody else.
@@ -189,10 +205,15 @@ pub(super) async fn serve(
     socket: TcpStream,
     peer: SocketAddr,
     place: Place,
+    tls: Option<Arc<Tls>>,
     drain: watch::Receiver<bool>,
 ) {
-    let connection = Arc::new(Connection::new(peer));
-    match serve_http(&shared, socket, &connection, drain).await {
+    let connection = Arc::new(Connection::new(peer, tls.as_deref()));
+    let served = match tls {
+        None => serve_http(&shared, socket, &connection, drain).await,
+        Some(tls) => serve_https(&shared, &tls, socket, &connection, drain).await.map(|()| None),
+    };
+    match served {
         Ok(Some((socket, departure))) => {
             let Departure { head, viewer, protocol, window } = departure;
             let (viewer, guard) = (Some(viewer), Box::new(place));
@@ -217,7 +238,7 @@ pub(crate) async fn serve_pipe<S>(shared: Arc<Shared>, io: S, peer: SocketAddr, 
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let connection = Arc::new(Connection::new(peer));
+    let connection = Arc::new(Connection::new(peer, None));
     let max_stall = Duration::from_millis(shared.config.write_stall_ms);
     let sent = shared.metrics.sent_bytes.clone();
     let socket = Socket::new(io, max_stall, Arc::clone(&connection.stalled), sent);
@@ -234,6 +255,8 @@ enum Cut {
     Idle,
     #[error("a stream was not taken")]
     Stuck,
+    #[error("TLS handshake: {0}")]
+    Handshake(io::Error),
     #[error("{0}")]
     Http(#[from] hyper::Error),
     #[error("{0}")]
@@ -249,14 +272,38 @@ async fn serve_http(
     let header_timeout = Duration::from_millis(shared.config.header_timeout_ms);
     let first = tokio::time::timeout(header_timeout, is_http2(&socket));
     let http2 = first.await.map_err(|_| Cut::NoRequest)??;
-    let max_stall = Duration::from_millis(shared.config.write_stall_ms);
-    let sent = shared.metrics.sent_bytes.clone();
-    let socket = Socket::new(socket, max_stall, Arc::clone(&connection.stalled), sent);
+    let socket = watched_socket(shared, socket, connection);
     if http2 {
         serve_http2(shared, socket, connection, drain).await?;
         return Ok(None);
     }
-    serve_http1(shared, socket, connection, drain).await
+    let unsent = socket.unsent();
+    let Some((socket, departure)) = serve_http1(shared, socket, &unsent, connection, drain).await? else {
+        return Ok(None);
+    };
+    Ok(Some((socket.into_inner().into_std()?, departure)))
+}
+
+async fn serve_https(
+    shared: &Arc<Shared>,
+    tls: &Tls,
+    socket: TcpStream,
+    connection: &Arc<Connection>,
+    drain: watch::Receiver<bool>,
+) -> Result<(), Cut> {
+    let socket = watched_socket(shared, socket, connection);
+    let unsent = socket.unsent();
+    let Secured { io, http2 } = tls.accept(socket, &shared.metrics).await.map_err(Cut::Handshake)?;
+    if http2 {
+        return serve_http2(shared, io, connection, drain).await;
+    }
+    serve_http1(shared, io, &unsent, connection, drain).await?;
+    Ok(())
+}
+
+fn watched_socket(shared: &Shared, socket: TcpStream, connection: &Connection) -> Socket<TcpStream> {
+    let max_stall = Duration::from_millis(shared.config.write_stall_ms);
+    Socket::new(socket, max_stall, Arc::clone(&connection.stalled), shared.metrics.sent_bytes.clone())
 }
 
 /// Whether a connection begins like HTTP/2 (RFC 9113 §3.4), which no method of HTTP/1 does.
@@ -282,7 +329,13 @@ fn respond(
     move |request| {
         let progress = connection.begin(request.version());
         let (shared, connection) = (Arc::clone(&shared), Arc::clone(&connection));
-        async move { Ok(handle(&shared, &connection, progress, request).await) }.boxed()
+        let request = request.map(|body| body.map_err(BoxError::from).boxed_unsync());
+        async move {
+            let mut response = handle(&shared, &connection, progress, request).await;
+            connection.advertise(response.headers_mut());
+            Ok(response)
+        }
+        .boxed()
     }
 }
 
@@ -290,19 +343,23 @@ fn respond(
 ///
 /// hyper offers no way to answer on the bare socket but for upgrades. What is done instead: the service leaves a
 /// [`Departure`] and never answers; once hyper has flushed what it wrote before, the connection is taken from it.
-async fn serve_http1(
+async fn serve_http1<S>(
     shared: &Arc<Shared>,
-    socket: Socket<TcpStream>,
+    io: S,
+    unsent: &AtomicBool,
     connection: &Arc<Connection>,
     mut drain: watch::Receiver<bool>,
-) -> Result<Option<(std::net::TcpStream, Departure)>, Cut> {
+) -> Result<Option<(S, Departure)>, Cut>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    shared.metrics.http1.inc();
     let header_timeout = Duration::from_millis(shared.config.header_timeout_ms);
-    let unsent = socket.unsent();
     let mut http = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(header_timeout)
         .max_buf_size(MAX_BUFFER_BYTES)
-        .serve_connection(TokioIo::new(socket), service_fn(respond(shared, connection)));
+        .serve_connection(TokioIo::new(io), service_fn(respond(shared, connection)));
     let mut no_request = pin!(connection.no_request(header_timeout));
     let mut draining = false;
     loop {
@@ -322,8 +379,7 @@ async fn serve_http1(
         tokio::select! {
             served = served => {
                 let Some(departure) = served? else { return Ok(None) };
-                let socket = http.into_parts().io.into_inner().into_inner().into_std()?;
-                return Ok(Some((socket, departure)));
+                return Ok(Some((http.into_parts().io.into_inner(), departure)));
             }
             () = no_request.as_mut() => return Err(Cut::NoRequest),
             _ = drain.wait_for(|drain| *drain), if !draining => {
@@ -336,13 +392,14 @@ async fn serve_http1(
 
 async fn serve_http2<S>(
     shared: &Arc<Shared>,
-    socket: Socket<S>,
+    io: S,
     connection: &Arc<Connection>,
     mut drain: watch::Receiver<bool>,
 ) -> Result<(), Cut>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
+    shared.metrics.http2.inc();
     let header_timeout = Duration::from_millis(shared.config.header_timeout_ms);
     let max_stall = Duration::from_millis(shared.config.write_stall_ms);
     let mut http = pin!(
@@ -352,7 +409,7 @@ where
             .max_header_list_size(MAX_HTTP2_HEAD_BYTES)
             .keep_alive_interval(HTTP2_PING)
             .keep_alive_timeout(HTTP2_PING)
-            .serve_connection(TokioIo::new(socket), service_fn(respond(shared, connection)))
+            .serve_connection(TokioIo::new(io), service_fn(respond(shared, connection)))
     );
     let mut no_request = pin!(connection.no_request(header_timeout));
     let mut stuck = pin!(connection.stuck_stream(max_stall));

@@ -8,8 +8,6 @@ use http::header::{
     ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ALLOW, HeaderMap, HeaderValue,
 };
 use http::{Method, Request, Response, StatusCode, Version};
-use http_body_util::BodyExt;
-use hyper::body::Incoming;
 use media_core::hub::StreamKey;
 
 use super::connection::{Connection, Departure, Progress};
@@ -20,14 +18,14 @@ use super::websocket::WebSocket;
 use super::{Shared, live, websocket};
 use crate::fanout::Format;
 use crate::shard::{Latency, Protocol};
-use crate::upstream::{Body, BoxError, ask};
+use crate::upstream::{Body, ask};
 
 /// Answers a request, whose progress is noted.
 pub(super) async fn handle(
     shared: &Shared,
     connection: &Arc<Connection>,
     progress: Arc<Progress>,
-    request: Request<Incoming>,
+    request: Request<Body>,
 ) -> Response<Body> {
     let version = request.version();
     let response = match route(request.uri().path()) {
@@ -37,7 +35,7 @@ pub(super) async fn handle(
         route => {
             let response = file(shared, connection, route, request).await;
             // What HTTP/1.1 does not take stalls the socket.
-            if version == Version::HTTP_2 { response.map(|body| watched(body, progress)) } else { response }
+            if version >= Version::HTTP_2 { response.map(|body| watched(body, progress)) } else { response }
         }
     };
     shared.metrics.responded(response.status());
@@ -49,14 +47,14 @@ async fn file(
     shared: &Shared,
     connection: &Connection,
     route: Result<Route, BadPath>,
-    request: Request<Incoming>,
+    request: Request<Body>,
 ) -> Response<Body> {
     match route {
         Err(bad) => problem(StatusCode::BAD_REQUEST, &bad.to_string()),
         Ok(Route::Pages) => pages(shared, connection, request).await,
         Ok(Route::Unknown) => problem(StatusCode::NOT_FOUND, "there is nothing at this path"),
         Ok(Route::Hls(file)) if matches!(*request.method(), Method::GET | Method::HEAD) => {
-            let mut response = shared.hls.serve(&file, &request, connection.peer).await;
+            let mut response = shared.hls.serve(&file, &request.map(drop), connection.peer).await;
             allow_all_origins(response.headers_mut());
             response
         }
@@ -69,7 +67,7 @@ async fn flv(
     connection: &Arc<Connection>,
     progress: Arc<Progress>,
     key: &StreamKey,
-    request: Request<Incoming>,
+    request: Request<Body>,
 ) -> Response<Body> {
     let mut asked = request.uri().query().unwrap_or_default().split('&');
     let latency = match Latency::parse(asked.find_map(|pair| pair.strip_prefix("latency=")), shared.latency) {
@@ -85,9 +83,13 @@ async fn flv(
     } else {
         None
     };
+    if accepted.is_some() && connection.secure {
+        return problem(StatusCode::NOT_IMPLEMENTED, "WebSocket over TLS is not there yet");
+    }
+    let in_body = request.version() >= Version::HTTP_2 || connection.secure;
     let format = match (request.version(), &accepted) {
         (_, Some(_)) => Format::WsFlv,
-        (Version::HTTP_11, None) if !is_head => Format::ChunkedFlv,
+        (Version::HTTP_11, None) if !is_head && !in_body => Format::ChunkedFlv,
         _ => Format::Flv,
     };
     let viewer = match shared.feeds.join(key, format, latency.start).await {
@@ -103,7 +105,7 @@ async fn flv(
             if is_head {
                 return head.map(|()| full(Bytes::new()));
             }
-            if request.version() == Version::HTTP_2 {
+            if in_body {
                 return head.map(|()| live::body(viewer, connection, progress));
             }
             (head, Box::new(live::Plain::new(format == Format::ChunkedFlv)))
@@ -120,11 +122,10 @@ async fn flv(
     std::future::pending().await
 }
 
-async fn pages(shared: &Shared, connection: &Connection, request: Request<Incoming>) -> Response<Body> {
+async fn pages(shared: &Shared, connection: &Connection, mut request: Request<Body>) -> Response<Body> {
     let Some(pages) = &shared.pages else {
         return problem(StatusCode::NOT_FOUND, "there are no pages here");
     };
-    let mut request = request.map(|body| body.map_err(BoxError::from).boxed_unsync());
     request.extensions_mut().insert(connection.peer);
     ask(pages, request).await.unwrap_or_else(|error| {
         tracing::warn!(error, "pages failed");

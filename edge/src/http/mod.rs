@@ -1,16 +1,19 @@
 //! The HTTP listener: accepts connections within limits, and lets them end in good order.
 
+mod certificates;
 mod connection;
 mod handler;
 mod hls;
 mod live;
 mod problem;
 mod route;
+mod tls;
 mod watched;
 mod websocket;
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv6Addr};
+use std::io;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,15 +22,17 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 
+pub use certificates::{CertificateError, Certificates};
 #[cfg(test)]
 pub(crate) use connection::serve_pipe;
 pub(crate) use hls::Hls;
 
-use crate::config::HttpConfig;
+use crate::config::{HttpConfig, TlsConfig};
 use crate::feed::Feeds;
 use crate::metrics::Metrics;
 use crate::shard::{Shards, Transport, Window};
 use crate::upstream::Pages;
+use tls::Tls;
 
 /// How long accepting pauses when it fails for want of file descriptors: some will be free again.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -35,6 +40,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// What all connections share.
 pub(crate) struct Shared {
     pub(crate) config: HttpConfig,
+    pub(crate) tls: TlsConfig,
     /// How long flushes wait for more, where viewers don't choose.
     pub(crate) latency: Window,
     pub(crate) feeds: Arc<Feeds>,
@@ -44,19 +50,79 @@ pub(crate) struct Shared {
     pub(crate) metrics: Arc<Metrics>,
 }
 
+/// What is listened on.
+#[derive(Debug)]
+pub struct Listeners {
+    /// For HTTP.
+    pub http: TcpListener,
+    /// For HTTPS.
+    pub https: Option<Https>,
+}
+
+/// What is listened on for HTTPS.
+#[derive(Debug)]
+pub struct Https {
+    /// For HTTP/1.1 and HTTP/2.
+    pub listener: TcpListener,
+    /// What clients are shown.
+    pub certificates: Certificates,
+}
+
+impl From<TcpListener> for Listeners {
+    fn from(http: TcpListener) -> Self {
+        Self { http, https: None }
+    }
+}
+
+/// A listener for HTTPS that was made ready.
+struct Secure {
+    listener: TcpListener,
+    certificates: Certificates,
+    tls: Arc<Tls>,
+}
+
+impl Secure {
+    fn new(https: Https, shared: &Shared) -> io::Result<Self> {
+        let Https { listener, certificates } = https;
+        let limit = Duration::from_millis(shared.tls.handshake_timeout_ms);
+        let tls = Tls::new(certificates.clone(), limit).map_err(io::Error::other)?;
+        Ok(Self { listener, certificates, tls: Arc::new(tls) })
+    }
+}
+
+/// Who comes by HTTPS next.
+async fn accept(secure: Option<&Secure>) -> io::Result<(TcpStream, SocketAddr)> {
+    match secure {
+        Some(secure) => secure.listener.accept().await,
+        None => std::future::pending().await,
+    }
+}
+
 /// Serves until `drain` resolves and the connections have ended or the deadline has come.
 pub(crate) async fn serve(
     shared: Arc<Shared>,
-    listener: TcpListener,
+    listeners: Listeners,
     drain: impl Future<Output = ()> + Send,
-) {
+) -> io::Result<()> {
+    let Listeners { http, https } = listeners;
+    let secure = https.map(|https| Secure::new(https, &shared)).transpose()?;
+    let certificates = secure.as_ref().map(|secure| secure.certificates.clone());
+    let watching = async {
+        match certificates {
+            Some(certificates) => certificates.watch().await,
+            None => std::future::pending().await,
+        }
+    };
+    let mut watching = std::pin::pin!(watching);
     let places = Arc::new(Places::default());
     let (draining, drain_signal) = watch::channel(false);
     let mut connections = JoinSet::new();
     let mut drain = std::pin::pin!(drain);
     loop {
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
+        let (accepted, tls) = tokio::select! {
+            accepted = http.accept() => (accepted, None),
+            accepted = accept(secure.as_ref()) => (accepted, secure.as_ref().map(|s| Arc::clone(&s.tls))),
+            () = watching.as_mut() => continue,
             Some(_) = connections.join_next() => continue,
             () = drain.as_mut() => break,
         };
@@ -68,12 +134,14 @@ pub(crate) async fn serve(
                 continue;
             }
         };
-        let peer = std::net::SocketAddr::new(peer.ip().to_canonical(), peer.port());
+        let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
         let Some(place) = places.take(peer.ip(), &shared) else { continue };
         prepare(&socket);
-        connections.spawn(connection::serve(Arc::clone(&shared), socket, peer, place, drain_signal.clone()));
+        let (shared, drain) = (Arc::clone(&shared), drain_signal.clone());
+        connections.spawn(connection::serve(shared, socket, peer, place, tls, drain));
     }
-    drop(listener);
+    drop(http);
+    drop(secure);
     draining.send_replace(true);
     let finish = async {
         while connections.join_next().await.is_some() {}
@@ -86,6 +154,7 @@ pub(crate) async fn serve(
         shared.shards.cut(Transport::Http);
         places.all_free().await;
     }
+    Ok(())
 }
 
 /// A flush is to leave at once.

@@ -15,7 +15,7 @@ use tokio::task::JoinHandle;
 
 use super::origin::Origin;
 use super::studio;
-use crate::{Config, Edge, Pages};
+use crate::{Config, Edge, Listeners, Pages};
 
 /// An edge that serves on a free port.
 pub(super) struct Server {
@@ -31,17 +31,22 @@ impl Server {
     }
 
     pub(super) async fn with(origin: &Origin, config: Config, pages: Option<Pages>) -> Self {
-        let edge = Edge::new(config, origin.upstream(), pages).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
+        Self::on(listener.into(), origin, config, pages)
+    }
+
+    /// The same on certain listeners.
+    pub(super) fn on(listeners: Listeners, origin: &Origin, config: Config, pages: Option<Pages>) -> Self {
+        let edge = Edge::new(config, origin.upstream(), pages).unwrap();
+        let address = listeners.http.local_addr().unwrap();
         let (drain, drained) = oneshot::channel();
         let task = tokio::spawn({
             let edge = edge.clone();
             async move {
-                edge.serve_http(listener, async {
+                let drained = async {
                     let _ = drained.await;
-                })
-                .await;
+                };
+                edge.serve_http(listeners, drained).await.unwrap();
             }
         });
         Self { edge, address, drain: Some(drain), task }

@@ -7,6 +7,7 @@ mod hls;
 mod limits;
 mod origin;
 mod rtmp;
+mod secure;
 pub(crate) mod studio;
 mod websocket;
 

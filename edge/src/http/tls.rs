@@ -1,0 +1,74 @@
+//! TLS (RFC 8446) on a TCP connection: which protocol the client wants is part of the handshake (ALPN, RFC 7301).
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::HeaderValue;
+use rustls::ServerConfig;
+use rustls::crypto::ring;
+use rustls::server::NoServerSessionStorage;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+
+use super::Certificates;
+use crate::metrics::Metrics;
+
+/// HTTP/2's name in ALPN (RFC 9113 §3.2).
+const HTTP2: &[u8] = b"h2";
+
+/// How the handshake is done, and what clients are told of HTTP/3.
+pub(super) struct Tls {
+    acceptor: TlsAcceptor,
+    limit: Duration,
+    /// Where the same is to be had over HTTP/3 (RFC 7838).
+    pub(super) alt_svc: Option<HeaderValue>,
+}
+
+/// A connection after its handshake.
+pub(super) struct Secured<S> {
+    pub(super) io: TlsStream<S>,
+    pub(super) http2: bool,
+}
+
+impl Tls {
+    /// Clients have `limit` for the handshake.
+    pub(super) fn new(certificates: Certificates, limit: Duration) -> Result<Self, rustls::Error> {
+        let config = config(certificates, rustls::ALL_VERSIONS, &[HTTP2, b"http/1.1"])?;
+        Ok(Self { acceptor: TlsAcceptor::from(Arc::new(config)), limit, alt_svc: None })
+    }
+
+    /// Shakes hands.
+    pub(super) async fn accept<S>(&self, io: S, metrics: &Metrics) -> io::Result<Secured<S>>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        let shaken = tokio::time::timeout(self.limit, self.acceptor.accept(io)).await;
+        match &shaken {
+            Ok(Ok(_)) => metrics.handshakes_done.inc(),
+            Ok(Err(_)) => metrics.handshakes_failed.inc(),
+            Err(_) => metrics.handshakes_late.inc(),
+        }
+        let io = shaken??;
+        let http2 = io.get_ref().1.alpn_protocol() == Some(HTTP2);
+        Ok(Secured { io, http2 })
+    }
+}
+
+/// For clients that speak one of `protocols`, the best liked first.
+pub(super) fn config(
+    certificates: Certificates,
+    versions: &[&'static rustls::SupportedProtocolVersion],
+    protocols: &[&[u8]],
+) -> Result<ServerConfig, rustls::Error> {
+    let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_protocol_versions(versions)?
+        .with_no_client_auth()
+        .with_cert_resolver(Arc::new(certificates));
+    config.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
+    // Who comes back brings along what was agreed on, so that nothing is kept here for it.
+    config.ticketer = ring::Ticketer::new()?;
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    Ok(config)
+}

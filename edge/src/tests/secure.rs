@@ -1,0 +1,146 @@
+//! HTTPS: HTTP/1.1 and HTTP/2 over TLS.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::Empty;
+use hyper::body::Incoming;
+use hyper::client::conn::{http1, http2};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use rustls::crypto::ring;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, RootCertStore};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+use super::client::{Player, Server, text};
+use super::limits::metric;
+use super::origin::Origin;
+use super::studio::{Studio, opening};
+use super::until;
+use crate::{Certificates, Config, Https, Listeners};
+
+/// A server with a certificate.
+struct Secure {
+    server: Server,
+    address: SocketAddr,
+    folder: tempfile::TempDir,
+    certificates: Certificates,
+}
+
+/// Puts a new pair into a folder.
+fn renew(folder: &std::path::Path) {
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    std::fs::write(folder.join("c.pem"), made.cert.pem()).unwrap();
+    std::fs::write(folder.join("k.pem"), made.signing_key.serialize_pem()).unwrap();
+}
+
+impl Secure {
+    async fn start(origin: &Origin, config: Config) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        renew(folder.path());
+        let certificates =
+            Certificates::load(&folder.path().join("c.pem"), &folder.path().join("k.pem")).unwrap();
+        let http = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let https = Https { listener, certificates: certificates.clone() };
+        let server = Server::on(Listeners { http, https: Some(https) }, origin, config, None);
+        Self { server, address, folder, certificates }
+    }
+
+    /// A client that trusts what is in the folder now.
+    fn client(&self, protocol: &str) -> ClientConfig {
+        let mut roots = RootCertStore::empty();
+        roots.add(CertificateDer::from_pem_file(self.folder.path().join("c.pem")).unwrap()).unwrap();
+        let mut config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        config.alpn_protocols = vec![protocol.into()];
+        config
+    }
+
+    async fn connect(&self, protocol: &str) -> std::io::Result<TlsStream<TcpStream>> {
+        let connector = TlsConnector::from(Arc::new(self.client(protocol)));
+        let socket = TcpStream::connect(self.address).await.unwrap();
+        connector.connect(ServerName::try_from("localhost").unwrap(), socket).await
+    }
+
+    async fn get(&self, protocol: &str, path: &str) -> Response<Incoming> {
+        let io = TokioIo::new(self.connect(protocol).await.unwrap());
+        let request = Request::get(format!("https://localhost{path}")).header("host", "localhost");
+        let request = request.body(Empty::<Bytes>::new()).unwrap();
+        if protocol == "h2" {
+            let (mut sender, connection) = http2::handshake(TokioExecutor::new(), io).await.unwrap();
+            tokio::spawn(connection);
+            return sender.send_request(request).await.unwrap();
+        }
+        let (mut sender, connection) = http1::handshake(io).await.unwrap();
+        tokio::spawn(connection);
+        sender.send_request(request).await.unwrap()
+    }
+}
+
+#[tokio::test]
+async fn streams_and_files_are_had_over_tls_by_what_alpn_says() {
+    for (protocol, label) in [("http/1.1", "h1"), ("h2", "h2")] {
+        let origin = Origin::default();
+        origin.file("/live/a/v0/1-1.m4s", Response::new("media"));
+        let relay = origin.relay("a");
+        let secure = Secure::start(&origin, Config::default()).await;
+        assert_eq!(text(secure.get(protocol, "/live/a/v0/1-1.m4s").await).await, "media");
+        let mut studio = Studio::new();
+        relay.send(opening(&studio.picture(true, 100_000))).await;
+        let mut player = Player::new(secure.get(protocol, "/live/a.flv").await);
+        assert_eq!(player.number().await, Some(0));
+        for n in 1..=20 {
+            relay.send(studio.picture(n % 25 == 0, 100_000).bytes).await;
+            assert_eq!(player.number().await, Some(n));
+        }
+        drop(relay);
+        assert_eq!(player.number().await, None, "a regular end");
+        let connections = format!("weir_edge_protocol_connections_total{{protocol=\"{label}\"}}");
+        assert_eq!(metric(&secure.server, &connections), "2");
+        assert_eq!(metric(&secure.server, r#"weir_edge_tls_handshakes_total{result="done"}"#), "2");
+    }
+}
+
+#[tokio::test]
+async fn who_does_not_shake_hands_is_cut_off_and_counted() {
+    let mut config = Config::default();
+    config.tls.handshake_timeout_ms = 100;
+    let secure = Secure::start(&Origin::default(), config).await;
+    let mut silent = TcpStream::connect(secure.address).await.unwrap();
+    let _ = silent.read_to_end(&mut Vec::new()).await;
+    assert_eq!(metric(&secure.server, r#"weir_edge_tls_handshakes_total{result="timeout"}"#), "1");
+    let mut plain = TcpStream::connect(secure.address).await.unwrap();
+    plain.write_all(b"GET / HTTP/1.1\r\nhost: edge\r\n\r\n").await.unwrap();
+    let _ = plain.read_to_end(&mut Vec::new()).await;
+    assert_eq!(metric(&secure.server, r#"weir_edge_tls_handshakes_total{result="failed"}"#), "1");
+    assert!(secure.connect("spdy/3").await.is_err(), "nothing that both speak");
+    until(|| metric(&secure.server, "weir_edge_connections ") == "0").await;
+}
+
+#[tokio::test]
+async fn a_certificate_is_replaced_while_viewers_watch() {
+    let origin = Origin::default();
+    let relay = origin.relay("a");
+    let secure = Secure::start(&origin, Config::default()).await;
+    let mut studio = Studio::new();
+    relay.send(opening(&studio.picture(true, 1000))).await;
+    let mut player = Player::new(secure.get("http/1.1", "/live/a.flv").await);
+    assert_eq!(player.number().await, Some(0));
+    renew(secure.folder.path());
+    assert!(secure.connect("h2").await.is_err(), "the one that was read before is still shown");
+    secure.certificates.reload();
+    assert_eq!(secure.get("h2", "/live/b.flv").await.status(), 404);
+    relay.send(studio.picture(false, 1000).bytes).await;
+    assert_eq!(player.number().await, Some(1));
+}
