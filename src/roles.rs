@@ -129,8 +129,9 @@ impl Roles {
             }
             // A listener that has ended already needs no telling.
             let _ = stop_http.send(());
-            while serving.join_next().await.is_some() {}
-            while players.recv().await.is_some() {}
+            let players_left = async { while players.recv().await.is_some() {} };
+            let listeners_ended = async { while serving.join_next().await.is_some() {} };
+            tokio::join!(edge.drain_players(players_left), listeners_ended);
         };
         if tokio::time::timeout(deadline, ended).await.is_err() {
             tracing::warn!("the drain deadline has passed; connections are cut");

@@ -106,6 +106,17 @@ impl Edge {
         rtmp::serve(&self.shared.feeds, &self.shared.shards, self.shared.latency, play).await;
     }
 
+    /// Waits until the RTMP players have `left`. Hangs up on whoever has not by the configured deadline.
+    pub async fn drain_players(&self, left: impl Future<Output = ()>) {
+        let mut left = std::pin::pin!(left);
+        let deadline = Duration::from_millis(self.shared.config.drain_ms);
+        if tokio::time::timeout(deadline, left.as_mut()).await.is_err() {
+            tracing::info!("cutting RTMP players that have not finished");
+            self.shared.shards.cut(shard::Transport::Rtmp);
+            left.await;
+        }
+    }
+
     /// Who watches the stream by this edge.
     pub fn viewers(&self, key: &StreamKey) -> Viewers {
         Viewers { hls: self.shared.hls.viewers(key), ..self.shared.feeds.viewers(key) }

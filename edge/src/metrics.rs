@@ -52,6 +52,8 @@ pub(crate) struct Metrics {
     /// Bytes written to sockets.
     pub(crate) sent_bytes: IntCounter,
     windows: GaugeVec,
+    /// Viewers that were hung up on because something here panicked.
+    pub(crate) faults: IntCounter,
 }
 
 impl Metrics {
@@ -102,6 +104,7 @@ impl Metrics {
             refused,
             responses: counters("responses", "HTTP responses by class of status", "class")?,
             sent_bytes: counter("sent_bytes", "Bytes written to clients' sockets")?,
+            faults: counter("viewer_faults", "Viewers hung up on because of a fault of the server")?,
             windows: GaugeVec::new(
                 Opts::new("weir_edge_flush_window_seconds", "How long flushes of latency auto wait"),
                 &["shard"],
@@ -125,6 +128,7 @@ impl Metrics {
         registry.register(Box::new(self.refused.clone()))?;
         registry.register(Box::new(self.responses.clone()))?;
         registry.register(Box::new(self.windows.clone()))?;
+        registry.register(Box::new(self.faults.clone()))?;
         registry.register(Box::new(self.sent_bytes.clone()))
     }
 

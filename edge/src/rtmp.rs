@@ -13,7 +13,7 @@ use tokio::net::TcpStream;
 
 use crate::fanout::{Format, Over, RTMP_MESSAGE_STREAM};
 use crate::feed::{self, Feeds, Viewer};
-use crate::shard::{Arrival, Latency, Protocol, Shards, Transport, Window, Wish};
+use crate::shard::{Arrival, Guest, Latency, Leave, Link, Protocol, Shards, Transport, Window, Wish};
 
 /// An RTMP connection whose client asked to play, and waits for the answer.
 pub struct Play {
@@ -27,6 +27,15 @@ pub struct Play {
     pub request: Request,
     /// Dropped when the player has left.
     pub hold: Box<dyn Send>,
+}
+
+/// What is held for a player until it has left.
+struct Held(Box<dyn Send>);
+
+impl Guest for Held {
+    fn left(self: Box<Self>, _bytes: u64, _why: Leave) {
+        drop(self.0);
+    }
 }
 
 /// Lets a player in, or tells it why not.
@@ -44,13 +53,13 @@ pub(crate) async fn serve(feeds: &Arc<Feeds>, shards: &Shards, default: Window, 
         Ok(socket) => {
             let transport = Transport::Rtmp;
             shards.admit(Arrival {
-                socket,
+                link: Link::plain(socket),
                 transport,
                 head: Bytes::new(),
                 viewer,
                 protocol,
                 window,
-                guard: hold,
+                guard: Box::new(Held(hold)),
             });
         }
         Err(error) => tracing::warn!(%peer, %error, "a player's socket can't be moved"),

@@ -18,6 +18,17 @@ pub(crate) enum Start {
     Live,
 }
 
+/// Units that are found ahead at most.
+pub(crate) const GATHER: usize = 32;
+
+/// A unit that a viewer can be sent together with what is before it.
+#[derive(Debug, Clone)]
+pub(crate) struct Ahead {
+    pub(crate) bytes: Bytes,
+    /// Of the track set that decodes it.
+    pub(crate) version: u32,
+}
+
 /// What a viewer does next.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Step {
@@ -83,6 +94,25 @@ impl Cursor {
             Place::At(next) if next < ring.first() => self.skip(ring, now),
             Place::At(next) if next >= until && next < ring.next() => Step::Wait,
             Place::At(next) => self.follow(ring, next),
+        }
+    }
+
+    /// Appends the units that follow, before the unit `until`, as many as fill that many bytes.
+    pub(crate) fn ahead(&self, ring: &Ring, until: u64, bytes: usize, out: &mut Vec<Ahead>) {
+        let Place::At(next) = self.place else { return };
+        let mut room = bytes;
+        for sequence in (next..until).take(GATHER) {
+            let Some(unit) = ring.get(sequence).filter(|_| room > 0) else { return };
+            room = room.saturating_sub(unit.bytes.len());
+            out.push(Ahead { bytes: unit.bytes.clone(), version: unit.version });
+        }
+    }
+
+    /// The next unit counts as done.
+    pub(crate) fn advance(&mut self, version: u32) {
+        if let Place::At(next) = &mut self.place {
+            *next += 1;
+            self.version = version;
         }
     }
 

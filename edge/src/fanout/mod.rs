@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use media_core::relay::{Mark, Tag};
 use parking_lot::Mutex;
 
-pub(crate) use cursor::{Start, Step};
+pub(crate) use cursor::{Ahead, GATHER, Start, Step};
 pub(crate) use format::{Format, RTMP_MESSAGE_STREAM};
 pub(crate) use outlet::{Follower, Outlet, Reader};
 pub(crate) use ring::Over;

@@ -1,4 +1,4 @@
-//! A ring that is written by a feed and read by the tasks of its viewers.
+//! A ring that is written by a feed and read by its viewers, in tasks or by followers for many at once.
 //!
 //! The ring and the cursors know nothing of tasks; what waits for them, and how it is woken, is here.
 
@@ -9,7 +9,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use parking_lot::Mutex;
 
-use super::cursor::{Cursor, Start, Step};
+use super::cursor::{Ahead, Cursor, Start, Step};
 use super::ring::{Entry, Limits, Over, Ring, Unit};
 
 /// A shared ring.
@@ -62,8 +62,10 @@ impl Outlet {
 
     /// Follows the ring from its end on.
     pub(crate) fn follow(self: &Arc<Self>) -> Follower {
-        let position = self.state.lock().ring.next();
-        Follower { outlet: Arc::clone(self), slot: None, position, version: 0 }
+        let state = self.state.lock();
+        let (position, version) = (state.ring.next(), state.ring.version());
+        drop(state);
+        Follower { outlet: Arc::clone(self), slot: None, position, version }
     }
 }
 
@@ -121,7 +123,9 @@ impl Follower {
                 self.position += 1;
             }
         }
-        self.position = state.ring.next();
+        if lost {
+            (self.position, self.version) = (state.ring.next(), state.ring.version());
+        }
         let ended = state.ring.is_ended();
         if !ended {
             state.wait(&mut self.slot, waker);
@@ -134,7 +138,7 @@ impl Follower {
         self.position
     }
 
-    /// Of the track set that decodes what was read last.
+    /// Of the track set that decodes what is before that unit.
     pub(crate) fn version(&self) -> u32 {
         self.version
     }
@@ -171,6 +175,17 @@ impl Reader {
     /// What a viewer does next who is behind a follower that has read all before the unit `until`.
     pub(crate) fn step(&mut self, until: u64, now: Instant) -> Step {
         self.cursor.step(&self.outlet.state.lock().ring, until, now)
+    }
+
+    /// Appends to `out` the units that follow, before the unit `until`, as many as fill that many bytes. They are not
+    /// done by that: [`Self::advance`] says when each is being sent.
+    pub(crate) fn ahead(&self, until: u64, bytes: usize, out: &mut Vec<Ahead>) {
+        self.cursor.ahead(&self.outlet.state.lock().ring, until, bytes, out);
+    }
+
+    /// The next unit, which [`Self::ahead`] found, is being sent.
+    pub(crate) fn advance(&mut self, version: u32) {
+        self.cursor.advance(version);
     }
 
     /// Whether the unit of that number comes next.

@@ -151,6 +151,12 @@ impl Ring {
         self.first + u64::try_from(self.units.len()).unwrap_or(u64::MAX)
     }
 
+    /// Of the newest track set that it knows of; 0 before the first.
+    pub(crate) fn version(&self) -> u32 {
+        let newest = self.units.back().map(|(unit, _)| unit.version);
+        newest.or(self.fallback.as_ref().map(|(version, _)| *version)).unwrap_or_default()
+    }
+
     pub(crate) fn get(&self, sequence: u64) -> Option<&Unit> {
         let index = usize::try_from(sequence.checked_sub(self.first)?).ok()?;
         self.units.get(index).map(|(unit, _)| unit)

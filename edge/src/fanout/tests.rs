@@ -474,3 +474,39 @@ fn the_end_comes_after_the_last_frame() {
     let mut late = fanout.enter(Format::WsFlv, Start::Gop);
     assert_eq!(pieces(&mut late).1, Some(Over::Ended));
 }
+
+#[test]
+fn a_follower_knows_the_tracks_of_what_is_before_it() {
+    let fanout = Fanout::new(&config());
+    let (tags, marks) = two_gops(&mut Studio::new());
+    let early = fanout.enter(Format::Flv, Start::Gop);
+    assert_eq!(early.outlet().follow().version(), 0);
+    feed(&fanout, &tags, &marks);
+    assert_eq!(early.outlet().follow().version(), 1);
+    let mut follower = early.outlet().follow();
+    assert!(!follower.read(Waker::noop(), &mut Vec::new()).lost);
+    assert_eq!(follower.version(), 1);
+}
+
+#[test]
+fn units_ahead_are_found_up_to_a_bound_and_sent_once() {
+    let fanout = Fanout::new(&config());
+    let (tags, marks) = two_gops(&mut Studio::new());
+    feed(&fanout, &tags, &marks);
+    let mut viewer = fanout.enter(Format::Flv, Start::Gop);
+    let all = pieces(&mut fanout.enter(Format::Flv, Start::Gop)).0;
+    let now = Instant::now();
+    let find = |viewer: &super::Reader, until, bytes| {
+        let mut ahead = Vec::new();
+        viewer.ahead(until, bytes, &mut ahead);
+        ahead.into_iter().map(|unit| unit.bytes).collect::<Vec<_>>()
+    };
+    assert!(find(&viewer, u64::MAX, 1000).is_empty(), "it has not begun");
+    assert_eq!(viewer.step(u64::MAX, now), Step::Send(all[0].clone()));
+    assert_eq!(find(&viewer, u64::MAX, usize::MAX), all[1..]);
+    assert_eq!(find(&viewer, u64::MAX, 1), all[1..2]);
+    assert!(find(&viewer, u64::MAX, 0).is_empty());
+    assert!(find(&viewer, 0, usize::MAX).is_empty());
+    viewer.advance(1);
+    assert_eq!(viewer.step(u64::MAX, now), Step::Send(all[2].clone()));
+}

@@ -8,7 +8,7 @@ use std::time::Instant;
 use bytes::Bytes;
 
 use super::{Seat, now};
-use crate::fanout::{Format, Outlet, Over, Reader, Start, Step};
+use crate::fanout::{Ahead, Format, Outlet, Over, Reader, Start, Step};
 use crate::metrics::Metrics;
 
 /// A cursor, and a place in the counts. Dropping it is leaving.
@@ -59,6 +59,16 @@ impl Viewer {
         if let Some(over) = over {
             self.metrics.dropped(over);
         }
+    }
+
+    /// Appends the units that follow, before the unit `until`, as many as fill that many bytes.
+    pub(crate) fn ahead(&self, until: u64, bytes: usize, out: &mut Vec<Ahead>) {
+        self.reader.ahead(until, bytes, out);
+    }
+
+    /// The next unit, which [`Self::ahead`] found, is being sent.
+    pub(crate) fn advance(&mut self, version: u32) {
+        self.reader.advance(version);
     }
 
     /// Whether the unit of that number comes next.

@@ -27,15 +27,13 @@ use tokio::sync::{SetOnce, watch};
 use tokio::time::Instant;
 
 use super::handler::handle;
+use super::opening::opening;
 use super::tls::{Secured, Tls};
 use super::{Place, Shared};
 use crate::feed::Viewer;
-use crate::shard::{Arrival, Protocol, Transport, Window};
+use crate::shard::{Arrival, Link, Protocol, Transport, Window};
 use crate::socket::Socket;
 use crate::upstream::{Body, BoxError};
-
-/// How soon a connection is looked at again that begins with less than tells HTTP/1 from HTTP/2.
-const PEEK_AGAIN: Duration = Duration::from_millis(10);
 
 /// A request's head, and what is buffered of a response: small, since live bytes are shared and wait in
 /// their ring.
@@ -191,8 +189,8 @@ impl Connection {
     }
 
     /// Resolves when the first request did not come in time.
-    async fn no_request(&self, limit: Duration) {
-        tokio::time::sleep(limit).await;
+    async fn no_request(&self, asked_by: Instant) {
+        tokio::time::sleep_until(asked_by).await;
         if self.requests.load(Ordering::Relaxed) > 0 {
             std::future::pending::<()>().await;
         }
@@ -213,23 +211,32 @@ pub(super) async fn serve(
         None => serve_http(&shared, socket, &connection, drain).await,
         Some(tls) => serve_https(&shared, &tls, socket, &connection, drain).await.map(|()| None),
     };
-    match served {
-        Ok(Some((socket, departure))) => {
-            let Departure { head, viewer, protocol, window } = departure;
-            let (viewer, guard) = (Some(viewer), Box::new(place));
-            shared.shards.admit(Arrival {
-                socket,
-                transport: Transport::Http,
-                head,
-                viewer,
-                protocol,
-                window,
-                guard,
-            });
-        }
-        Ok(None) => {}
-        Err(cut) => tracing::debug!(%peer, reason = %cut, "connection cut"),
+    let Taken { io: socket, said, departure } = match served {
+        Ok(Some(taken)) => taken,
+        Ok(None) => return,
+        Err(cut) => return tracing::debug!(%peer, reason = %cut, "connection cut"),
+    };
+    let Departure { head, viewer, mut protocol, window } = departure;
+    if !said.is_empty() {
+        protocol.input(std::time::Instant::now(), &said);
     }
+    shared.shards.admit(Arrival {
+        link: Link::plain(socket),
+        transport: Transport::Http,
+        head,
+        viewer: Some(viewer),
+        protocol,
+        window,
+        guard: Box::new(place),
+    });
+}
+
+/// What was taken out of HTTP's hands.
+struct Taken<S> {
+    io: S,
+    /// What the client had said behind its request.
+    said: Bytes,
+    departure: Departure,
 }
 
 /// Serves HTTP/2 on what needs not be a socket.
@@ -243,7 +250,7 @@ where
     let sent = shared.metrics.sent_bytes.clone();
     let socket = Socket::new(io, max_stall, Arc::clone(&connection.stalled), sent);
     // However it ends, the client sees it.
-    let _ = serve_http2(&shared, socket, &connection, drain).await;
+    let _ = serve_http2(&shared, socket, &connection, asked_by(&shared), drain).await;
 }
 
 /// Why a connection did not end by itself.
@@ -267,21 +274,30 @@ async fn serve_http(
     shared: &Arc<Shared>,
     socket: TcpStream,
     connection: &Arc<Connection>,
-    drain: watch::Receiver<bool>,
-) -> Result<Option<(std::net::TcpStream, Departure)>, Cut> {
-    let header_timeout = Duration::from_millis(shared.config.header_timeout_ms);
-    let first = tokio::time::timeout(header_timeout, is_http2(&socket));
-    let http2 = first.await.map_err(|_| Cut::NoRequest)??;
-    let socket = watched_socket(shared, socket, connection);
-    if http2 {
-        serve_http2(shared, socket, connection, drain).await?;
+    mut drain: watch::Receiver<bool>,
+) -> Result<Option<Taken<std::net::TcpStream>>, Cut> {
+    let asked_by = asked_by(shared);
+    let (version, io) = tokio::select! {
+        opening = tokio::time::timeout_at(asked_by, opening(socket)) => opening.map_err(|_| Cut::NoRequest)??,
+        _ = drain.wait_for(|drain| *drain) => return Ok(None),
+    };
+    let socket = watched_socket(shared, io, connection);
+    if version == Version::HTTP_2 {
+        serve_http2(shared, socket, connection, asked_by, drain).await?;
         return Ok(None);
     }
     let unsent = socket.unsent();
-    let Some((socket, departure)) = serve_http1(shared, socket, &unsent, connection, drain).await? else {
-        return Ok(None);
-    };
-    Ok(Some((socket.into_inner().into_std()?, departure)))
+    let taken = serve_http1(shared, socket, &unsent, connection, asked_by, drain).await?;
+    let Some(Taken { io, said, departure }) = taken else { return Ok(None) };
+    let (unread, socket) = io.into_inner().into_parts();
+    // What hyper has read comes before what it has not.
+    let said = if unread.is_empty() { said } else { [said, unread].concat().into() };
+    Ok(Some(Taken { io: socket.into_std()?, said, departure }))
+}
+
+/// When the first request is to be there.
+fn asked_by(shared: &Shared) -> Instant {
+    Instant::now() + Duration::from_millis(shared.config.header_timeout_ms)
 }
 
 async fn serve_https(
@@ -295,30 +311,15 @@ async fn serve_https(
     let unsent = socket.unsent();
     let Secured { io, http2 } = tls.accept(socket, &shared.metrics).await.map_err(Cut::Handshake)?;
     if http2 {
-        return serve_http2(shared, io, connection, drain).await;
+        return serve_http2(shared, io, connection, asked_by(shared), drain).await;
     }
-    serve_http1(shared, io, &unsent, connection, drain).await?;
+    serve_http1(shared, io, &unsent, connection, asked_by(shared), drain).await?;
     Ok(())
 }
 
-fn watched_socket(shared: &Shared, socket: TcpStream, connection: &Connection) -> Socket<TcpStream> {
+fn watched_socket<S>(shared: &Shared, socket: S, connection: &Connection) -> Socket<S> {
     let max_stall = Duration::from_millis(shared.config.write_stall_ms);
     Socket::new(socket, max_stall, Arc::clone(&connection.stalled), shared.metrics.sent_bytes.clone())
-}
-
-/// Whether a connection begins like HTTP/2 (RFC 9113 §3.4), which no method of HTTP/1 does.
-async fn is_http2(socket: &TcpStream) -> io::Result<bool> {
-    const PREFACE: &[u8] = b"PRI ";
-    let mut start = [0; PREFACE.len()];
-    loop {
-        let len = socket.peek(&mut start).await?;
-        let start = start.get(..len).unwrap_or_default();
-        if len == 0 || len == PREFACE.len() || !PREFACE.starts_with(start) {
-            return Ok(start == PREFACE);
-        }
-        // Some of these few bytes have come, and no news will say when the others do.
-        tokio::time::sleep(PEEK_AGAIN).await;
-    }
 }
 
 fn respond(
@@ -348,8 +349,9 @@ async fn serve_http1<S>(
     io: S,
     unsent: &AtomicBool,
     connection: &Arc<Connection>,
+    asked_by: Instant,
     mut drain: watch::Receiver<bool>,
-) -> Result<Option<(S, Departure)>, Cut>
+) -> Result<Option<Taken<S>>, Cut>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -360,7 +362,7 @@ where
         .header_read_timeout(header_timeout)
         .max_buf_size(MAX_BUFFER_BYTES)
         .serve_connection(TokioIo::new(io), service_fn(respond(shared, connection)));
-    let mut no_request = pin!(connection.no_request(header_timeout));
+    let mut no_request = pin!(connection.no_request(asked_by));
     let mut draining = false;
     loop {
         let served = poll_fn(|cx| {
@@ -379,7 +381,8 @@ where
         tokio::select! {
             served = served => {
                 let Some(departure) = served? else { return Ok(None) };
-                return Ok(Some((http.into_parts().io.into_inner(), departure)));
+                let parts = http.into_parts();
+                return Ok(Some(Taken { io: parts.io.into_inner(), said: parts.read_buf, departure }));
             }
             () = no_request.as_mut() => return Err(Cut::NoRequest),
             _ = drain.wait_for(|drain| *drain), if !draining => {
@@ -394,6 +397,7 @@ async fn serve_http2<S>(
     shared: &Arc<Shared>,
     io: S,
     connection: &Arc<Connection>,
+    asked_by: Instant,
     mut drain: watch::Receiver<bool>,
 ) -> Result<(), Cut>
 where
@@ -411,7 +415,7 @@ where
             .keep_alive_timeout(HTTP2_PING)
             .serve_connection(TokioIo::new(io), service_fn(respond(shared, connection)))
     );
-    let mut no_request = pin!(connection.no_request(header_timeout));
+    let mut no_request = pin!(connection.no_request(asked_by));
     let mut stuck = pin!(connection.stuck_stream(max_stall));
     let mut idle = pin!(connection.idle(header_timeout));
     let mut draining = false;

@@ -49,10 +49,11 @@ pub(super) fn head_bytes(head: &Response<()>, format: Format) -> Bytes {
         line(name.as_str().as_bytes(), value.as_bytes());
     }
     line(b"date", httpdate::fmt_http_date(SystemTime::now()).as_bytes());
-    match format {
-        Format::ChunkedFlv => line(b"transfer-encoding", b"chunked"),
-        Format::Flv => line(b"connection", b"close"),
-        Format::WsFlv | Format::Rtmp => {}
+    if format == Format::ChunkedFlv {
+        line(b"transfer-encoding", b"chunked");
+    }
+    if matches!(format, Format::Flv | Format::ChunkedFlv) {
+        line(b"connection", b"close");
     }
     out.extend_from_slice(b"\r\n");
     out.freeze()

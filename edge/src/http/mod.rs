@@ -5,6 +5,7 @@ mod connection;
 mod handler;
 mod hls;
 mod live;
+mod opening;
 mod problem;
 mod route;
 mod tls;
@@ -30,7 +31,7 @@ pub(crate) use hls::Hls;
 use crate::config::{HttpConfig, TlsConfig};
 use crate::feed::Feeds;
 use crate::metrics::Metrics;
-use crate::shard::{Shards, Transport, Window};
+use crate::shard::{Guest, Leave, Shards, Transport, Window};
 use crate::upstream::Pages;
 use tls::Tls;
 
@@ -189,7 +190,7 @@ impl Places {
         }
     }
 
-    fn take(self: &Arc<Self>, address: IpAddr, shared: &Arc<Shared>) -> Option<Place> {
+    fn take(self: &Arc<Self>, address: IpAddr, shared: &Shared) -> Option<Place> {
         let address = network(address);
         let mut taken = self.taken.lock();
         if taken.total >= shared.config.max_connections {
@@ -204,7 +205,7 @@ impl Places {
         taken.by_address.insert(address, count + 1);
         taken.total += 1;
         shared.metrics.connections.inc();
-        Some(Place { places: Arc::clone(self), address, shared: Arc::clone(shared) })
+        Some(Place { places: Arc::clone(self), address, metrics: Arc::clone(&shared.metrics) })
     }
 }
 
@@ -220,7 +221,12 @@ fn network(address: IpAddr) -> IpAddr {
 struct Place {
     places: Arc<Places>,
     address: IpAddr,
-    shared: Arc<Shared>,
+    /// Not all that is shared: a place goes to the shards, which are part of that.
+    metrics: Arc<Metrics>,
+}
+
+impl Guest for Place {
+    fn left(self: Box<Self>, _bytes: u64, _why: Leave) {}
 }
 
 impl Drop for Place {
@@ -236,7 +242,7 @@ impl Drop for Place {
         if taken.total == 0 {
             self.places.freed.notify_waiters();
         }
-        self.shared.metrics.connections.dec();
+        self.metrics.connections.dec();
     }
 }
 

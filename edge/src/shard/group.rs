@@ -74,7 +74,7 @@ impl Group {
             last_flush: now,
             ended: false,
         };
-        // From here on it is told of news. There can be some already, which nobody waits for yet.
+        // From here on it is told of news. There can be some already; whoever joins catches up with it.
         group.read(&mut Vec::new());
         group
     }

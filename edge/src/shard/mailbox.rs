@@ -20,35 +20,68 @@ pub(super) enum Letter {
     Stop,
 }
 
+impl Letter {
+    /// No shard reads it any more.
+    pub(super) fn unread(self) {
+        if let Self::Arrival(arrival) = self {
+            arrival.turned_away();
+        }
+    }
+}
+
 /// A shard's letters. Bounded by the connections there may be, and one for each group.
 pub(super) struct Mailbox {
-    letters: Mutex<Vec<Letter>>,
+    /// `None` when the shard has ended.
+    letters: Mutex<Option<Vec<Letter>>>,
     waker: mio::Waker,
+    open: AtomicBool,
     clients: AtomicUsize,
 }
 
 impl Mailbox {
     pub(super) fn new(waker: mio::Waker) -> Self {
-        Self { letters: Mutex::default(), waker, clients: AtomicUsize::new(0) }
+        Self {
+            letters: Mutex::new(Some(Vec::new())),
+            waker,
+            open: AtomicBool::new(true),
+            clients: AtomicUsize::new(0),
+        }
     }
 
-    /// Leaves a letter and wakes the shard, unless somebody has done so already.
-    pub(super) fn post(&self, letter: Letter) {
-        if matches!(letter, Letter::Arrival(_)) {
-            self.clients.fetch_add(1, Ordering::Relaxed);
-        }
-        let mut letters = self.letters.lock();
+    /// Leaves a letter and wakes the shard, unless somebody has done so already. It comes back if the shard has ended.
+    pub(super) fn post(&self, letter: Letter) -> Result<(), Letter> {
+        let arrives = matches!(letter, Letter::Arrival(_));
+        let mut slot = self.letters.lock();
+        let Some(letters) = slot.as_mut() else { return Err(letter) };
         let first = letters.is_empty();
         letters.push(letter);
-        drop(letters);
+        drop(slot);
+        if arrives {
+            self.clients.fetch_add(1, Ordering::Relaxed);
+        }
         if first && let Err(error) = self.waker.wake() {
             tracing::error!(%error, "a shard can't be woken");
         }
+        Ok(())
     }
 
     /// Takes all letters; `into` is empty and keeps its allocation.
     pub(super) fn collect(&self, into: &mut Vec<Letter>) {
-        std::mem::swap(&mut *self.letters.lock(), into);
+        if let Some(letters) = self.letters.lock().as_mut() {
+            std::mem::swap(letters, into);
+        }
+    }
+
+    /// The shard ends: it is told nothing any more, and whoever was on the way to it is turned away.
+    pub(super) fn close(&self) {
+        self.open.store(false, Ordering::Relaxed);
+        let letters = self.letters.lock().take();
+        letters.into_iter().flatten().for_each(Letter::unread);
+    }
+
+    /// Whether the shard still runs, as far as is known.
+    pub(super) fn is_open(&self) -> bool {
+        self.open.load(Ordering::Relaxed)
     }
 
     /// Clients that are here or on their way.
@@ -87,7 +120,8 @@ impl Wake for Bell {
 
     fn wake_by_ref(self: &Arc<Self>) {
         if !self.rung.swap(true, Ordering::AcqRel) {
-            self.mailbox.post(Letter::News(self.group));
+            // Where the shard has ended, nobody is left to be told.
+            drop(self.mailbox.post(Letter::News(self.group)));
         }
     }
 }

@@ -3,16 +3,19 @@
 //! A viewer whose request is answered moves here with its socket, whatever its protocol, and no task of its own is
 //! left behind. A *shard* is a thread with a poll and its viewers; a *group* is those of them who watch the same ring
 //! with the same [`Window`], and follows that ring once for all of them: one wake, one lock and one list of bytes a
-//! flush, then one write for each viewer. Who can't take a flush at once goes on by a cursor of its own.
+//! flush, then one write for each viewer. Who can't take a flush at once goes on by a cursor of its own, in *turns*:
+//! bounded parts of the time between two flushes.
 
 mod client;
+mod flush;
 mod group;
+mod link;
 mod mailbox;
 mod run;
+mod turn;
 mod window;
 
 use std::io;
-use std::net::TcpStream;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -21,6 +24,7 @@ use bytes::Bytes;
 use crate::fanout::Over;
 use crate::feed::Viewer;
 use crate::metrics::Metrics;
+pub(crate) use link::Link;
 use mailbox::{Letter, Mailbox};
 pub(crate) use window::Latency;
 pub use window::Window;
@@ -34,7 +38,7 @@ pub(crate) struct Patience {
     pub(crate) pause: Duration,
 }
 
-/// A protocol's side of a viewer's connection.
+/// A protocol's side of a viewer's connection. A panic in it ends that connection only.
 pub(crate) trait Protocol: Send {
     /// Takes what the client sent.
     fn input(&mut self, now: Instant, bytes: &[u8]);
@@ -59,6 +63,27 @@ pub(crate) enum Wish {
     Leave,
 }
 
+/// Who is to know when a client has left: its place among the connections, its line in a log.
+pub(crate) trait Guest: Send {
+    /// The client has left and its socket is closed. The shard had written that many bytes to it.
+    fn left(self: Box<Self>, bytes: u64, why: Leave);
+}
+
+/// Why a client left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Leave {
+    /// It hung up, or its line broke.
+    Gone,
+    /// All that was to be said to it was said: it wanted no more, or was let in only to be told why not.
+    Done,
+    /// No more of the stream came for it.
+    Over(Over),
+    /// The server hung up: it ends, or no shard was left.
+    Cut,
+    /// A fault in the server.
+    Fault,
+}
+
 /// Which listener a client came by: each drains for itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Transport {
@@ -68,8 +93,7 @@ pub(crate) enum Transport {
 
 /// Somebody who moves to a shard.
 pub(crate) struct Arrival {
-    /// Connected, and in non-blocking mode.
-    pub(crate) socket: TcpStream,
+    pub(crate) link: Link,
     pub(crate) transport: Transport,
     /// What is sent before all else.
     pub(crate) head: Bytes,
@@ -77,8 +101,16 @@ pub(crate) struct Arrival {
     pub(crate) viewer: Option<Viewer>,
     pub(crate) protocol: Box<dyn Protocol>,
     pub(crate) window: Window,
-    /// Dropped when the client has left.
-    pub(crate) guard: Box<dyn Send>,
+    pub(crate) guard: Box<dyn Guest>,
+}
+
+impl Arrival {
+    /// Nobody takes it in.
+    fn turned_away(self) {
+        let Self { link, viewer, protocol, guard, .. } = self;
+        drop((link, viewer, protocol));
+        guard.left(0, Leave::Cut);
+    }
 }
 
 /// All shards. Dropping them hangs up on everybody.
@@ -96,19 +128,40 @@ impl Shards {
 
     /// Lets somebody in, where the fewest are.
     pub(crate) fn admit(&self, arrival: Arrival) {
-        if let Some(mailbox) = self.0.iter().min_by_key(|mailbox| mailbox.clients()) {
-            mailbox.post(Letter::Arrival(Box::new(arrival)));
+        let mut letter = Letter::Arrival(Box::new(arrival));
+        while let Some(mailbox) =
+            self.0.iter().filter(|mailbox| mailbox.is_open()).min_by_key(|mailbox| mailbox.clients())
+        {
+            match mailbox.post(letter) {
+                Ok(()) => return,
+                Err(back) => letter = back,
+            }
         }
+        tracing::error!(
+            "a viewer is turned away: no thread is left that sends to viewers; restart the process"
+        );
+        letter.unread();
     }
 
     /// Hangs up on everybody who came that way.
     pub(crate) fn cut(&self, transport: Transport) {
-        self.0.iter().for_each(|mailbox| mailbox.post(Letter::Cut(transport)));
+        self.tell(|| Letter::Cut(transport));
+    }
+
+    /// As dropping them.
+    #[cfg(test)]
+    pub(crate) fn stop(&self) {
+        self.tell(|| Letter::Stop);
+    }
+
+    /// Tells all who still listen; the others have nobody left.
+    fn tell(&self, letter: impl Fn() -> Letter) {
+        self.0.iter().for_each(|mailbox| drop(mailbox.post(letter())));
     }
 }
 
 impl Drop for Shards {
     fn drop(&mut self) {
-        self.0.iter().for_each(|mailbox| mailbox.post(Letter::Stop));
+        self.tell(|| Letter::Stop);
     }
 }

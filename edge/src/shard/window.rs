@@ -3,22 +3,25 @@
 use std::fmt;
 use std::time::{Duration, Instant};
 
-use serde::{Deserialize, Serialize};
+use serde::de::Visitor;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::fanout::Start;
 
 /// The longest window: what waits longer is felt as latency, and saves little more.
 pub(crate) const MAX_WINDOW: Duration = Duration::from_millis(350);
 
+/// Windows are multiples of this: viewers who ask for almost the same then share a group.
+const GRAIN_MS: u16 = 10;
+
 /// How long a flush waits for more, by a viewer's choice or the configuration's.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Window {
     /// Nothing waits: each picture is sent at once, with the sound before it.
     Frame,
     /// As `Frame` while the shard has time, longer and longer when it has not.
     Auto,
-    /// Milliseconds.
+    /// Milliseconds: a multiple of ten, and not 0.
     Fixed(u16),
 }
 
@@ -27,17 +30,55 @@ pub enum Window {
 #[error("can be \"frame\", \"auto\" or milliseconds up to 350")]
 pub struct BadWindow;
 
-impl TryFrom<String> for Window {
-    type Error = BadWindow;
-
-    fn try_from(text: String) -> Result<Self, BadWindow> {
-        text.parse()
+impl Window {
+    /// The window of so many milliseconds, rounded to tens; 0 waits for nothing.
+    fn of_ms(ms: u64) -> Result<Self, BadWindow> {
+        if Duration::from_millis(ms) > MAX_WINDOW {
+            return Err(BadWindow);
+        }
+        let ms = u16::try_from(ms).map_err(|_| BadWindow)?;
+        match (ms + GRAIN_MS / 2) / GRAIN_MS {
+            0 => Ok(Self::Frame),
+            grains => Ok(Self::Fixed(grains * GRAIN_MS)),
+        }
     }
 }
 
-impl From<Window> for String {
-    fn from(window: Window) -> Self {
-        window.to_string()
+impl<'de> Deserialize<'de> for Window {
+    /// From text, or from a number of milliseconds.
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Either;
+
+        impl Visitor<'_> for Either {
+            type Value = Window;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("\"frame\", \"auto\" or milliseconds up to 350")
+            }
+
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Window, E> {
+                text.parse().map_err(E::custom)
+            }
+
+            fn visit_u64<E: serde::de::Error>(self, ms: u64) -> Result<Window, E> {
+                Window::of_ms(ms).map_err(E::custom)
+            }
+
+            fn visit_i64<E: serde::de::Error>(self, ms: i64) -> Result<Window, E> {
+                u64::try_from(ms).map_err(|_| BadWindow).and_then(Window::of_ms).map_err(E::custom)
+            }
+        }
+
+        deserializer.deserialize_any(Either)
+    }
+}
+
+impl Serialize for Window {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Fixed(ms) => serializer.serialize_u16(*ms),
+            Self::Frame | Self::Auto => serializer.collect_str(self),
+        }
     }
 }
 
@@ -58,10 +99,7 @@ impl std::str::FromStr for Window {
         match text {
             "frame" => Ok(Self::Frame),
             "auto" => Ok(Self::Auto),
-            ms => match ms.parse() {
-                Ok(ms) if Duration::from_millis(u64::from(ms)) <= MAX_WINDOW => Ok(Self::Fixed(ms)),
-                _ => Err(BadWindow),
-            },
+            ms => Self::of_ms(ms.parse().map_err(|_| BadWindow)?),
         }
     }
 }
@@ -151,8 +189,25 @@ mod tests {
         assert_eq!("auto".parse(), Ok(Window::Auto));
         assert_eq!("350".parse(), Ok(Window::Fixed(350)));
         assert_eq!(Window::Fixed(20).to_string().parse(), Ok(Window::Fixed(20)));
+        assert_eq!("0".parse(), Ok(Window::Frame));
+        assert_eq!("4".parse(), Ok(Window::Frame));
+        assert_eq!("96".parse(), Ok(Window::Fixed(100)));
         for bad in ["", "low", "351", "-1", "1.5", "99999999"] {
             assert_eq!(bad.parse::<Window>(), Err(BadWindow), "{bad}");
+        }
+    }
+
+    #[test]
+    fn windows_are_text_or_numbers_in_a_configuration() {
+        let read = |json: &str| serde_json::from_str::<Window>(json).map_err(|error| error.to_string());
+        assert_eq!(read("\"auto\""), Ok(Window::Auto));
+        assert_eq!(read("\"100\""), Ok(Window::Fixed(100)));
+        assert_eq!(read("100"), Ok(Window::Fixed(100)));
+        for bad in ["351", "-1", "\"low\"", "true", "1.5"] {
+            assert!(read(bad).unwrap_err().contains("milliseconds up to 350"), "{bad}");
+        }
+        for window in [Window::Frame, Window::Auto, Window::Fixed(20)] {
+            assert_eq!(read(&serde_json::to_string(&window).unwrap()), Ok(window));
         }
     }
 

@@ -8,7 +8,9 @@ mod limits;
 mod origin;
 mod rtmp;
 mod secure;
+mod shards;
 pub(crate) mod studio;
+mod takeover;
 mod websocket;
 
 use std::time::Duration;

@@ -28,12 +28,17 @@ struct Player {
 
 impl Player {
     async fn connect(edge: &Edge, name: &str) -> Self {
+        Self::held(edge, name, Box::new(())).await
+    }
+
+    /// The listener holds something for it.
+    async fn held(edge: &Edge, name: &str, hold: Box<dyn Send>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let edge = edge.clone();
         tokio::spawn(async move {
             let (socket, peer) = listener.accept().await.unwrap();
-            hand_over(edge, socket, peer).await;
+            hand_over(edge, socket, peer, hold).await;
         });
         let config = Config {
             target: Target::parse(&format!("rtmp://{address}/live/{name}")).unwrap(),
@@ -139,7 +144,7 @@ impl Player {
     }
 }
 
-async fn hand_over(edge: Edge, mut socket: TcpStream, peer: std::net::SocketAddr) {
+async fn hand_over(edge: Edge, mut socket: TcpStream, peer: std::net::SocketAddr, hold: Box<dyn Send>) {
     let mut session = server::Session::new(server::Config::default(), Instant::now());
     let mut buffer = vec![0; 4096];
     loop {
@@ -147,9 +152,7 @@ async fn hand_over(edge: Edge, mut socket: TcpStream, peer: std::net::SocketAddr
         session.handle_input(Instant::now(), &buffer[..len]).unwrap();
         while let Some(event) = session.poll_event() {
             if let server::Event::Play(request) = event {
-                return edge
-                    .serve_play(Play { socket, peer, session, request: *request, hold: Box::new(()) })
-                    .await;
+                return edge.serve_play(Play { socket, peer, session, request: *request, hold }).await;
             }
         }
         while let Some(output) = session.poll_output() {
@@ -304,4 +307,21 @@ async fn a_player_that_leaves_is_gone() {
     assert_eq!(other.number().await, 0);
     drop(other);
     until(|| server.edge.viewers(&key("a")).rtmp == 0).await;
+}
+
+#[tokio::test]
+async fn players_that_do_not_finish_by_the_deadline_are_cut() {
+    let origin = Origin::default();
+    let relay = origin.relay("a");
+    let mut config = crate::Config::default();
+    config.http.drain_ms = 50;
+    let server = Server::with(&origin, config, None).await;
+    relay.send(opening(&Studio::new().picture(true, 100))).await;
+    let (hold, left) = tokio::sync::oneshot::channel::<()>();
+    let mut player = Player::held(&server.edge, "a", Box::new(hold)).await;
+    assert_eq!(player.number().await, 0);
+    server.edge.drain_players(async { drop(left.await) }).await;
+    assert_eq!(server.edge.viewers(&key("a")).rtmp, 0);
+    // Ends, however it is said.
+    let _ = player.socket.read_to_end(&mut player.received).await;
 }
