@@ -1,6 +1,6 @@
 //! The sockets that a serving process listens on.
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, UdpSocket};
 
 use anyhow::Context;
 use tokio::net::TcpListener;
@@ -10,12 +10,19 @@ use crate::config::Config;
 /// A listener, and where it really is: port 0 took a free one.
 pub(crate) type Listener = (TcpListener, SocketAddr);
 
+/// A listener for HTTPS, and one for HTTP/3 at the same port.
+pub(crate) struct Secure {
+    pub(crate) listener: TcpListener,
+    pub(crate) at: SocketAddr,
+    pub(crate) quic: Option<UdpSocket>,
+}
+
 /// Everything that is listened on.
 pub(crate) struct Listeners {
     pub(crate) rtmp: Listener,
     pub(crate) http: Listener,
     /// If there is to be HTTPS.
-    pub(crate) https: Option<Listener>,
+    pub(crate) https: Option<Secure>,
     pub(crate) admin: Listener,
 }
 
@@ -23,7 +30,7 @@ impl Listeners {
     /// Takes all ports, or none.
     pub(crate) async fn bind(config: &Config) -> anyhow::Result<Self> {
         let https = match config.edge.tls.address() {
-            Some(at) => Some(bind("edge.tls.listen", at).await?),
+            Some(at) => Some(bind_secure(at, config.edge.tls.http3).await?),
             None => None,
         };
         Ok(Self {
@@ -33,6 +40,18 @@ impl Listeners {
             admin: bind("admin.listen", config.admin.listen).await?,
         })
     }
+}
+
+async fn bind_secure(at: SocketAddr, http3: bool) -> anyhow::Result<Secure> {
+    const KEY: &str = "edge.tls.listen";
+    let (listener, at) = bind(KEY, at).await?;
+    let quic = if http3 {
+        let naming = || format!("cannot listen on {at} by UDP, for HTTP/3 (key `{KEY}`)");
+        Some(UdpSocket::bind(at).with_context(naming)?)
+    } else {
+        None
+    };
+    Ok(Secure { listener, at, quic })
 }
 
 async fn bind(key: &str, at: SocketAddr) -> anyhow::Result<Listener> {

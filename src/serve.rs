@@ -10,7 +10,7 @@ use crate::cli::Serve;
 use crate::config::{Config, Mistakes};
 use crate::data::{DataDir, Run};
 use crate::lifecycle::{Lifecycle, Phase};
-use crate::listen::Listeners;
+use crate::listen::{Listeners, Secure};
 use crate::reload::compare;
 use crate::roles::Roles;
 use crate::signals::{Signals, Told};
@@ -39,7 +39,7 @@ async fn serve(flags: &Serve) -> anyhow::Result<()> {
     let data = DataDir::open(&config.data)?;
     let listeners = Listeners::bind(&config).await?;
     let https = match listeners.https {
-        Some((listener, at)) => Some((listener, certificate::shown(&config.edge.tls, data.path(), at)?, at)),
+        Some(secure) => Some((certificate::shown(&config.edge.tls, data.path(), secure.at)?, secure)),
         None => None,
     };
     // Only now, since it is shown once: a start that finds a port in use ends above.
@@ -49,15 +49,19 @@ async fn serve(flags: &Serve) -> anyhow::Result<()> {
         pid: std::process::id(),
         rtmp: listeners.rtmp.1,
         http: listeners.http.1,
-        https: https.as_ref().map(|(_, _, at)| *at),
+        https: https.as_ref().map(|(_, secure)| secure.at),
         admin: listeners.admin.1,
     };
     let shown_token = token_is_new.then(|| banner::token(token.reveal(), &token_file));
 
     let (life, registry) = (Lifecycle::new(), admin::registry()?);
     tokio::spawn(admin::serve(listeners.admin.0, registry.clone(), life.clone()));
-    let fingerprint = https.as_ref().and_then(|(_, shown, _)| shown.fingerprint.clone());
-    let https = https.map(|(listener, shown, _)| edge::Https { listener, certificates: shown.certificates });
+    let fingerprint = https.as_ref().and_then(|(shown, _)| shown.fingerprint.clone());
+    let https = https.map(|(shown, Secure { listener, quic, .. })| edge::Https {
+        listener,
+        certificates: shown.certificates,
+        quic,
+    });
     let web = edge::Listeners { http: listeners.http.0, https };
     let mut roles = Roles::start(&config, listeners.rtmp, web, token, &registry, &life)?;
     life.advance(Phase::Ready);

@@ -36,13 +36,12 @@ pub(crate) struct Metrics {
     pub(crate) http1: IntCounter,
     /// Connections that spoke HTTP/2.
     pub(crate) http2: IntCounter,
+    /// Connections that spoke HTTP/3.
+    pub(crate) http3: IntCounter,
     handshakes: IntCounterVec,
-    /// TLS handshakes that were completed.
-    pub(crate) handshakes_done: IntCounter,
-    /// TLS handshakes that failed, or that the client broke off.
-    pub(crate) handshakes_failed: IntCounter,
-    /// TLS handshakes that were not completed in time.
-    pub(crate) handshakes_late: IntCounter,
+    handshakes_done: IntCounter,
+    handshakes_failed: IntCounter,
+    handshakes_late: IntCounter,
     refused: IntCounterVec,
     /// Connections closed at once, because there were too many in total.
     pub(crate) refused_total: IntCounter,
@@ -94,6 +93,7 @@ impl Metrics {
             connections: IntGauge::new("weir_edge_connections", "HTTP connections")?,
             http1: protocols.with_label_values(&["h1"]),
             http2: protocols.with_label_values(&["h2"]),
+            http3: protocols.with_label_values(&["h3"]),
             protocols,
             handshakes_done: handshakes.with_label_values(&["done"]),
             handshakes_failed: handshakes.with_label_values(&["failed"]),
@@ -171,6 +171,15 @@ impl Metrics {
             Over::Lagged => self.drops_lagged.inc(),
             Over::Stalled => self.drops_stalled.inc(),
             Over::Paused => self.drops_paused.inc(),
+        }
+    }
+
+    /// A TLS handshake succeeded, failed, or was not completed in time.
+    pub(crate) fn shaken<T, E, L>(&self, handshake: &Result<Result<T, E>, L>) {
+        match handshake {
+            Ok(Ok(_)) => self.handshakes_done.inc(),
+            Ok(Err(_)) => self.handshakes_failed.inc(),
+            Err(_) => self.handshakes_late.inc(),
         }
     }
 

@@ -29,7 +29,7 @@ pub(crate) struct Socket<S> {
 impl<S> Socket<S> {
     /// Says in `stalled` when it gave up.
     pub(crate) fn new(io: S, max_stall: Duration, stalled: Arc<AtomicBool>, counter: IntCounter) -> Self {
-        Self { io, max_stall, stall: None, stalled, sent: Sent { bytes: 0, counter }, unsent: Arc::default() }
+        Self { io, max_stall, stall: None, stalled, sent: Sent::new(counter), unsent: Arc::default() }
     }
 
     /// False while whoever writes holds something back that the socket did not take yet.
@@ -63,13 +63,17 @@ impl<S> Socket<S> {
 }
 
 /// Bytes that the counter shall know of.
-struct Sent {
+pub(crate) struct Sent {
     bytes: u64,
     counter: IntCounter,
 }
 
 impl Sent {
-    fn add(&mut self, len: usize) {
+    pub(crate) fn new(counter: IntCounter) -> Self {
+        Self { bytes: 0, counter }
+    }
+
+    pub(crate) fn add(&mut self, len: usize) {
         self.bytes += u64::try_from(len).unwrap_or_default();
         if self.bytes >= COUNT_EVERY {
             self.counter.inc_by(std::mem::take(&mut self.bytes));

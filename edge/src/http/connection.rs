@@ -55,10 +55,10 @@ pub(super) struct Connection {
     stalled: Arc<AtomicBool>,
     /// A viewer that is to be served on the bare socket.
     departure: Mutex<Option<Departure>>,
-    /// Requests over HTTP/2 whose answer was not taken yet. At most as many as there may be at once.
+    /// Requests over HTTP/2 and HTTP/3 whose answer was not taken yet. At most as many as there may be at once.
     streams: Mutex<Vec<Weak<Progress>>>,
-    /// The first request came over HTTP/2.
-    http2: SetOnce<()>,
+    /// The first request came over HTTP/2 or HTTP/3.
+    multiplexed: SetOnce<()>,
     /// It is encrypted, so that viewers can't be served on the bare socket.
     pub(super) secure: bool,
     /// Where the same is to be had over HTTP/3.
@@ -110,31 +110,31 @@ impl Progress {
 }
 
 impl Connection {
-    fn new(peer: SocketAddr, tls: Option<&Tls>) -> Self {
+    pub(super) fn new(peer: SocketAddr, tls: Option<&Tls>) -> Self {
         Self {
             peer,
             secure: tls.is_some(),
-            alt_svc: tls.and_then(|tls| tls.alt_svc.clone()),
+            alt_svc: tls.and_then(Tls::alt_svc),
             requests: AtomicU64::new(0),
             stalled: Arc::default(),
             departure: Mutex::default(),
             streams: Mutex::default(),
-            http2: SetOnce::new(),
+            multiplexed: SetOnce::new(),
         }
     }
 
     /// A request begins.
-    fn begin(&self, version: Version) -> Arc<Progress> {
+    pub(super) fn begin(&self, version: Version) -> Arc<Progress> {
         self.requests.fetch_add(1, Ordering::Relaxed);
         let progress = Arc::new(Progress::new());
-        if version != Version::HTTP_2 {
+        if version < Version::HTTP_2 {
             return progress;
         }
         let mut streams = self.streams.lock();
         streams.retain(|stream| stream.strong_count() > 0);
         streams.push(Arc::downgrade(&progress));
         // Only the first time is news.
-        let _ = self.http2.set(());
+        let _ = self.multiplexed.set(());
         progress
     }
 
@@ -156,8 +156,8 @@ impl Connection {
     }
 
     /// Resolves when a body has not been asked for more for too long, though there is more.
-    async fn stuck_stream(&self, max_stall: Duration) {
-        self.http2.wait().await;
+    pub(super) async fn stuck_stream(&self, max_stall: Duration) {
+        self.multiplexed.wait().await;
         loop {
             tokio::time::sleep(max_stall / 2).await;
             let stuck = |stream: &Weak<Progress>| stream.upgrade().is_some_and(|s| s.is_stuck(max_stall));
@@ -168,10 +168,10 @@ impl Connection {
         }
     }
 
-    /// Resolves when nothing was asked for over HTTP/2 for that long, nor anything still answered. Between requests
+    /// Resolves when nothing was asked for over HTTP/2 or HTTP/3 for that long, nor anything still answered. Between requests
     /// of HTTP/1.1, hyper waits no longer than for a head.
-    async fn idle(&self, limit: Duration) {
-        self.http2.wait().await;
+    pub(super) async fn idle(&self, limit: Duration) {
+        self.multiplexed.wait().await;
         loop {
             let before = self.at_rest();
             tokio::time::sleep(limit).await;
@@ -189,7 +189,7 @@ impl Connection {
     }
 
     /// Resolves when the first request did not come in time.
-    async fn no_request(&self, asked_by: Instant) {
+    pub(super) async fn no_request(&self, asked_by: Instant) {
         tokio::time::sleep_until(asked_by).await;
         if self.requests.load(Ordering::Relaxed) > 0 {
             std::future::pending::<()>().await;

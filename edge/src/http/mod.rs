@@ -2,6 +2,7 @@
 
 mod certificates;
 mod connection;
+mod h3;
 mod handler;
 mod hls;
 mod live;
@@ -14,7 +15,7 @@ mod websocket;
 
 use std::collections::HashMap;
 use std::io;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -67,6 +68,8 @@ pub struct Https {
     pub listener: TcpListener,
     /// What clients are shown.
     pub certificates: Certificates,
+    /// For HTTP/3, with the same port number.
+    pub quic: Option<UdpSocket>,
 }
 
 impl From<TcpListener> for Listeners {
@@ -80,14 +83,18 @@ struct Secure {
     listener: TcpListener,
     certificates: Certificates,
     tls: Arc<Tls>,
+    http3: Option<h3::Door>,
 }
 
 impl Secure {
     fn new(https: Https, shared: &Shared) -> io::Result<Self> {
-        let Https { listener, certificates } = https;
+        let Https { listener, certificates, quic } = https;
         let limit = Duration::from_millis(shared.tls.handshake_timeout_ms);
-        let tls = Tls::new(certificates.clone(), limit).map_err(io::Error::other)?;
-        Ok(Self { listener, certificates, tls: Arc::new(tls) })
+        let at = quic.as_ref().map(UdpSocket::local_addr).transpose()?;
+        let tls = Arc::new(Tls::new(certificates.clone(), limit, at).map_err(io::Error::other)?);
+        let open = |socket| h3::Door::open(socket, certificates.clone(), Arc::clone(&tls));
+        let http3 = quic.map(open).transpose()?;
+        Ok(Self { listener, certificates, tls, http3 })
     }
 }
 
@@ -97,6 +104,16 @@ async fn accept(secure: Option<&Secure>) -> io::Result<(TcpStream, SocketAddr)> 
         Some(secure) => secure.listener.accept().await,
         None => std::future::pending().await,
     }
+}
+
+/// Who comes by HTTP/3 next.
+async fn guest(secure: Option<&Secure>) -> h3::Guest {
+    if let Some(door) = secure.and_then(|secure| secure.http3.as_ref())
+        && let Some(guest) = door.next().await
+    {
+        return guest;
+    }
+    std::future::pending().await
 }
 
 /// Serves until `drain` resolves and the connections have ended or the deadline has come.
@@ -123,6 +140,15 @@ pub(crate) async fn serve(
         let (accepted, tls) = tokio::select! {
             accepted = http.accept() => (accepted, None),
             accepted = accept(secure.as_ref()) => (accepted, secure.as_ref().map(|s| Arc::clone(&s.tls))),
+            guest = guest(secure.as_ref()) => {
+                match places.take(guest.address().ip(), &shared) {
+                    Some(place) => {
+                        connections.spawn(guest.serve(Arc::clone(&shared), place, drain_signal.clone()));
+                    }
+                    None => guest.refuse(),
+                }
+                continue;
+            }
             () = watching.as_mut() => continue,
             Some(_) = connections.join_next() => continue,
             () = drain.as_mut() => break,
@@ -142,7 +168,8 @@ pub(crate) async fn serve(
         connections.spawn(connection::serve(shared, socket, peer, place, tls, drain));
     }
     drop(http);
-    drop(secure);
+    let door = secure.and_then(|secure| secure.http3);
+    door.iter().for_each(h3::Door::close);
     draining.send_replace(true);
     let finish = async {
         while connections.join_next().await.is_some() {}
@@ -154,6 +181,9 @@ pub(crate) async fn serve(
         connections.shutdown().await;
         shared.shards.cut(Transport::Http);
         places.all_free().await;
+    }
+    if let Some(door) = door {
+        door.cut().await;
     }
     Ok(())
 }

@@ -1,6 +1,7 @@
 //! TLS (RFC 8446) on a TCP connection: which protocol the client wants is part of the handshake (ALPN, RFC 7301).
 
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,8 +23,7 @@ const HTTP2: &[u8] = b"h2";
 pub(super) struct Tls {
     acceptor: TlsAcceptor,
     limit: Duration,
-    /// Where the same is to be had over HTTP/3 (RFC 7838).
-    pub(super) alt_svc: Option<HeaderValue>,
+    alt_svc: Option<HeaderValue>,
 }
 
 /// A connection after its handshake.
@@ -33,10 +33,25 @@ pub(super) struct Secured<S> {
 }
 
 impl Tls {
-    /// Clients have `limit` for the handshake.
-    pub(super) fn new(certificates: Certificates, limit: Duration) -> Result<Self, rustls::Error> {
+    /// Clients have `limit` for the handshake, and are told that HTTP/3 is spoken at `http3`.
+    pub(super) fn new(
+        certificates: Certificates,
+        limit: Duration,
+        http3: Option<SocketAddr>,
+    ) -> Result<Self, rustls::Error> {
         let config = config(certificates, rustls::ALL_VERSIONS, &[HTTP2, b"http/1.1"])?;
-        Ok(Self { acceptor: TlsAcceptor::from(Arc::new(config)), limit, alt_svc: None })
+        let alt_svc = http3.and_then(alternative);
+        Ok(Self { acceptor: TlsAcceptor::from(Arc::new(config)), limit, alt_svc })
+    }
+
+    /// How long a handshake may take.
+    pub(super) fn limit(&self) -> Duration {
+        self.limit
+    }
+
+    /// Where the same is to be had over HTTP/3 (RFC 7838).
+    pub(super) fn alt_svc(&self) -> Option<HeaderValue> {
+        self.alt_svc.clone()
     }
 
     /// Shakes hands.
@@ -45,15 +60,16 @@ impl Tls {
         S: AsyncRead + AsyncWrite + Unpin,
     {
         let shaken = tokio::time::timeout(self.limit, self.acceptor.accept(io)).await;
-        match &shaken {
-            Ok(Ok(_)) => metrics.handshakes_done.inc(),
-            Ok(Err(_)) => metrics.handshakes_failed.inc(),
-            Err(_) => metrics.handshakes_late.inc(),
-        }
+        metrics.shaken(&shaken);
         let io = shaken??;
         let http2 = io.get_ref().1.alpn_protocol() == Some(HTTP2);
         Ok(Secured { io, http2 })
     }
+}
+
+/// The same on that port, for a day.
+fn alternative(at: SocketAddr) -> Option<HeaderValue> {
+    HeaderValue::try_from(format!("h3=\":{}\"; ma=86400", at.port())).ok()
 }
 
 /// For clients that speak one of `protocols`, the best liked first.

@@ -3,6 +3,7 @@
 mod client;
 mod feed;
 mod flv;
+mod h3;
 mod hls;
 mod limits;
 mod origin;

@@ -1,6 +1,6 @@
 //! HTTPS: HTTP/1.1 and HTTP/2 over TLS.
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -23,12 +23,13 @@ use super::limits::metric;
 use super::origin::Origin;
 use super::studio::{Studio, opening};
 use super::until;
-use crate::{Certificates, Config, Https, Listeners};
+use crate::{Certificates, Config, Https, Listeners, Pages};
 
 /// A server with a certificate.
-struct Secure {
-    server: Server,
-    address: SocketAddr,
+pub(super) struct Secure {
+    pub(super) server: Server,
+    /// By TCP and UDP.
+    pub(super) address: SocketAddr,
     folder: tempfile::TempDir,
     certificates: Certificates,
 }
@@ -41,7 +42,11 @@ fn renew(folder: &std::path::Path) {
 }
 
 impl Secure {
-    async fn start(origin: &Origin, config: Config) -> Self {
+    pub(super) async fn start(origin: &Origin, config: Config) -> Self {
+        Self::with(origin, config, None).await
+    }
+
+    pub(super) async fn with(origin: &Origin, config: Config, pages: Option<Pages>) -> Self {
         let folder = tempfile::tempdir().unwrap();
         renew(folder.path());
         let certificates =
@@ -49,13 +54,17 @@ impl Secure {
         let http = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let https = Https { listener, certificates: certificates.clone() };
-        let server = Server::on(Listeners { http, https: Some(https) }, origin, config, None);
+        let https = Https {
+            listener,
+            certificates: certificates.clone(),
+            quic: Some(UdpSocket::bind(address).unwrap()),
+        };
+        let server = Server::on(Listeners { http, https: Some(https) }, origin, config, pages);
         Self { server, address, folder, certificates }
     }
 
     /// A client that trusts what is in the folder now.
-    fn client(&self, protocol: &str) -> ClientConfig {
+    pub(super) fn client(&self, protocol: &str) -> ClientConfig {
         let mut roots = RootCertStore::empty();
         roots.add(CertificateDer::from_pem_file(self.folder.path().join("c.pem")).unwrap()).unwrap();
         let mut config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
@@ -95,7 +104,10 @@ async fn streams_and_files_are_had_over_tls_by_what_alpn_says() {
         origin.file("/live/a/v0/1-1.m4s", Response::new("media"));
         let relay = origin.relay("a");
         let secure = Secure::start(&origin, Config::default()).await;
-        assert_eq!(text(secure.get(protocol, "/live/a/v0/1-1.m4s").await).await, "media");
+        let file = secure.get(protocol, "/live/a/v0/1-1.m4s").await;
+        let http3 = format!("h3=\":{}\"; ma=86400", secure.address.port());
+        assert_eq!(file.headers()["alt-svc"], http3.as_str());
+        assert_eq!(text(file).await, "media");
         let mut studio = Studio::new();
         relay.send(opening(&studio.picture(true, 100_000))).await;
         let mut player = Player::new(secure.get(protocol, "/live/a.flv").await);
