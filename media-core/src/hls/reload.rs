@@ -45,8 +45,9 @@ impl Window {
         if now.ended {
             return Reload::Ready;
         }
-        // There is no segment 0, so asking for it is asking for any playlist.
-        let Some(msn) = query.msn.filter(|msn| *msn > 0) else {
+        // There is no segment before the first, so asking for one is asking for any playlist. Players do that whose
+        // origin has started anew.
+        let Some(msn) = query.msn.filter(|msn| *msn >= self.first_msn()) else {
             // A playlist without a single segment makes players give up.
             return if self.is_ready() { Reload::Ready } else { Reload::Wait };
         };

@@ -58,6 +58,8 @@ pub struct Window {
     longest: Duration,
     /// Segments that left the playlist or memory before their time.
     hurried: u64,
+    /// The media sequence number of the first segment.
+    first_msn: u64,
     next_msn: u64,
     discontinuity_sequence: u64,
     bytes: usize,
@@ -67,9 +69,18 @@ pub struct Window {
 }
 
 impl Window {
-    /// An empty window.
+    /// An empty window, whose first segment will have the media sequence number 1.
     pub fn new(config: Config) -> Self {
+        // hls.js doesn't ask for blocking reloads while the last media sequence number is 0.
+        Self::starting_at(config, 1)
+    }
+
+    /// An empty window, whose segments and discontinuities are counted from `first` on, which is at least 1. Neither
+    /// number may go back in what a player takes for one playlist (RFC 8216bis §6.2.1): whoever continues the playlist
+    /// of another window, of which it knows nothing, starts above what that one can have reached.
+    pub fn starting_at(config: Config, first: u64) -> Self {
         let part_target = Duration::from_millis(u64::from(config.part_ms));
+        let first = first.max(1);
         Self {
             config,
             renditions: Arc::new([]),
@@ -79,9 +90,9 @@ impl Window {
             unlisted: 0,
             longest: Duration::ZERO,
             hurried: 0,
-            // hls.js doesn't ask for blocking reloads while the last media sequence number is 0.
-            next_msn: 1,
-            discontinuity_sequence: 0,
+            first_msn: first,
+            next_msn: first,
+            discontinuity_sequence: first - 1,
             bytes: 0,
             peak_bps: Vec::new(),
             idle_layouts: VecDeque::new(),
@@ -246,7 +257,12 @@ impl Window {
 
     /// Players can start: there is a whole segment.
     pub fn is_ready(&self) -> bool {
-        self.next_msn > 1
+        self.next_msn > self.first_msn
+    }
+
+    /// The media sequence number of the first segment, which may be long gone, or yet to come.
+    pub fn first_msn(&self) -> u64 {
+        self.first_msn
     }
 
     /// How far the stream is.

@@ -7,7 +7,7 @@ use super::reader::Playlist;
 use super::station::*;
 use crate::frame::TrackId;
 use crate::hls::playlist::{self, Form};
-use crate::hls::{Config, Name, Object, Query, Reload};
+use crate::hls::{Config, Name, Object, Query, Reload, Window};
 
 fn ask(station: &Station, query: &str) -> Reload {
     station.window.reload(&Query::parse(query).unwrap())
@@ -693,4 +693,30 @@ fn codecs_are_bounded_however_often_they_change() {
     let codecs = super::reader::attributes(line)["CODECS"].clone();
     assert_eq!(codecs.split(',').count(), 16, "{codecs}");
     assert!(codecs.starts_with("avc1.640017,avc1.640016,"), "{codecs}");
+}
+
+/// What a player sees of an origin that was restarted.
+#[test]
+fn a_window_continues_the_numbers_of_another() {
+    let mut before = Station::new(Config::default());
+    before.tracks(1, &[video(0, AVC_30), audio(0)]);
+    before.play(0..10_000);
+    let asked = Query { msn: Some(before.window.position().msn), part: Some(1), skip: false };
+    let old = before.playlist();
+
+    let mut station = Station::new(Config::default());
+    station.window = Window::starting_at(Config::default(), 1_000);
+    assert_eq!(station.window.reload(&asked), Reload::Wait, "no playlist without a segment");
+    assert_eq!(station.window.reload(&Query { msn: Some(1_000), ..asked }), Reload::Wait);
+    assert_eq!(station.window.reload(&Query { msn: Some(1_002), ..asked }), Reload::TooFarAhead);
+    station.tracks(2, &[video(0, AVC_30), audio(0)]);
+    assert!(!station.window.is_ready());
+    station.play(0..5_000);
+    assert!(station.window.is_ready());
+    assert_eq!(station.window.reload(&asked), Reload::Ready);
+    let new = station.playlist();
+    assert_eq!(new.media_sequence, 1_000);
+    assert!(new.media_sequence > old.media_sequence + old.segments.len() as u64);
+    assert!(new.discontinuity_sequence > old.discontinuity_sequence);
+    assert!(new.segments.iter().any(|s| s.uri.as_deref() == Some("2-1000.m4s")));
 }

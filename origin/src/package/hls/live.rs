@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use control_api::HlsState;
-use media_core::hls::{self, Event, Position, Window};
+use media_core::hls::{Event, Position, Window};
 use media_core::hub::StreamKey;
 use parking_lot::Mutex;
 use tokio::sync::watch;
@@ -28,8 +28,7 @@ struct State {
 }
 
 impl Live {
-    pub(super) fn new(key: StreamKey, config: hls::Config, metrics: HlsMetrics) -> Self {
-        let window = Window::new(config);
+    pub(super) fn new(key: StreamKey, window: Window, metrics: HlsMetrics) -> Self {
         let position = watch::Sender::new(window.position());
         let state = State { window, playlists: Playlists::default(), problem: None };
         Self { key, state: Mutex::new(state), position, metrics }

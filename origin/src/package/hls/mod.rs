@@ -42,6 +42,8 @@ pub struct Packagers(Arc<Inner>);
 struct Inner {
     config: media_core::hls::Config,
     metrics: HlsMetrics,
+    /// Where the media sequence numbers of a stream that begins now start.
+    first_msn: fn() -> u64,
     streams: RwLock<Streams>,
 }
 
@@ -57,14 +59,23 @@ struct Streams {
 impl Packagers {
     /// No packagers yet.
     pub fn new(config: &HlsConfig, metrics: HlsMetrics) -> Result<Self, HlsConfigError> {
+        Self::counting_from(config, metrics, unix_s)
+    }
+
+    fn counting_from(
+        config: &HlsConfig,
+        metrics: HlsMetrics,
+        first_msn: fn() -> u64,
+    ) -> Result<Self, HlsConfigError> {
         let config = config.checked()?;
-        Ok(Self(Arc::new(Inner { config, metrics, streams: RwLock::default() })))
+        Ok(Self(Arc::new(Inner { config, metrics, first_msn, streams: RwLock::default() })))
     }
 
     /// Packages the stream until it ends, in a task of its own. Call it within a tokio runtime, when the stream starts:
     /// `Registry::with_on_start`.
     pub fn start(&self, consumer: Consumer) {
-        let live = Arc::new(Live::new(consumer.key().clone(), self.0.config.clone(), self.0.metrics.clone()));
+        let window = Window::starting_at(self.0.config.clone(), (self.0.first_msn)());
+        let live = Arc::new(Live::new(consumer.key().clone(), window, self.0.metrics.clone()));
         {
             let mut streams = self.0.streams.write();
             let entry = streams.by_key.entry(consumer.key().clone()).or_default();
@@ -131,6 +142,13 @@ impl Packagers {
             sleep_until(until).await;
         }
     }
+}
+
+/// The seconds since 1970: the media sequence numbers of a stream go on where it is published again after its end, here
+/// or at an origin that was restarted, and players need not know. Segments last a second or more, so a stream's numbers
+/// do not overtake the clock; and those of today are numbers that every player can hold, below 2³¹.
+fn unix_s() -> u64 {
+    crate::origin::unix_ms() / 1_000
 }
 
 impl Streams {

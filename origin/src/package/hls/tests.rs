@@ -37,7 +37,7 @@ impl House {
         let metrics = prometheus::Registry::new();
         let hls = HlsMetrics::new().unwrap();
         hls.register(&metrics).unwrap();
-        let packagers = Packagers::new(config, hls).unwrap();
+        let packagers = Packagers::counting_from(config, hls, || 1).unwrap();
         let starting = packagers.clone();
         let registry = Registry::with_on_start(Limits::default(), move |consumer| starting.start(consumer));
         let key = StreamKey::parse("live", "a", &[]).unwrap();
@@ -476,6 +476,15 @@ async fn a_new_stream_of_the_same_name_leaves_the_old_ones_objects() {
     for path in ["main/1-1.m4s", "main/init-1-1.mp4", "main/2-1.m4s", "main/init-2-1.mp4"] {
         assert_eq!(house.get(path).await.status(), StatusCode::OK, "{path}");
     }
+}
+
+#[test]
+fn a_stream_that_begins_later_counts_on() {
+    let packagers = Packagers::new(&HlsConfig::default(), HlsMetrics::new().unwrap()).unwrap();
+    let before = unix_s();
+    let first = (packagers.0.first_msn)();
+    assert!((before..=unix_s()).contains(&first), "{first}");
+    assert!(first < 1 << 31, "players that count in 32 bits");
 }
 
 #[tokio::test(start_paused = true)]
