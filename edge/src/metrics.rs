@@ -38,6 +38,8 @@ pub(crate) struct Metrics {
     pub(crate) http2: IntCounter,
     /// Connections that spoke HTTP/3.
     pub(crate) http3: IntCounter,
+    /// HTTP/2 connections that were ended because of too many frames that ask for nothing.
+    pub(crate) floods: IntCounter,
     handshakes: IntCounterVec,
     handshakes_done: IntCounter,
     handshakes_failed: IntCounter,
@@ -95,6 +97,7 @@ impl Metrics {
             http2: protocols.with_label_values(&["h2"]),
             http3: protocols.with_label_values(&["h3"]),
             protocols,
+            floods: counter("http2_floods", "HTTP/2 connections ended for frames that ask for nothing")?,
             handshakes_done: handshakes.with_label_values(&["done"]),
             handshakes_failed: handshakes.with_label_values(&["failed"]),
             handshakes_late: handshakes.with_label_values(&["timeout"]),
@@ -125,6 +128,7 @@ impl Metrics {
         registry.register(Box::new(self.connections.clone()))?;
         registry.register(Box::new(self.protocols.clone()))?;
         registry.register(Box::new(self.handshakes.clone()))?;
+        registry.register(Box::new(self.floods.clone()))?;
         registry.register(Box::new(self.refused.clone()))?;
         registry.register(Box::new(self.responses.clone()))?;
         registry.register(Box::new(self.windows.clone()))?;

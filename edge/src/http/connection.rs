@@ -26,6 +26,7 @@ use tokio::net::TcpStream;
 use tokio::sync::{SetOnce, watch};
 use tokio::time::Instant;
 
+use super::calm::Calm;
 use super::handler::handle;
 use super::opening::opening;
 use super::tls::{Secured, Tls};
@@ -59,8 +60,6 @@ pub(super) struct Connection {
     streams: Mutex<Vec<Weak<Progress>>>,
     /// The first request came over HTTP/2 or HTTP/3.
     multiplexed: SetOnce<()>,
-    /// It is encrypted, so that viewers can't be served on the bare socket.
-    pub(super) secure: bool,
     /// Where the same is to be had over HTTP/3.
     alt_svc: Option<HeaderValue>,
 }
@@ -113,7 +112,6 @@ impl Connection {
     pub(super) fn new(peer: SocketAddr, tls: Option<&Tls>) -> Self {
         Self {
             peer,
-            secure: tls.is_some(),
             alt_svc: tls.and_then(Tls::alt_svc),
             requests: AtomicU64::new(0),
             stalled: Arc::default(),
@@ -209,9 +207,9 @@ pub(super) async fn serve(
     let connection = Arc::new(Connection::new(peer, tls.as_deref()));
     let served = match tls {
         None => serve_http(&shared, socket, &connection, drain).await,
-        Some(tls) => serve_https(&shared, &tls, socket, &connection, drain).await.map(|()| None),
+        Some(tls) => serve_https(&shared, &tls, socket, &connection, drain).await,
     };
-    let Taken { io: socket, said, departure } = match served {
+    let Taken { io: link, said, departure } = match served {
         Ok(Some(taken)) => taken,
         Ok(None) => return,
         Err(cut) => return tracing::debug!(%peer, reason = %cut, "connection cut"),
@@ -221,7 +219,7 @@ pub(super) async fn serve(
         protocol.input(std::time::Instant::now(), &said);
     }
     shared.shards.admit(Arrival {
-        link: Link::plain(socket),
+        link,
         transport: Transport::Http,
         head,
         viewer: Some(viewer),
@@ -262,6 +260,8 @@ enum Cut {
     Idle,
     #[error("a stream was not taken")]
     Stuck,
+    #[error("frames that ask for nothing, without end")]
+    Flood,
     #[error("TLS handshake: {0}")]
     Handshake(io::Error),
     #[error("{0}")]
@@ -275,7 +275,7 @@ async fn serve_http(
     socket: TcpStream,
     connection: &Arc<Connection>,
     mut drain: watch::Receiver<bool>,
-) -> Result<Option<Taken<std::net::TcpStream>>, Cut> {
+) -> Result<Option<Taken<Link>>, Cut> {
     let asked_by = asked_by(shared);
     let (version, io) = tokio::select! {
         opening = tokio::time::timeout_at(asked_by, opening(socket)) => opening.map_err(|_| Cut::NoRequest)??,
@@ -292,7 +292,7 @@ async fn serve_http(
     let (unread, socket) = io.into_inner().into_parts();
     // What hyper has read comes before what it has not.
     let said = if unread.is_empty() { said } else { [said, unread].concat().into() };
-    Ok(Some(Taken { io: socket.into_std()?, said, departure }))
+    Ok(Some(Taken { io: Link::plain(socket.into_std()?), said, departure }))
 }
 
 /// When the first request is to be there.
@@ -306,15 +306,18 @@ async fn serve_https(
     socket: TcpStream,
     connection: &Arc<Connection>,
     drain: watch::Receiver<bool>,
-) -> Result<(), Cut> {
+) -> Result<Option<Taken<Link>>, Cut> {
     let socket = watched_socket(shared, socket, connection);
     let unsent = socket.unsent();
     let Secured { io, http2 } = tls.accept(socket, &shared.metrics).await.map_err(Cut::Handshake)?;
     if http2 {
-        return serve_http2(shared, io, connection, asked_by(shared), drain).await;
+        serve_http2(shared, io, connection, asked_by(shared), drain).await?;
+        return Ok(None);
     }
-    serve_http1(shared, io, &unsent, connection, asked_by(shared), drain).await?;
-    Ok(())
+    let taken = serve_http1(shared, io, &unsent, connection, asked_by(shared), drain).await?;
+    let Some(Taken { io, said, departure }) = taken else { return Ok(None) };
+    let (socket, tls) = io.into_inner();
+    Ok(Some(Taken { io: Link::sealed(socket.into_inner().into_std()?, tls), said, departure }))
 }
 
 fn watched_socket<S>(shared: &Shared, socket: S, connection: &Connection) -> Socket<S> {
@@ -404,6 +407,8 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     shared.metrics.http2.inc();
+    let io = Calm::new(io);
+    let flooded = io.flooded();
     let header_timeout = Duration::from_millis(shared.config.header_timeout_ms);
     let max_stall = Duration::from_millis(shared.config.write_stall_ms);
     let mut http = pin!(
@@ -425,6 +430,13 @@ where
             ended = http.as_mut() => return Ok(ended?),
             () = no_request.as_mut() => return Err(Cut::NoRequest),
             () = stuck.as_mut() => return Err(Cut::Stuck),
+            () = flooded.wait().map(|_| ()) => {
+                shared.metrics.floods.inc();
+                http.as_mut().graceful_shutdown();
+                // Says GOAWAY, if the client takes as much as that.
+                let _ = http.as_mut().now_or_never();
+                return Err(Cut::Flood);
+            }
             () = idle.as_mut() => {
                 if told_to_leave {
                     return Err(Cut::Idle);

@@ -83,20 +83,16 @@ async fn flv(
     } else {
         None
     };
-    if accepted.is_some() && connection.secure {
-        return problem(StatusCode::NOT_IMPLEMENTED, "WebSocket over TLS is not there yet");
-    }
-    let in_body = request.version() >= Version::HTTP_2 || connection.secure;
     let format = match (request.version(), &accepted) {
         (_, Some(_)) => Format::WsFlv,
-        (Version::HTTP_11, None) if !is_head && !in_body => Format::ChunkedFlv,
+        (Version::HTTP_11, None) if !is_head => Format::ChunkedFlv,
         _ => Format::Flv,
     };
     let viewer = match shared.feeds.join(key, format, latency.start).await {
         Ok(viewer) => viewer,
         Err(error) => return refusal(error),
     };
-    let (head, protocol): (_, Box<dyn Protocol>) = match accepted {
+    let (mut head, protocol): (_, Box<dyn Protocol>) = match accepted {
         Some(accepted) => (accepted, Box::new(WebSocket::default())),
         None => {
             let mut head = Response::new(());
@@ -105,13 +101,14 @@ async fn flv(
             if is_head {
                 return head.map(|()| full(Bytes::new()));
             }
-            if in_body {
+            if request.version() >= Version::HTTP_2 {
                 return head.map(|()| live::body(viewer, connection, progress));
             }
             (head, Box::new(live::Plain::new(format == Format::ChunkedFlv)))
         }
     };
     shared.metrics.responded(head.status());
+    connection.advertise(head.headers_mut());
     connection.take_out(Departure {
         head: live::head_bytes(&head, format),
         viewer,

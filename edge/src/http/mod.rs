@@ -1,5 +1,6 @@
 //! The HTTP listener: accepts connections within limits, and lets them end in good order.
 
+mod calm;
 mod certificates;
 mod connection;
 mod h3;

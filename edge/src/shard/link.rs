@@ -5,11 +5,16 @@ use std::net::Shutdown;
 
 use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
+use rustls::ServerConnection;
+
+use super::sealed::Sealed;
 
 /// How bytes get to a client and back.
 pub(crate) enum Link {
     /// As they are.
     Plain(TcpStream),
+    /// Under TLS.
+    Sealed(Box<Sealed>),
 }
 
 /// What became of a write or read.
@@ -42,10 +47,17 @@ impl Link {
         Self::Plain(TcpStream::from_std(socket))
     }
 
+    /// The same after a TLS handshake, when nothing is on its way any more between the two.
+    pub(crate) fn sealed(socket: std::net::TcpStream, tls: ServerConnection) -> Self {
+        Self::Sealed(Box::new(Sealed::new(socket, tls)))
+    }
+
     /// Has the poll tell what can be read and written, each time that this changes.
     pub(super) fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
+        let both = Interest::READABLE | Interest::WRITABLE;
         match self {
-            Self::Plain(socket) => registry.register(socket, token, Interest::READABLE | Interest::WRITABLE),
+            Self::Plain(socket) => registry.register(socket, token, both),
+            Self::Sealed(sealed) => registry.register(&mut sealed.socket, token, both),
         }
     }
 
@@ -53,6 +65,7 @@ impl Link {
     pub(super) fn write(&mut self, bytes: &[u8]) -> Io {
         match self {
             Self::Plain(socket) => unbroken(|| socket.write(bytes)),
+            Self::Sealed(sealed) => sealed.write(bytes),
         }
     }
 
@@ -60,6 +73,7 @@ impl Link {
     pub(super) fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> Io {
         match self {
             Self::Plain(socket) => unbroken(|| socket.write_vectored(slices)),
+            Self::Sealed(sealed) => sealed.write_all_of(slices),
         }
     }
 
@@ -67,6 +81,7 @@ impl Link {
     pub(super) fn read(&mut self, buffer: &mut [u8]) -> Io {
         match self {
             Self::Plain(socket) => unbroken(|| socket.read(buffer)),
+            Self::Sealed(sealed) => sealed.read(buffer),
         }
     }
 
@@ -75,12 +90,13 @@ impl Link {
         match self {
             // Who is gone by now is noticed by reading.
             Self::Plain(socket) => drop(socket.shutdown(Shutdown::Write)),
+            Self::Sealed(sealed) => sealed.finish(),
         }
     }
 }
 
 /// Does it again when a signal came between.
-fn unbroken(mut act: impl FnMut() -> io::Result<usize>) -> Io {
+pub(super) fn unbroken(mut act: impl FnMut() -> io::Result<usize>) -> Io {
     loop {
         match act() {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}

@@ -12,6 +12,7 @@ mod group;
 mod link;
 mod mailbox;
 mod run;
+mod sealed;
 mod turn;
 mod window;
 

@@ -173,7 +173,7 @@ async fn a_connection_that_asks_for_nothing_more_is_closed_and_one_that_watches_
 }
 
 /// A frame of HTTP/2 (RFC 9113 §4.1) on a stream.
-fn http2_frame(kind: u8, flags: u8, stream: u8, payload: &[u8]) -> Vec<u8> {
+pub(super) fn http2_frame(kind: u8, flags: u8, stream: u8, payload: &[u8]) -> Vec<u8> {
     let len = u8::try_from(payload.len()).unwrap();
     [&[0, 0, len, kind, flags, 0, 0, 0, stream], payload].concat()
 }

@@ -2,6 +2,7 @@
 
 mod client;
 mod feed;
+mod floods;
 mod flv;
 mod h3;
 mod hls;

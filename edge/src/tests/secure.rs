@@ -22,7 +22,7 @@ use super::client::{Player, Server, text};
 use super::limits::metric;
 use super::origin::Origin;
 use super::studio::{Studio, opening};
-use super::until;
+use super::{key, until};
 use crate::{Certificates, Config, Https, Listeners, Pages};
 
 /// A server with a certificate.
@@ -155,4 +155,76 @@ async fn a_certificate_is_replaced_while_viewers_watch() {
     assert_eq!(secure.get("h2", "/live/b.flv").await.status(), 404);
     relay.send(studio.picture(false, 1000).bytes).await;
     assert_eq!(player.number().await, Some(1));
+}
+
+#[tokio::test]
+async fn a_viewer_that_pauses_misses_nothing_and_is_served_by_a_shard() {
+    let origin = Origin::default();
+    let relay = origin.relay("a");
+    let mut config = Config::default();
+    config.fanout.latency = crate::Window::Frame;
+    let secure = Secure::start(&origin, config).await;
+    let mut studio = Studio::new();
+    relay.send(opening(&studio.picture(true, 1000))).await;
+    let mut slow = Player::new(secure.get("http/1.1", "/live/a.flv").await);
+    assert_eq!(slow.number().await, Some(0));
+    let mut player = Player::new(secure.get("http/1.1", "/live/a.flv").await);
+    assert_eq!(player.number().await, Some(0));
+    // More than the sockets' buffers hold, and less than the ring.
+    for n in 1..=140 {
+        relay.send(studio.picture(n % 25 == 0, 100_000).bytes).await;
+        assert_eq!(player.number().await, Some(n));
+    }
+    for n in 1..=140 {
+        assert_eq!(slow.number().await, Some(n));
+    }
+    drop(relay);
+    assert_eq!((slow.number().await, player.number().await), (None, None), "a regular end");
+    until(|| metric(&secure.server, "weir_edge_connections ") == "0").await;
+}
+
+#[tokio::test]
+async fn a_viewer_that_hangs_up_is_noticed_though_nothing_is_sent() {
+    let origin = Origin::default();
+    let relay = origin.relay("a");
+    let secure = Secure::start(&origin, Config::default()).await;
+    relay.send(opening(&Studio::new().picture(true, 1000))).await;
+    let mut socket = secure.connect("http/1.1").await.unwrap();
+    socket.write_all(b"GET /live/a.flv HTTP/1.1\r\nhost: edge\r\n\r\n").await.unwrap();
+    socket.read_exact(&mut [0; 1000]).await.unwrap();
+    assert_eq!(secure.server.edge.viewers(&key("a")).flv, 1);
+    socket.shutdown().await.unwrap();
+    until(|| secure.server.edge.viewers(&key("a")).flv == 0).await;
+}
+
+#[tokio::test]
+async fn websockets_are_spoken_over_tls() {
+    let origin = Origin::default();
+    let relay = origin.relay("a");
+    let secure = Secure::start(&origin, Config::default()).await;
+    relay.send(opening(&Studio::new().picture(true, 100_000))).await;
+    let config = Arc::new(secure.client("http/1.1"));
+    let address = secure.address;
+    let viewer = tokio::task::spawn_blocking(move || {
+        let name = ServerName::try_from("localhost").unwrap();
+        let tls = rustls::ClientConnection::new(config, name).unwrap();
+        let stream = rustls::StreamOwned::new(tls, std::net::TcpStream::connect(address).unwrap());
+        let url = format!("wss://localhost:{}/live/a.flv", address.port());
+        let mut socket = tungstenite::client(url, stream).unwrap().0;
+        socket.send(tungstenite::Message::Ping(Bytes::from_static(b"there?"))).unwrap();
+        let (mut media, mut pong) = (0, false);
+        while media < 100_000 || !pong {
+            match socket.read().unwrap() {
+                tungstenite::Message::Binary(bytes) => media += bytes.len(),
+                tungstenite::Message::Pong(bytes) => pong = bytes.as_ref() == b"there?",
+                other => panic!("{other:?}"),
+            }
+        }
+        socket
+    });
+    let mut socket = viewer.await.unwrap();
+    assert_eq!(secure.server.edge.viewers(&key("a")).ws_flv, 1);
+    drop(relay);
+    let closed = tokio::task::spawn_blocking(move || socket.read().unwrap());
+    assert!(matches!(closed.await.unwrap(), tungstenite::Message::Close(Some(_))));
 }
