@@ -3,7 +3,8 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use control_api::Network;
 
 use crate::log;
 
@@ -25,6 +26,7 @@ Examples:
   weir --demo                              the same, with a moving picture at live/demo
   weir --rtmp 0.0.0.0:1936 --log debug     another RTMP port, more to read
   weir publish clip.mp4 rtmp://host/live/a --loop
+  weir grant sign --play live/a --for 1h   who may watch, where grants are required
   weir config default > weir.toml          a commented file to start from
   weir config check weir.toml              file, line and key of every mistake
   WEIR_ORIGIN__RTMP__LISTEN=0.0.0.0:1936 weir    any key by environment
@@ -72,6 +74,9 @@ pub(crate) enum Command {
                             Exit codes: 0 sent or stopped, 1 the file cannot be sent, 2 wrong use, 3 no connection, \
                             4 refused by the server.")]
     Publish(Publish),
+    /// Make keys for grants, and sign grants to play or to publish
+    #[command(subcommand)]
+    Grant(GrantCommand),
     /// Print or check the configuration
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -92,6 +97,90 @@ pub(crate) struct Publish {
     /// Show nothing but errors
     #[arg(long, short)]
     pub(crate) quiet: bool,
+}
+
+/// What `weir grant` can do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum GrantCommand {
+    /// Print a new key, as it stands in weir.toml
+    #[command(after_help = "Examples:\n  \
+        weir grant keygen >> weir.toml\n  \
+        weir grant keygen --algorithm EdDSA --kid 2026-1\n\n\
+        HS256 has one secret, which signs and verifies. EdDSA has two keys: keep the private one where grants are \
+        signed, and give origins and edges the public one.")]
+    Keygen {
+        /// What the key signs with
+        #[arg(long, value_enum, value_name = "NAME", default_value = "HS256", ignore_case = true)]
+        algorithm: Algorithm,
+        /// Its name, which grants say in their header [default: a random one]
+        #[arg(long, value_name = "NAME")]
+        kid: Option<String>,
+    },
+    /// Print a grant, signed with a key of the configuration
+    #[command(after_help = "Examples:\n  \
+        weir grant sign --play live/a --for 1h\n  \
+        weir grant sign --play 'live/*' --for 30m --ip 192.0.2.7 --session order-4711\n  \
+        weir grant sign --play live/a --for 2h --url http://host:8080/live/a/index.m3u8\n  \
+        weir grant sign --publish live/a --for 12h --url rtmp://host/live/a\n\n\
+        Players show it as ?token=…, as /~…/ before the path (HLS: what a playlist names inherits it), or as\n\
+        \"Authorization: Bearer …\"; encoders as ?token=… behind the stream name.")]
+    Sign(Sign),
+}
+
+/// What a key signs with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Algorithm {
+    /// A secret that signs and verifies
+    #[value(name = "HS256")]
+    Hs256,
+    /// A private key that signs, and a public one that verifies (Ed25519)
+    #[value(name = "EdDSA")]
+    EdDsa,
+}
+
+/// Flags of `weir grant sign`.
+#[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("what").required(true).args(["play", "publish"]))]
+pub(crate) struct Sign {
+    /// Streams that may be watched: app/name, in which `*` stands for any characters
+    #[arg(long, value_name = "STREAMS")]
+    pub(crate) play: Option<String>,
+    /// Streams that may be published
+    #[arg(long, value_name = "STREAMS")]
+    pub(crate) publish: Option<String>,
+    /// How long it holds: 90s, 30m, 12h, 7d
+    #[arg(long = "for", value_name = "TIME", value_parser = seconds)]
+    pub(crate) lasts_s: u64,
+    /// Who may use it: an address or a network, such as 192.0.2.0/24 [default: whoever has it]
+    #[arg(long, value_name = "NETWORK")]
+    pub(crate) ip: Option<Network>,
+    /// What the access log calls the session
+    #[arg(long, value_name = "ID")]
+    pub(crate) session: Option<String>,
+    /// The key's name [default: the last of the configuration that can sign]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) kid: Option<String>,
+    /// Print this URL with the grant in it, instead of the grant
+    #[arg(long, value_name = "URL")]
+    pub(crate) url: Option<String>,
+    /// Configuration file [default: weir.toml, if there is one]
+    #[arg(long, value_name = "FILE", env = "WEIR_CONFIG", hide_env_values = true)]
+    pub(crate) config: Option<PathBuf>,
+}
+
+/// Reads `90s`, `30m`, `12h`, `7d`.
+fn seconds(text: &str) -> Result<u64, String> {
+    let expected = || "expected a time such as 90s, 30m, 12h or 7d".to_owned();
+    let mut number = text.chars();
+    let unit_s = match number.next_back() {
+        Some('s') => 1,
+        Some('m') => 60,
+        Some('h') => 3_600,
+        Some('d') => 86_400,
+        _ => return Err(expected()),
+    };
+    let count = number.as_str().parse::<u32>().ok().filter(|count| *count > 0).ok_or_else(expected)?;
+    Ok(u64::from(count) * unit_s)
 }
 
 /// What `weir config` can do.
@@ -142,6 +231,26 @@ mod tests {
         assert!(publish.repeat && !publish.quiet);
         assert_eq!(publish.url, "rtmp://h/live/a");
         assert!(parse(&["publish", "a.mp4"]).is_err());
+    }
+
+    #[test]
+    fn grants_are_signed_for_a_time() {
+        let sign = |args: &[&str]| match parse(&[&["grant", "sign"], args].concat()) {
+            Ok(Cli { command: Some(Command::Grant(GrantCommand::Sign(sign))), .. }) => Ok(sign),
+            Ok(cli) => panic!("{cli:?}"),
+            Err(error) => Err(error),
+        };
+        let signed = sign(&["--play", "live/a", "--for", "90m", "--ip", "192.0.2.0/24"]).unwrap();
+        assert_eq!((signed.play.as_deref(), signed.lasts_s), (Some("live/a"), 5_400));
+        for (text, expected) in [("1s", 1), ("7d", 604_800), ("2h", 7_200)] {
+            assert_eq!(sign(&["--publish", "live/a", "--for", text]).unwrap().lasts_s, expected);
+        }
+        for wrong in ["", "h", "1", "0s", "-1h", "1w", "1.5h", "99999999999d"] {
+            assert!(sign(&["--play", "live/a", "--for", wrong]).is_err(), "{wrong}");
+        }
+        assert!(sign(&["--for", "1h"]).is_err());
+        assert!(sign(&["--play", "a/b", "--publish", "a/b", "--for", "1h"]).is_err());
+        assert!(sign(&["--play", "a/b", "--for", "1h", "--ip", "somewhere"]).is_err());
     }
 
     #[test]

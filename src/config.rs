@@ -10,6 +10,7 @@ mod semantics;
 
 use std::path::{Path, PathBuf};
 
+use control_api::grant;
 use serde::{Deserialize, Serialize};
 
 use crate::cli::Serve;
@@ -19,6 +20,7 @@ use layers::Layers;
 pub(crate) use mistake::Mistakes;
 use mistake::{Mistake, Place};
 use semantics::Finding;
+pub(crate) use semantics::may_match;
 
 /// The default configuration with a comment on every key; a test keeps it true.
 pub(crate) const DEFAULT: &str = include_str!("config/default.toml");
@@ -38,6 +40,8 @@ pub(crate) struct Config {
     pub(crate) log: log::Config,
     /// The admin port.
     pub(crate) admin: admin::Config,
+    /// Grants, which origin and edge verify.
+    pub(crate) grants: grant::Config,
     /// The origin: what takes streams in.
     pub(crate) origin: origin::Config,
     /// The edge: what serves viewers.
@@ -53,6 +57,7 @@ impl Default for Config {
             drain_s: 20,
             log: log::Config::default(),
             admin: admin::Config::default(),
+            grants: grant::Config::default(),
             origin: origin::Config::default(),
             edge: edge::Config::default(),
             control: control::Config::default(),
@@ -287,6 +292,23 @@ mod tests {
             let said = Config::extract(layers).unwrap_err().to_string();
             let named = said.starts_with(&format!("environment variable {name}"));
             assert!(named && !said.contains(SECRET), "{name}={value}: {said}");
+        }
+    }
+
+    /// Nor are the keys of grants.
+    #[test]
+    fn grant_keys_are_not_repeated() {
+        const SECRET: &str = "20406080";
+        for text in [
+            "[grants]\nkeys = 20406080",
+            "[grants]\nkeys = [{ kid = \"a\", algorithm = \"HS256\", secret = \"20406080\" }]",
+            "[grants]\nkeys = [{ kid = \"a\", algorithm = \"EdDSA\", secret = \"20406080\" }]",
+            "[grants]\nkeys = [{ kid = \"a\", algorithm = \"HS256\", secret = 20406080 }]",
+            "[grants]\nkeys = [{ kid = \"a\", algorithm = \"20406080\", secret = \"a\" }]",
+            "[grants]\nkeys = [{ kid = \"a\", algorithm = \"HS256\", secret = \"20406080\", file = \"20406080\" }]",
+        ] {
+            let said = check(text).unwrap_err().to_string();
+            assert!(said.contains("weir.toml:2:") && !said.contains(SECRET), "{text}: {said}");
         }
     }
 

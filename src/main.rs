@@ -10,6 +10,7 @@ mod config;
 mod console;
 mod data;
 mod demo;
+mod grant;
 mod lifecycle;
 mod listen;
 mod log;
@@ -37,6 +38,7 @@ fn main() -> ExitCode {
     match cli.command {
         None => run(serve::command(&cli.serve)),
         Some(Command::Publish(publish)) => run(publish::command(&publish)),
+        Some(Command::Grant(command)) => grant::command(&command),
         Some(Command::Config(ConfigCommand::Default)) => {
             console::print(config::DEFAULT);
             ExitCode::SUCCESS

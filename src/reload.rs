@@ -10,6 +10,7 @@ use crate::config::Config;
 const AT_RUN_TIME: &[&str] = &[
     "drain_s",
     "log.level",
+    "grants",
     "origin.auth",
     "origin.rtmp.max_connections",
     "origin.rtmp.max_connections_per_address",

@@ -9,7 +9,8 @@ use anyhow::Context;
 use bytes::Bytes;
 use control::Token;
 use control_api::Cluster;
-use edge::{Certificates, Edge, Listeners, Pages, Play, Upstream};
+use control_api::grant::Grants;
+use edge::{Access, Certificates, Edge, Listeners, Pages, Play, Upstream};
 use http_body_util::BodyExt;
 use origin::Origin;
 use origin::ingest::rtmp::{Handoff, Ingest, OnPlay};
@@ -20,6 +21,7 @@ use tower::ServiceBuilder;
 
 use crate::cluster::Local;
 use crate::config::Config;
+use crate::grant::key_set;
 use crate::lifecycle::Lifecycle;
 use crate::listen::Listener;
 
@@ -33,6 +35,7 @@ pub(crate) struct Roles {
     ingest: Ingest,
     edge: Edge,
     certificates: Option<Certificates>,
+    grants: Arc<Grants>,
     /// Drains the HTTP listener.
     stop_http: oneshot::Sender<()>,
     /// How long HLS players have for fetching the end of their stream.
@@ -61,7 +64,9 @@ impl Roles {
         let pages =
             pages(control, Arc::<Local>::clone(&cluster), token, control::Metrics::register(registry)?);
 
-        let edge = Edge::new(config.edge.clone(), Upstream::new(origin.service()), Some(pages))
+        let grants = Arc::new(Grants::new(key_set(&config.grants)?));
+        let access = Access { play: config.grants.play, grants: Arc::clone(&grants) };
+        let edge = Edge::new(config.edge.clone(), access, Upstream::new(origin.service()), Some(pages))
             .context("the threads that send to viewers")?;
         edge.register(registry)?;
         cluster.join(edge.clone());
@@ -69,7 +74,12 @@ impl Roles {
 
         // Nothing is ever sent: each player holds a sender, and the channel closes with the last.
         let (playing, players) = mpsc::channel(1);
-        let ingest = Ingest::new(origin.clone(), Some(hand_over(edge.clone(), playing)), registry)?;
+        let ingest = Ingest::new(
+            origin.clone(),
+            Arc::clone(&grants),
+            Some(hand_over(edge.clone(), playing)),
+            registry,
+        )?;
 
         let mut serving = JoinSet::new();
         let (listening, drain) = (ingest.clone(), life.clone());
@@ -95,7 +105,7 @@ impl Roles {
         });
         let segment = Duration::from_millis(config.origin.hls.segment_ms.into());
         let hls_end = segment * PLAYERS_BEHIND_SEGMENTS;
-        Ok(Self { origin, ingest, edge, certificates, stop_http, hls_end, serving, players })
+        Ok(Self { origin, ingest, edge, certificates, grants, stop_http, hls_end, serving, players })
     }
 
     /// Takes over what of `config` can change at run time.
@@ -103,6 +113,12 @@ impl Roles {
         self.ingest.reload(&config.origin);
         if let Some(certificates) = &self.certificates {
             certificates.reload();
+        }
+        self.edge.reload(config.grants.play);
+        // Also if nothing changed here: a key may stand in a file that did.
+        match key_set(&config.grants) {
+            Ok(keys) => self.grants.replace(keys),
+            Err(error) => tracing::error!("the keys of grants stay as they were: {error:#}"),
         }
     }
 

@@ -9,6 +9,7 @@ mod cache;
 mod config;
 mod fanout;
 mod feed;
+mod guard;
 mod http;
 mod metrics;
 mod negative;
@@ -29,12 +30,14 @@ use control_api::Viewers;
 use media_core::hub::StreamKey;
 
 pub use config::{Config, FanoutConfig, FeedConfig, HlsConfig, HttpConfig, TlsConfig};
+pub use guard::Access;
 pub use http::{CertificateError, Certificates, Https, Listeners};
 pub use rtmp::Play;
 pub use shard::Window;
 pub use upstream::{Body, BoxError, Pages, Upstream};
 
 use feed::Feeds;
+use guard::Guard;
 use metrics::Metrics;
 use shard::{Patience, Shards};
 
@@ -54,9 +57,9 @@ pub struct Totals {
 }
 
 impl Edge {
-    /// An edge that has its streams from `upstream`. Without `pages`, what is not media is 404. Fails where threads
-    /// can't be started.
-    pub fn new(config: Config, upstream: Upstream, pages: Option<Pages>) -> io::Result<Self> {
+    /// An edge that has its streams from `upstream` and shows them to whom `access` lets. Without `pages`, what is
+    /// not media is 404. Fails where threads can't be started.
+    pub fn new(config: Config, access: Access, upstream: Upstream, pages: Option<Pages>) -> io::Result<Self> {
         let metrics = Arc::new(Metrics::new());
         let absent_ttl = Duration::from_millis(config.feed.absent_ttl_ms);
         let hls = http::Hls::new(config.hls, absent_ttl, upstream.clone(), Arc::clone(&metrics));
@@ -71,6 +74,7 @@ impl Edge {
         let shards = Shards::start(count, patience, &metrics)?;
         let latency = config.fanout.latency;
         let feeds = Feeds::new(config.feed, config.fanout, upstream, Arc::clone(&metrics));
+        let guard = Guard::new(access, Arc::clone(&metrics));
         let shared = http::Shared {
             config: config.http,
             tls: config.tls,
@@ -79,9 +83,15 @@ impl Edge {
             shards,
             hls,
             pages,
+            guard,
             metrics,
         };
         Ok(Self { shared: Arc::new(shared) })
+    }
+
+    /// Takes over what can change at run time: who may play.
+    pub fn reload(&self, play: control_api::grant::Play) {
+        self.shared.guard.reload(play);
     }
 
     /// Puts the edge's metrics (`weir_edge_…`) into `registry`.
@@ -103,7 +113,7 @@ impl Edge {
     /// Lets an RTMP player in, or tells it why not; resolves when that is settled. The player is served until it
     /// leaves, the stream ends, or the last clone of the edge is dropped.
     pub async fn serve_play(&self, play: Play) {
-        rtmp::serve(&self.shared.feeds, &self.shared.shards, self.shared.latency, play).await;
+        rtmp::serve(&self.shared, play).await;
     }
 
     /// Waits until the RTMP players have `left`. Hangs up on whoever has not by the configured deadline.

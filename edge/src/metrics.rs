@@ -1,5 +1,6 @@
 //! What the edge counts. No label has a stream's name: their number has no bound.
 
+use control_api::grant::Refused;
 use prometheus::{Gauge, GaugeVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
 
 use crate::fanout::{Format, Over};
@@ -49,6 +50,7 @@ pub(crate) struct Metrics {
     pub(crate) refused_total: IntCounter,
     /// Connections closed at once, because there were too many from the address.
     pub(crate) refused_address: IntCounter,
+    not_served: IntCounterVec,
     responses: IntCounterVec,
     /// Bytes written to sockets.
     pub(crate) sent_bytes: IntCounter,
@@ -73,6 +75,8 @@ impl Metrics {
         let upstream = counters("upstream_requests", "Requests to the upstream", "kind")?;
         let protocols = counters("protocol_connections", "HTTP connections by what they spoke", "protocol")?;
         let handshakes = counters("tls_handshakes", "TLS handshakes by what became of them", "result")?;
+        let not_served = counters("requests_refused", "Requests to watch that were refused", "reason")?;
+        Refused::ALL.iter().for_each(|refused| not_served.with_label_values(&[refused.reason()]).reset());
         let refused = counters("connections_refused", "HTTP connections closed at once", "reason")?;
         Ok(Self {
             viewers: Format::ALL.map(|format| all_viewers.with_label_values(&[format.name()])),
@@ -105,6 +109,7 @@ impl Metrics {
             refused_total: refused.with_label_values(&["total"]),
             refused_address: refused.with_label_values(&["address"]),
             refused,
+            not_served,
             responses: counters("responses", "HTTP responses by class of status", "class")?,
             sent_bytes: counter("sent_bytes", "Bytes written to clients' sockets")?,
             faults: counter("viewer_faults", "Viewers hung up on because of a fault of the server")?,
@@ -129,6 +134,7 @@ impl Metrics {
         registry.register(Box::new(self.protocols.clone()))?;
         registry.register(Box::new(self.handshakes.clone()))?;
         registry.register(Box::new(self.floods.clone()))?;
+        registry.register(Box::new(self.not_served.clone()))?;
         registry.register(Box::new(self.refused.clone()))?;
         registry.register(Box::new(self.responses.clone()))?;
         registry.register(Box::new(self.windows.clone()))?;
@@ -185,6 +191,11 @@ impl Metrics {
             Ok(Err(_)) => self.handshakes_failed.inc(),
             Err(_) => self.handshakes_late.inc(),
         }
+    }
+
+    /// Somebody may not watch.
+    pub(crate) fn refused(&self, reason: &str) {
+        self.not_served.with_label_values(&[reason]).inc();
     }
 
     /// A response's head was made.

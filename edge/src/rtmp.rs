@@ -1,19 +1,20 @@
 //! RTMP players: the origin's listener takes connections in and hands those over that want to play.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
 use control_api::RESERVED_APPS;
+use control_api::grant::Refused;
 use media_core::hub::StreamKey;
 use media_core::rtmp::Refusal;
 use media_core::rtmp::server::{Event, Request, Session};
 use tokio::net::TcpStream;
 
 use crate::fanout::{Format, Over, RTMP_MESSAGE_STREAM};
-use crate::feed::{self, Feeds, Viewer};
-use crate::shard::{Arrival, Guest, Latency, Leave, Link, Protocol, Shards, Transport, Window, Wish};
+use crate::feed::{self, Viewer};
+use crate::http::Shared;
+use crate::shard::{Arrival, Guest, Latency, Leave, Link, Protocol, Transport, Window, Wish};
 
 /// An RTMP connection whose client asked to play, and waits for the answer.
 pub struct Play {
@@ -39,20 +40,20 @@ impl Guest for Held {
 }
 
 /// Lets a player in, or tells it why not.
-pub(crate) async fn serve(feeds: &Arc<Feeds>, shards: &Shards, default: Window, play: Play) {
+pub(crate) async fn serve(shared: &Shared, play: Play) {
     let Play { socket, peer, mut session, request, hold } = play;
     if let Err(error) = socket.set_nodelay(true) {
         tracing::debug!(%peer, %error, "TCP_NODELAY can't be set");
     }
-    let (viewer, window, said) = match enter(feeds, default, &request).await {
+    let (viewer, window, said) = match enter(shared, peer, &request).await {
         Ok((viewer, window)) => (Some(viewer), window, session.accept_play(request.id)),
-        Err(refusal) => (None, default, session.refuse(request.id, &refusal)),
+        Err(refusal) => (None, shared.latency, session.refuse(request.id, &refusal)),
     };
     let protocol = Box::new(Player::new(session, request.id, said.is_err()));
     match socket.into_std() {
         Ok(socket) => {
             let transport = Transport::Rtmp;
-            shards.admit(Arrival {
+            shared.shards.admit(Arrival {
                 link: Link::plain(socket),
                 transport,
                 head: Bytes::new(),
@@ -67,18 +68,23 @@ pub(crate) async fn serve(feeds: &Arc<Feeds>, shards: &Shards, default: Window, 
 }
 
 /// A seat for the player, or what it is told.
-async fn enter(feeds: &Arc<Feeds>, default: Window, request: &Request) -> Result<(Viewer, Window), Refusal> {
+async fn enter(shared: &Shared, peer: SocketAddr, request: &Request) -> Result<(Viewer, Window), Refusal> {
     if request.id != RTMP_MESSAGE_STREAM {
         return Err(Refusal::play_failed("Play on the first message stream of a connection."));
     }
     let key = StreamKey::parse(&request.app, &request.name, RESERVED_APPS)
         .map_err(|error| Refusal::not_found(error.to_string()))?;
-    let latency = Latency::parse(request.param("latency").as_deref(), default)
-        .map_err(|error| Refusal::play_failed(error.to_string()))?;
-    let viewer = feeds.join(&key, Format::Rtmp, latency.start).await.map_err(|refusal| match refusal {
-        feed::Refusal::Absent => Refusal::not_found(refusal.to_string()),
-        feed::Refusal::Unavailable | feed::Refusal::Full => Refusal::play_failed(refusal.to_string()),
+    shared.guard.may_play(&key, request.param("token").as_deref(), peer.ip()).map_err(|refused| {
+        let how = if refused == Refused::Missing { ": add ?token=… to the stream name" } else { "" };
+        Refusal::play_failed(format!("{refused}{how}"))
     })?;
+    let latency = Latency::parse(request.param("latency").as_deref(), shared.latency)
+        .map_err(|error| Refusal::play_failed(error.to_string()))?;
+    let viewer =
+        shared.feeds.join(&key, Format::Rtmp, latency.start).await.map_err(|refusal| match refusal {
+            feed::Refusal::Absent => Refusal::not_found(refusal.to_string()),
+            feed::Refusal::Unavailable | feed::Refusal::Full => Refusal::play_failed(refusal.to_string()),
+        })?;
     Ok((viewer, latency.window))
 }
 

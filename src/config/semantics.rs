@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use control_api::RESERVED_APPS;
+use control_api::grant::{self, Play};
 use media_core::hls;
 use media_core::hub::StreamKey;
 use origin::auth::Mode;
@@ -49,7 +50,8 @@ pub(super) fn check(config: &Config) -> Findings {
     tls(&config.edge.tls, &mut findings);
     at_least_one(config, &mut findings);
     room(config, &mut findings);
-    auth(&config.origin.auth, &mut findings);
+    auth(&config.origin.auth, &config.grants, &mut findings);
+    grants(&config.grants, &mut findings);
     // What follows from the lengths of segments means nothing while they are wrong.
     if packaging(config, &mut findings) {
         hls_times(config, &mut findings);
@@ -149,11 +151,11 @@ fn room(config: &Config, findings: &mut Findings) {
     }
 }
 
-fn auth(auth: &origin::auth::Config, findings: &mut Findings) {
+fn auth(auth: &origin::auth::Config, grants: &grant::Config, findings: &mut Findings) {
     match auth.mode {
-        Mode::Keys if auth.keys.is_empty() => findings.say(
+        Mode::Keys if auth.keys.is_empty() && grants.keys.is_empty() => findings.say(
             "origin.auth.keys",
-            "there are none, so nobody could publish; add one, or set mode = \"open\"",
+            "there are none, nor in `grants.keys`, so nobody could publish; add one, or set mode = \"open\"",
         ),
         Mode::Open if !auth.keys.is_empty() => findings.between(
             &["origin.auth.keys", "origin.auth.mode"],
@@ -174,8 +176,41 @@ fn auth(auth: &origin::auth::Config, findings: &mut Findings) {
     }
 }
 
+/// Keys that can be used, each by a name of its own.
+fn grants(grants: &grant::Config, findings: &mut Findings) {
+    if grants.play == Play::Required && grants.keys.is_empty() {
+        findings.between(
+            &["grants.keys", "grants.play"],
+            "there are none, so nobody could play; add one (`weir grant keygen`), or set play = \"open\"",
+        );
+    }
+    for (i, key) in grants.keys.iter().enumerate() {
+        let at = |field: &str| format!("grants.keys.{i}.{field}");
+        if key.kid.is_empty() {
+            findings.say(&at("kid"), "a key needs a name, which grants say in their header");
+        }
+        if grants.keys.iter().take(i).any(|other| other.kid == key.kid) {
+            findings.say(&at("kid"), "another key has that name");
+        }
+        match (&key.secret, &key.file) {
+            (Some(secret), None) => {
+                if let Err(error) = grant::Key::new(key.algorithm, secret) {
+                    findings.say(&at("secret"), error.to_string());
+                }
+            }
+            (None, Some(_)) => {}
+            (Some(_), Some(_)) => {
+                findings.say(&at("file"), "the key stands in `secret` or in a file, not in both");
+            }
+            (None, None) => {
+                findings.say(&at("kid"), "the key itself is missing: `secret`, or the `file` that has it");
+            }
+        }
+    }
+}
+
 /// Whether a pattern can match a stream's key, `app/name`.
-fn may_match(pattern: &str) -> bool {
+pub(crate) fn may_match(pattern: &str) -> bool {
     if pattern.contains('*') {
         return !pattern.starts_with('/') && !pattern.ends_with('/') && pattern.matches('/').count() <= 1;
     }
@@ -244,6 +279,7 @@ fn hls_times(config: &Config, findings: &mut Findings) {
 
 #[cfg(test)]
 mod tests {
+    use control_api::grant::{Algorithm, KeyConfig};
     use origin::auth::Key;
 
     use super::*;
@@ -338,6 +374,45 @@ mod tests {
         assert_eq!(wrong(|c| c.drain_s = 15), [DRAIN]);
         assert_eq!(wrong(|c| c.edge.http.drain_ms = u64::MAX), [DRAIN]);
         assert_eq!(wrong(|c| c.drain_s = 0), [""; 0]);
+    }
+
+    #[test]
+    fn grant_keys_that_cannot_be_used_are_named() {
+        let with = |keys: &[(&str, Algorithm, Option<&str>, Option<&str>)]| {
+            let keys = keys.iter().map(|(kid, algorithm, secret, file)| KeyConfig {
+                kid: (*kid).to_owned(),
+                algorithm: *algorithm,
+                secret: secret.map(str::to_owned),
+                file: file.map(Into::into),
+            });
+            let keys: Vec<_> = keys.collect();
+            wrong(|c| c.grants.keys.clone_from(&keys))
+        };
+        let long = Some("0123456789abcdef0123456789abcdef");
+        assert_eq!(wrong(|c| c.grants.play = Play::Required), ["grants.keys grants.play"]);
+        assert_eq!(
+            with(&[("a", Algorithm::Hs256, long, None), ("b", Algorithm::EdDsa, None, Some("f"))]),
+            [""; 0]
+        );
+        assert_eq!(with(&[("", Algorithm::Hs256, long, None)]), ["grants.keys.0.kid"]);
+        let twice = [("a", Algorithm::Hs256, long, None), ("a", Algorithm::Hs256, long, None)];
+        assert_eq!(with(&twice), ["grants.keys.1.kid"]);
+        assert_eq!(with(&[("a", Algorithm::Hs256, Some("short"), None)]), ["grants.keys.0.secret"]);
+        assert_eq!(with(&[("a", Algorithm::EdDsa, long, None)]), ["grants.keys.0.secret"]);
+        assert_eq!(with(&[("a", Algorithm::Hs256, long, Some("f"))]), ["grants.keys.0.file"]);
+        assert_eq!(with(&[("a", Algorithm::Hs256, None, None)]), ["grants.keys.0.kid"]);
+        // Grants alone can let publishers in.
+        let key = KeyConfig {
+            kid: "a".into(),
+            algorithm: Algorithm::Hs256,
+            secret: long.map(Into::into),
+            file: None,
+        };
+        let publishing = wrong(|c| {
+            c.grants.keys = vec![key.clone()];
+            c.origin.auth.mode = Mode::Keys;
+        });
+        assert_eq!(publishing, [""; 0]);
     }
 
     #[test]

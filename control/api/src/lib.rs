@@ -4,11 +4,15 @@
 //! roles behind it.
 
 mod coding;
+pub mod grant;
+mod network;
+pub mod pattern;
 pub mod stream;
 
 use async_trait::async_trait;
 
 pub use coding::accepts_gzip;
+pub use network::{Network, NoNetwork};
 pub use stream::{
     ClusterStats, HlsState, MediaClock, PublisherInfo, StreamInfo, StreamState, TrackInfo, Viewers,
 };

@@ -11,12 +11,13 @@ use http::{Method, Request, Response, StatusCode, Version};
 use media_core::hub::StreamKey;
 
 use super::connection::{Connection, Departure, Progress};
-use super::problem::{ALLOWED, full, problem, refusal};
+use super::problem::{ALLOWED, full, moved, not_allowed, problem, refusal};
 use super::route::{BadPath, Route, route};
 use super::watched::watched;
 use super::websocket::WebSocket;
 use super::{Shared, live, websocket};
 use crate::fanout::Format;
+use crate::guard::{self, Shown};
 use crate::shard::{Latency, Protocol};
 use crate::upstream::{Body, ask};
 
@@ -27,8 +28,59 @@ pub(super) async fn handle(
     progress: Arc<Progress>,
     request: Request<Body>,
 ) -> Response<Body> {
+    let response = match admit(shared, connection, &request) {
+        Err(refused) => *refused,
+        Ok(route) => answer(shared, connection, progress, route, request).await,
+    };
+    shared.metrics.responded(response.status());
+    response
+}
+
+/// What is asked for, or the answer to somebody who may not.
+fn admit(
+    shared: &Shared,
+    connection: &Connection,
+    request: &Request<Body>,
+) -> Result<Result<Route, BadPath>, Box<Response<Body>>> {
+    let (before, path) = guard::split(request.uri().path());
+    let route = match route(path) {
+        // Pages have no viewers.
+        Ok(Route::Pages) if before.is_some() => Ok(Route::Unknown),
+        route => route,
+    };
+    let key = match &route {
+        Ok(Route::Flv(key)) => key,
+        Ok(Route::Hls(file)) => &file.key,
+        _ => return Ok(route),
+    };
+    if !shared.guard.asks_for_grants() || !matches!(*request.method(), Method::GET | Method::HEAD) {
+        return Ok(route);
+    }
+    let shown = Shown::find(before, request.headers(), request.uri());
+    let grant = shown.as_ref().map(Shown::text);
+    if let Err(refused) = shared.guard.may_play(key, grant, connection.peer.ip()) {
+        return Err(Box::new(not_allowed(refused)));
+    }
+    match (&route, shown) {
+        (Ok(Route::Hls(file)), Some(shown)) if file.playlist => {
+            match shown.kept_at(&file.path, request.uri()) {
+                Some(to) => Err(Box::new(moved(&to))),
+                None => Ok(route),
+            }
+        }
+        _ => Ok(route),
+    }
+}
+
+async fn answer(
+    shared: &Shared,
+    connection: &Arc<Connection>,
+    progress: Arc<Progress>,
+    route: Result<Route, BadPath>,
+    request: Request<Body>,
+) -> Response<Body> {
     let version = request.version();
-    let response = match route(request.uri().path()) {
+    match route {
         Ok(Route::Flv(key)) if matches!(*request.method(), Method::GET | Method::HEAD) => {
             flv(shared, connection, progress, &key, request).await
         }
@@ -37,9 +89,7 @@ pub(super) async fn handle(
             // What HTTP/1.1 does not take stalls the socket.
             if version >= Version::HTTP_2 { response.map(|body| watched(body, progress)) } else { response }
         }
-    };
-    shared.metrics.responded(response.status());
-    response
+    }
 }
 
 /// What is no live stream.

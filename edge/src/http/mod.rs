@@ -32,6 +32,7 @@ pub(crate) use hls::Hls;
 
 use crate::config::{HttpConfig, TlsConfig};
 use crate::feed::Feeds;
+use crate::guard::Guard;
 use crate::metrics::Metrics;
 use crate::shard::{Guest, Leave, Shards, Transport, Window};
 use crate::upstream::Pages;
@@ -50,6 +51,7 @@ pub(crate) struct Shared {
     pub(crate) shards: Shards,
     pub(crate) hls: Hls,
     pub(crate) pages: Option<Pages>,
+    pub(crate) guard: Guard,
     pub(crate) metrics: Arc<Metrics>,
 }
 

@@ -1,8 +1,10 @@
 //! What clients are told when they don't get what they asked for: problem details (RFC 9457).
 
 use bytes::Bytes;
+use control_api::grant::Refused;
 use http::header::{
-    ACCESS_CONTROL_ALLOW_ORIGIN, ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, RETRY_AFTER,
+    ACCESS_CONTROL_ALLOW_ORIGIN, ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, LOCATION, RETRY_AFTER,
+    WWW_AUTHENTICATE,
 };
 use http::{Response, StatusCode};
 use http_body_util::{BodyExt, Full};
@@ -49,4 +51,35 @@ pub(super) fn refusal(refusal: Refusal) -> Response<Body> {
         Refusal::Full => StatusCode::SERVICE_UNAVAILABLE,
     };
     problem(status, &refusal.to_string())
+}
+
+/// Of a stream that somebody may not watch, and how to (RFC 6750 §3).
+pub(super) fn not_allowed(refused: Refused) -> Response<Body> {
+    if refused.is_forbidden() {
+        return problem(StatusCode::FORBIDDEN, &refused.to_string());
+    }
+    let (detail, challenge) = match refused {
+        Refused::Missing => (
+            format!("{refused}: before the path (/~…/), as ?token=… or as \"Authorization: Bearer …\""),
+            HeaderValue::from_static("Bearer"),
+        ),
+        _ => (refused.to_string(), HeaderValue::from_static("Bearer error=\"invalid_token\"")),
+    };
+    let mut response = problem(StatusCode::UNAUTHORIZED, &detail);
+    response.headers_mut().insert(WWW_AUTHENTICATE, challenge);
+    response
+}
+
+/// The same file is elsewhere, for this request.
+pub(super) fn moved(to: &str) -> Response<Body> {
+    let Ok(location) = HeaderValue::try_from(to) else {
+        return problem(StatusCode::BAD_REQUEST, "the query has a character that is not text");
+    };
+    let mut response = Response::new(full(Bytes::new()));
+    *response.status_mut() = StatusCode::TEMPORARY_REDIRECT;
+    let headers = response.headers_mut();
+    headers.insert(LOCATION, location);
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+    response
 }

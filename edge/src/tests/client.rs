@@ -1,8 +1,10 @@
 //! An edge on a loopback socket, and clients of it.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use bytes::Bytes;
+use control_api::grant::{Grants, KeySet, Play};
 use http::{Method, Request, Response};
 use http_body_util::{BodyExt, Empty};
 use hyper::body::Incoming;
@@ -15,7 +17,7 @@ use tokio::task::JoinHandle;
 
 use super::origin::Origin;
 use super::studio;
-use crate::{Config, Edge, Listeners, Pages};
+use crate::{Access, Config, Edge, Listeners, Pages};
 
 /// An edge that serves on a free port.
 pub(super) struct Server {
@@ -31,13 +33,26 @@ impl Server {
     }
 
     pub(super) async fn with(origin: &Origin, config: Config, pages: Option<Pages>) -> Self {
+        Self::guarded(origin, config, open(), pages).await
+    }
+
+    pub(super) async fn guarded(
+        origin: &Origin,
+        config: Config,
+        access: Access,
+        pages: Option<Pages>,
+    ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        Self::on(listener.into(), origin, config, pages)
+        let edge = Edge::new(config, access, origin.upstream(), pages).unwrap();
+        Self::serving(edge, listener.into())
     }
 
     /// The same on certain listeners.
     pub(super) fn on(listeners: Listeners, origin: &Origin, config: Config, pages: Option<Pages>) -> Self {
-        let edge = Edge::new(config, origin.upstream(), pages).unwrap();
+        Self::serving(Edge::new(config, open(), origin.upstream(), pages).unwrap(), listeners)
+    }
+
+    fn serving(edge: Edge, listeners: Listeners) -> Self {
         let address = listeners.http.local_addr().unwrap();
         let (drain, drained) = oneshot::channel();
         let task = tokio::spawn({
@@ -104,6 +119,11 @@ impl Server {
         tokio::spawn(connection);
         sender
     }
+}
+
+/// Everybody may watch.
+pub(super) fn open() -> Access {
+    Access { play: Play::Open, grants: Arc::new(Grants::new(KeySet::new([]).unwrap())) }
 }
 
 /// The whole body as text.

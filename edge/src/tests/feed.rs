@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use super::client::{Player, Server, text};
+use super::client::{Player, Server, open, text};
 use super::origin::Origin;
 use super::studio::{Studio, opening};
 use super::{key, until};
@@ -48,7 +48,7 @@ async fn a_pull_lingers_after_the_last_viewer_and_then_ends() {
     let origin = Origin::default();
     let relay = origin.relay("a");
     let config = config(|feed| feed.linger_ms = 30_000);
-    let edge = Edge::new(config, origin.upstream(), None).unwrap();
+    let edge = Edge::new(config, open(), origin.upstream(), None).unwrap();
     let join = || async { edge.shared.feeds.join(&key("a"), Format::Flv, Start::Gop).await.unwrap() };
     drop(join().await);
     // Who comes back within the time finds the pull.

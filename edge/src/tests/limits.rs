@@ -11,7 +11,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::watch;
 use tower::service_fn;
 
-use super::client::{Player, Server, text};
+use super::client::{Player, Server, open, text};
 use super::origin::Origin;
 use super::studio::{Studio, opening};
 use super::{key, until};
@@ -216,7 +216,7 @@ async fn an_http2_client_that_is_still_taking_the_end_of_a_stream_is_not_idle() 
     let mut config = Config::default();
     config.http.header_timeout_ms = 1000;
     config.http.write_stall_ms = 3_600_000;
-    let edge = Edge::new(config, origin.upstream(), None).unwrap();
+    let edge = Edge::new(config, open(), origin.upstream(), None).unwrap();
     // Next to nothing is on the way, so that the picture waits in the server.
     let (mut socket, io) = tokio::io::duplex(1024);
     let (_drain, draining) = watch::channel(false);

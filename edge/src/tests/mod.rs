@@ -5,6 +5,7 @@ mod feed;
 mod floods;
 mod flv;
 mod h3;
+mod guarded;
 mod hls;
 mod limits;
 mod origin;

@@ -19,7 +19,7 @@ use super::{key, until};
 use crate::{Edge, Play};
 
 /// A player that is connected to an edge by a listener that hands over, as the origin's does.
-struct Player {
+pub(super) struct Player {
     socket: TcpStream,
     session: client::Session,
     events: VecDeque<client::Event>,
@@ -27,7 +27,7 @@ struct Player {
 }
 
 impl Player {
-    async fn connect(edge: &Edge, name: &str) -> Self {
+    pub(super) async fn connect(edge: &Edge, name: &str) -> Self {
         Self::held(edge, name, Box::new(())).await
     }
 
@@ -90,7 +90,7 @@ impl Player {
         }
     }
 
-    async fn number(&mut self) -> u64 {
+    pub(super) async fn number(&mut self) -> u64 {
         loop {
             let message = self.message().await;
             if message.kind != Kind::Data && message.body[1] != 0 {
@@ -129,7 +129,7 @@ impl Player {
     }
 
     /// Why the server does not let it play.
-    async fn refusal(&mut self) -> String {
+    pub(super) async fn refusal(&mut self) -> String {
         match self.try_event().await {
             Err(Error::Refused { code, .. }) => code,
             other => panic!("{other:?}"),
@@ -137,7 +137,7 @@ impl Player {
     }
 
     /// Reads until the server hangs up; whether it said that.
-    async fn heard(&mut self, words: &str) -> bool {
+    pub(super) async fn heard(&mut self, words: &str) -> bool {
         let rest = self.socket.read_to_end(&mut self.received).await;
         rest.expect("a server that hangs up in good order");
         self.has_heard(words.as_bytes())

@@ -4,6 +4,8 @@ use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
+/// What errors call the first part.
+const APP: &str = "app";
 /// Longest app, in bytes: a path segment that people type.
 const MAX_APP_LEN: usize = 64;
 /// Longest stream name, in bytes: file systems and CDNs take 255 for a path segment.
@@ -31,7 +33,7 @@ pub enum KeyError {
     },
     /// It has a character that has no place in a path segment.
     #[error(
-        "the {part} may have letters, digits and - _ . ~ @ + = only, and not begin with a dot; {found:?} is none of them"
+        "the {part} may have letters, digits and - _ . ~ @ + = only, and not begin with a dot, nor an app with ~; {found:?} has no place there"
     )]
     Character {
         /// `app` or `stream name`.
@@ -57,7 +59,7 @@ pub struct StreamKey {
 impl StreamKey {
     /// Checks the app and the name (already percent-decoded) and joins them.
     pub fn parse(app: &str, name: &str, reserved_apps: &[&str]) -> Result<Self, KeyError> {
-        check("app", app, MAX_APP_LEN)?;
+        check(APP, app, MAX_APP_LEN)?;
         check("stream name", name, MAX_NAME_LEN)?;
         if reserved_apps.contains(&app) {
             return Err(KeyError::Reserved { app: app.to_owned() });
@@ -98,6 +100,10 @@ fn check(part: &'static str, text: &str, max: usize) -> Result<(), KeyError> {
     }
     if text.starts_with('.') {
         return Err(KeyError::Character { part, found: '.' });
+    }
+    // A path that begins so begins with a grant.
+    if part == APP && text.starts_with('~') {
+        return Err(KeyError::Character { part, found: '~' });
     }
     Ok(())
 }

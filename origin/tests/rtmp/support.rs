@@ -1,9 +1,11 @@
 //! A server with its origin, clients with and without manners, and media to send.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
+use control_api::grant::{Grants, KeySet};
 use media_core::amf0::Value;
 use media_core::flv::{Reader, Tag, TagKind};
 use media_core::hub::{Consumer, Event, StreamKey, Unit};
@@ -28,6 +30,10 @@ pub async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
     timeout(PATIENCE, future).await.unwrap_or_else(|_| panic!("{what} did not happen"))
 }
 
+fn no_grants() -> Arc<Grants> {
+    Arc::new(Grants::new(KeySet::new([]).unwrap()))
+}
+
 /// An origin with an RTMP listener.
 pub struct Server {
     pub origin: Origin,
@@ -42,7 +48,7 @@ impl Server {
     pub async fn start(config: Config, on_play: Option<OnPlay>) -> Self {
         let metrics = prometheus::Registry::new();
         let origin = Origin::new(config, &metrics).unwrap();
-        let ingest = Ingest::new(origin.clone(), on_play, &metrics).unwrap();
+        let ingest = Ingest::new(origin.clone(), no_grants(), on_play, &metrics).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (drain, drained) = oneshot::channel();

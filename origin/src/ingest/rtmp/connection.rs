@@ -18,6 +18,7 @@ use tokio::task::yield_now;
 use tokio::time::{sleep_until, timeout};
 
 use crate::Publisher;
+use crate::auth::Pass;
 
 use super::limits::Slot;
 use super::publishing::{Publishing, refusal};
@@ -226,12 +227,13 @@ impl Connection {
         }
         let key = StreamKey::parse(&request.app, &request.name, control_api::RESERVED_APPS)
             .map_err(|error| ("name", Refusal::bad_name(error.to_string())))?;
-        let offered = request.param("key");
+        let (offered, grant) = (request.param("key"), request.param("token"));
+        let pass = Pass { key: offered.as_deref(), grant: grant.as_deref() };
         self.ingest
             .0
             .auth
-            .check(&key, offered.as_deref())
-            .map_err(|error| ("key", Refusal::publish_denied(error.to_string())))?;
+            .check(&key, self.remote.ip(), pass)
+            .map_err(|denied| (denied.reason(), Refusal::publish_denied(denied.to_string())))?;
         let publisher = Publisher { protocol: "rtmp", remote_addr: self.remote.to_string() };
         let publication = self
             .ingest

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use control_api::grant::Grants;
 use media_core::rtmp::Refusal;
 use media_core::rtmp::server::{Request, Session};
 use tokio::io::AsyncWriteExt;
@@ -70,13 +71,14 @@ struct Inner {
 
 impl Ingest {
     /// An ingest for `origin`, by its configuration, which puts its metrics (`weir_origin_rtmp_…`) into
-    /// `metrics`. Without `on_play`, players are refused.
+    /// `metrics`. Publishers may show grants. Without `on_play`, players are refused.
     pub fn new(
         origin: Origin,
+        grants: Arc<Grants>,
         on_play: Option<OnPlay>,
         metrics: &prometheus::Registry,
     ) -> Result<Self, prometheus::Error> {
-        let auth = Auth::new(origin.config().auth.clone());
+        let auth = Auth::new(origin.config().auth.clone(), grants);
         let config = ArcSwap::from_pointee(origin.config().rtmp.clone());
         let metrics = Metrics::register(metrics)?;
         Ok(Self(Arc::new(Inner { origin, auth, config, limits: Arc::default(), metrics, on_play })))
