@@ -11,6 +11,7 @@ const AT_RUN_TIME: &[&str] = &[
     "drain_s",
     "log.level",
     "grants",
+    "edge.guard",
     "origin.auth",
     "origin.rtmp.max_connections",
     "origin.rtmp.max_connections_per_address",

@@ -114,7 +114,7 @@ impl Roles {
         if let Some(certificates) = &self.certificates {
             certificates.reload();
         }
-        self.edge.reload(config.grants.play);
+        self.edge.reload(&config.edge, config.grants.play);
         // Also if nothing changed here: a key may stand in a file that did.
         match key_set(&config.grants) {
             Ok(keys) => self.grants.replace(keys),

@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
+use control_api::Network;
 use serde::{Deserialize, Serialize};
 
 use crate::shard::Window;
@@ -15,6 +16,8 @@ pub struct Config {
     pub http: HttpConfig,
     /// HTTPS.
     pub tls: TlsConfig,
+    /// Who is served, and how much.
+    pub guard: GuardConfig,
     /// The pull of a stream from its origin.
     pub feed: FeedConfig,
     /// Sending a stream to its viewers.
@@ -36,6 +39,8 @@ pub struct HttpConfig {
     pub max_connections_per_address: usize,
     /// Milliseconds that a client has for sending a request's head, and that an idle connection is kept.
     pub header_timeout_ms: u64,
+    /// Milliseconds that a client has for sending the body of a request to the API.
+    pub body_timeout_ms: u64,
     /// Milliseconds that a client may take nothing of what is sent to it before it is cut off.
     pub write_stall_ms: u64,
     /// Milliseconds that live viewers have for finishing once the server drains.
@@ -49,6 +54,7 @@ impl Default for HttpConfig {
             max_connections: 50_000,
             max_connections_per_address: 10_000,
             header_timeout_ms: 10_000,
+            body_timeout_ms: 10_000,
             write_stall_ms: 15_000,
             drain_ms: 10_000,
         }
@@ -84,6 +90,43 @@ impl TlsConfig {
 impl Default for TlsConfig {
     fn default() -> Self {
         Self { listen: None, certificate: None, key: None, http3: true, handshake_timeout_ms: 5_000 }
+    }
+}
+
+/// Who is served, and how much.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct GuardConfig {
+    /// Networks that are served by HTTP and may play by RTMP; none is all.
+    pub allow: Vec<Network>,
+    /// Networks that are not, also if they are allowed.
+    pub deny: Vec<Network>,
+    /// Origins (`https://example.com`) whose pages may read media and open WebSockets; `*` is all.
+    pub cors_origins: Vec<String>,
+    /// Hosts whose pages may show media; none is all.
+    pub referers: Vec<String>,
+    /// Whether a player that names no page may show media where `referers` has hosts.
+    pub empty_referer: bool,
+    /// Requests a second from one address (of IPv6: from one /64), bursts of twice as many; 0 is no limit.
+    pub max_requests_per_second_per_address: u32,
+    /// Viewers at once over all streams and protocols; further ones are refused.
+    pub max_viewers: u64,
+    /// Megabits (10⁶) a second that the process sends, above which no further viewer is let in; 0 is no limit.
+    pub max_egress_mbps: u64,
+}
+
+impl Default for GuardConfig {
+    fn default() -> Self {
+        Self {
+            allow: Vec::new(),
+            deny: Vec::new(),
+            cors_origins: vec!["*".into()],
+            referers: Vec::new(),
+            empty_referer: true,
+            max_requests_per_second_per_address: 0,
+            max_viewers: 1_000_000,
+            max_egress_mbps: 0,
+        }
     }
 }
 

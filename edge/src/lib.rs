@@ -29,7 +29,7 @@ use std::time::Duration;
 use control_api::Viewers;
 use media_core::hub::StreamKey;
 
-pub use config::{Config, FanoutConfig, FeedConfig, HlsConfig, HttpConfig, TlsConfig};
+pub use config::{Config, FanoutConfig, FeedConfig, GuardConfig, HlsConfig, HttpConfig, TlsConfig};
 pub use guard::Access;
 pub use http::{CertificateError, Certificates, Https, Listeners};
 pub use rtmp::Play;
@@ -74,7 +74,7 @@ impl Edge {
         let shards = Shards::start(count, patience, &metrics)?;
         let latency = config.fanout.latency;
         let feeds = Feeds::new(config.feed, config.fanout, upstream, Arc::clone(&metrics));
-        let guard = Guard::new(access, Arc::clone(&metrics));
+        let guard = Guard::new(&config.guard, access, Arc::clone(&metrics));
         let shared = http::Shared {
             config: config.http,
             tls: config.tls,
@@ -89,9 +89,9 @@ impl Edge {
         Ok(Self { shared: Arc::new(shared) })
     }
 
-    /// Takes over what can change at run time: who may play.
-    pub fn reload(&self, play: control_api::grant::Play) {
-        self.shared.guard.reload(play);
+    /// Takes over what can change at run time: who may play, and the rules of [`GuardConfig`].
+    pub fn reload(&self, config: &Config, play: control_api::grant::Play) {
+        self.shared.guard.reload(&config.guard, play);
     }
 
     /// Puts the edge's metrics (`weir_edge_…`) into `registry`.

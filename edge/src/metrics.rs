@@ -4,6 +4,7 @@ use control_api::grant::Refused;
 use prometheus::{Gauge, GaugeVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
 
 use crate::fanout::{Format, Over};
+use crate::guard::Denial;
 
 /// The edge's metrics.
 pub(crate) struct Metrics {
@@ -51,6 +52,10 @@ pub(crate) struct Metrics {
     /// Connections closed at once, because there were too many from the address.
     pub(crate) refused_address: IntCounter,
     not_served: IntCounterVec,
+    /// Requests of addresses whose rate could not be remembered.
+    pub(crate) rates_unknown: IntCounter,
+    /// Bits sent a second, measured.
+    pub(crate) egress: IntGauge,
     responses: IntCounterVec,
     /// Bytes written to sockets.
     pub(crate) sent_bytes: IntCounter,
@@ -75,8 +80,10 @@ impl Metrics {
         let upstream = counters("upstream_requests", "Requests to the upstream", "kind")?;
         let protocols = counters("protocol_connections", "HTTP connections by what they spoke", "protocol")?;
         let handshakes = counters("tls_handshakes", "TLS handshakes by what became of them", "result")?;
-        let not_served = counters("requests_refused", "Requests to watch that were refused", "reason")?;
-        Refused::ALL.iter().for_each(|refused| not_served.with_label_values(&[refused.reason()]).reset());
+        let not_served =
+            counters("requests_refused", "Requests and addresses that were not served", "reason")?;
+        let all = Refused::ALL.into_iter().map(Denial::Grant).chain(Denial::OTHERS);
+        all.for_each(|denial| not_served.with_label_values(&[denial.reason()]).reset());
         let refused = counters("connections_refused", "HTTP connections closed at once", "reason")?;
         Ok(Self {
             viewers: Format::ALL.map(|format| all_viewers.with_label_values(&[format.name()])),
@@ -110,6 +117,8 @@ impl Metrics {
             refused_address: refused.with_label_values(&["address"]),
             refused,
             not_served,
+            rates_unknown: counter("rates_unknown", "Requests let through for want of room for their rate")?,
+            egress: IntGauge::new("weir_edge_egress_bits_per_second", "Bits sent a second, smoothed")?,
             responses: counters("responses", "HTTP responses by class of status", "class")?,
             sent_bytes: counter("sent_bytes", "Bytes written to clients' sockets")?,
             faults: counter("viewer_faults", "Viewers hung up on because of a fault of the server")?,
@@ -135,6 +144,8 @@ impl Metrics {
         registry.register(Box::new(self.handshakes.clone()))?;
         registry.register(Box::new(self.floods.clone()))?;
         registry.register(Box::new(self.not_served.clone()))?;
+        registry.register(Box::new(self.rates_unknown.clone()))?;
+        registry.register(Box::new(self.egress.clone()))?;
         registry.register(Box::new(self.refused.clone()))?;
         registry.register(Box::new(self.responses.clone()))?;
         registry.register(Box::new(self.windows.clone()))?;
@@ -193,9 +204,9 @@ impl Metrics {
         }
     }
 
-    /// Somebody may not watch.
-    pub(crate) fn refused(&self, reason: &str) {
-        self.not_served.with_label_values(&[reason]).inc();
+    /// Somebody is not served.
+    pub(crate) fn denied(&self, denial: Denial) {
+        self.not_served.with_label_values(&[denial.reason()]).inc();
     }
 
     /// A response's head was made.

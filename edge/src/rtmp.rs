@@ -13,7 +13,8 @@ use tokio::net::TcpStream;
 
 use crate::fanout::{Format, Over, RTMP_MESSAGE_STREAM};
 use crate::feed::{self, Viewer};
-use crate::http::Shared;
+use crate::guard::{Denial, Seat};
+use crate::http::{Shared, network};
 use crate::shard::{Arrival, Guest, Latency, Leave, Link, Protocol, Transport, Window, Wish};
 
 /// An RTMP connection whose client asked to play, and waits for the answer.
@@ -31,11 +32,14 @@ pub struct Play {
 }
 
 /// What is held for a player until it has left.
-struct Held(Box<dyn Send>);
+struct Held {
+    hold: Box<dyn Send>,
+    seat: Option<Seat>,
+}
 
 impl Guest for Held {
     fn left(self: Box<Self>, _bytes: u64, _why: Leave) {
-        drop(self.0);
+        drop((self.seat, self.hold));
     }
 }
 
@@ -46,9 +50,10 @@ pub(crate) async fn serve(shared: &Shared, play: Play) {
         tracing::debug!(%peer, %error, "TCP_NODELAY can't be set");
     }
     let (viewer, window, said) = match enter(shared, peer, &request).await {
-        Ok((viewer, window)) => (Some(viewer), window, session.accept_play(request.id)),
+        Ok((viewer, seat, window)) => (Some((viewer, seat)), window, session.accept_play(request.id)),
         Err(refusal) => (None, shared.latency, session.refuse(request.id, &refusal)),
     };
+    let (viewer, seat) = viewer.unzip();
     let protocol = Box::new(Player::new(session, request.id, said.is_err()));
     match socket.into_std() {
         Ok(socket) => {
@@ -60,7 +65,7 @@ pub(crate) async fn serve(shared: &Shared, play: Play) {
                 viewer,
                 protocol,
                 window,
-                guard: Box::new(Held(hold)),
+                guard: Box::new(Held { hold, seat }),
             });
         }
         Err(error) => tracing::warn!(%peer, %error, "a player's socket can't be moved"),
@@ -68,16 +73,27 @@ pub(crate) async fn serve(shared: &Shared, play: Play) {
 }
 
 /// A seat for the player, or what it is told.
-async fn enter(shared: &Shared, peer: SocketAddr, request: &Request) -> Result<(Viewer, Window), Refusal> {
+async fn enter(
+    shared: &Shared,
+    peer: SocketAddr,
+    request: &Request,
+) -> Result<(Viewer, Seat, Window), Refusal> {
     if request.id != RTMP_MESSAGE_STREAM {
         return Err(Refusal::play_failed("Play on the first message stream of a connection."));
     }
     let key = StreamKey::parse(&request.app, &request.name, RESERVED_APPS)
         .map_err(|error| Refusal::not_found(error.to_string()))?;
-    shared.guard.may_play(&key, request.param("token").as_deref(), peer.ip()).map_err(|refused| {
-        let how = if refused == Refused::Missing { ": add ?token=… to the stream name" } else { "" };
-        Refusal::play_failed(format!("{refused}{how}"))
-    })?;
+    let guard = &shared.guard;
+    let refusal = |denial: Denial| {
+        let missing = denial == Denial::Grant(Refused::Missing);
+        let how = if missing { ": add ?token=… to the stream name" } else { "" };
+        Refusal::play_failed(format!("{denial}{how}"))
+    };
+    // Not when it was accepted: the listener is for publishers, too.
+    guard.may_connect(peer.ip()).map_err(refusal)?;
+    guard.may_ask(network(peer.ip())).map_err(refusal)?;
+    guard.may_play(&key, request.param("token").as_deref(), peer.ip()).map_err(refusal)?;
+    let seat = guard.seat(shared.hls.all_viewers()).map_err(refusal)?;
     let latency = Latency::parse(request.param("latency").as_deref(), shared.latency)
         .map_err(|error| Refusal::play_failed(error.to_string()))?;
     let viewer =
@@ -85,7 +101,7 @@ async fn enter(shared: &Shared, peer: SocketAddr, request: &Request) -> Result<(
             feed::Refusal::Absent => Refusal::not_found(refusal.to_string()),
             feed::Refusal::Unavailable | feed::Refusal::Full => Refusal::play_failed(refusal.to_string()),
         })?;
-    Ok((viewer, latency.window))
+    Ok((viewer, seat, latency.window))
 }
 
 /// The session of a player who watches, or who is being refused.

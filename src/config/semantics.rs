@@ -52,6 +52,7 @@ pub(super) fn check(config: &Config) -> Findings {
     room(config, &mut findings);
     auth(&config.origin.auth, &config.grants, &mut findings);
     grants(&config.grants, &mut findings);
+    guard(&config.edge.guard, &mut findings);
     // What follows from the lengths of segments means nothing while they are wrong.
     if packaging(config, &mut findings) {
         hls_times(config, &mut findings);
@@ -125,7 +126,9 @@ fn at_least_one(config: &Config, findings: &mut Findings) {
         ("edge.http.max_connections", edge.http.max_connections as u64),
         ("edge.http.max_connections_per_address", edge.http.max_connections_per_address as u64),
         ("edge.http.header_timeout_ms", edge.http.header_timeout_ms),
+        ("edge.http.body_timeout_ms", edge.http.body_timeout_ms),
         ("edge.http.write_stall_ms", edge.http.write_stall_ms),
+        ("edge.guard.max_viewers", edge.guard.max_viewers),
         ("edge.tls.handshake_timeout_ms", edge.tls.handshake_timeout_ms),
         ("edge.feed.connect_timeout_ms", edge.feed.connect_timeout_ms),
         ("edge.feed.max_feeds", edge.feed.max_feeds as u64),
@@ -206,6 +209,24 @@ fn grants(grants: &grant::Config, findings: &mut Findings) {
                 findings.say(&at("kid"), "the key itself is missing: `secret`, or the `file` that has it");
             }
         }
+    }
+}
+
+/// Lists that are compared exactly.
+fn guard(guard: &edge::GuardConfig, findings: &mut Findings) {
+    let is_origin = |text: &str| {
+        let authority = text.split_once("://").map(|(_, authority)| authority);
+        authority.is_some_and(|authority| !authority.is_empty() && !authority.contains(['/', ' ', '?', '#']))
+    };
+    if guard.cors_origins.iter().any(|origin| origin != "*" && !is_origin(origin)) {
+        findings.say(
+            "edge.guard.cors_origins",
+            "expected origins such as https://example.com, without a path, or *",
+        );
+    }
+    let is_host = |text: &str| !text.is_empty() && !text.contains(['/', ' ', '*']);
+    if guard.referers.iter().any(|host| !is_host(host)) {
+        findings.say("edge.guard.referers", "expected hosts such as example.com, without scheme or path");
     }
 }
 
@@ -374,6 +395,25 @@ mod tests {
         assert_eq!(wrong(|c| c.drain_s = 15), [DRAIN]);
         assert_eq!(wrong(|c| c.edge.http.drain_ms = u64::MAX), [DRAIN]);
         assert_eq!(wrong(|c| c.drain_s = 0), [""; 0]);
+    }
+
+    #[test]
+    fn lists_that_could_match_nothing_are_named() {
+        let origins = |list: &[&str]| {
+            wrong(|c| c.edge.guard.cors_origins = list.iter().map(|text| (*text).to_owned()).collect())
+        };
+        for good in [&["*"][..], &["https://example.com", "http://a:8080"], &[]] {
+            assert_eq!(origins(good), [""; 0]);
+        }
+        for bad in ["example.com", "https://example.com/", "https://", "", "https://*/"] {
+            assert_eq!(origins(&[bad]), ["edge.guard.cors_origins"], "{bad}");
+        }
+        let referers = |host: &str| wrong(|c| c.edge.guard.referers = vec![host.to_owned()]);
+        assert_eq!(referers("example.com"), [""; 0]);
+        for bad in ["https://example.com", "example.com/", "*.example.com", ""] {
+            assert_eq!(referers(bad), ["edge.guard.referers"], "{bad}");
+        }
+        assert_eq!(wrong(|c| c.edge.guard.max_viewers = 0), ["edge.guard.max_viewers"]);
     }
 
     #[test]

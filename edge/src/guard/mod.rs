@@ -1,18 +1,28 @@
-//! Who may watch: decided before anything is asked upstream.
+//! Who is served, and how much: decided before anything is asked upstream.
 
+mod egress;
 mod grant;
+mod rate;
+mod rules;
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Instant, SystemTime};
 
 use arc_swap::ArcSwap;
 use control_api::grant::{Asked, Audience, Claims, Grants, Play, Refused};
+use http::{HeaderMap, HeaderValue};
 use media_core::hub::StreamKey;
 
+pub(crate) use egress::MEASURE_EVERY;
 pub(crate) use grant::{Shown, split};
 
+use crate::config::GuardConfig;
 use crate::metrics::Metrics;
+use egress::Egress;
+use rate::{Rate, Rates};
+use rules::Rules;
 
 /// Who may play, and whose grants hold.
 #[derive(Debug, Clone)]
@@ -23,26 +33,137 @@ pub struct Access {
     pub grants: Arc<Grants>,
 }
 
+/// Why somebody is not served. The words are for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Denial {
+    /// Its grant does not let it.
+    #[error("{0}")]
+    Grant(#[from] Refused),
+    /// It is at an address that is not served.
+    #[error("this address is not served")]
+    Address,
+    /// It asks too often.
+    #[error("too many requests from this address")]
+    Rate,
+    /// Its page is of a host that may not show media.
+    #[error("this page may not show the stream")]
+    Referer,
+    /// Its page may not open a WebSocket.
+    #[error("pages of this origin may not open a WebSocket here")]
+    Origin,
+    /// There are as many viewers as there may be.
+    #[error("there are too many viewers")]
+    Viewers,
+    /// As much is sent as may be.
+    #[error("there is no bandwidth left for another viewer")]
+    Egress,
+}
+
+impl Denial {
+    /// All that are no matter of grants.
+    pub(crate) const OTHERS: [Self; 6] =
+        [Self::Address, Self::Rate, Self::Referer, Self::Origin, Self::Viewers, Self::Egress];
+
+    /// Its name in metrics.
+    pub(crate) const fn reason(self) -> &'static str {
+        match self {
+            Self::Grant(refused) => refused.reason(),
+            Self::Address => "address_denied",
+            Self::Rate => "rate",
+            Self::Referer => "referer",
+            Self::Origin => "origin",
+            Self::Viewers => "viewers",
+            Self::Egress => "egress",
+        }
+    }
+}
+
 /// Decides about viewers.
 pub(crate) struct Guard {
-    play: ArcSwap<Play>,
+    rules: ArcSwap<Rules>,
     grants: Arc<Grants>,
+    rates: Rates,
+    egress: Egress,
+    /// Viewers by FLV, WebSocket and RTMP.
+    seats: Arc<AtomicU64>,
     metrics: Arc<Metrics>,
 }
 
+/// A viewer's place among all. Dropping it gives it back.
+pub(crate) struct Seat(Arc<AtomicU64>);
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 impl Guard {
-    pub(crate) fn new(access: Access, metrics: Arc<Metrics>) -> Self {
-        Self { play: ArcSwap::from_pointee(access.play), grants: access.grants, metrics }
+    pub(crate) fn new(config: &GuardConfig, access: Access, metrics: Arc<Metrics>) -> Self {
+        Self {
+            rules: ArcSwap::from_pointee(Rules::new(config, access.play)),
+            grants: access.grants,
+            rates: Rates::new(),
+            egress: Egress::default(),
+            seats: Arc::default(),
+            metrics,
+        }
     }
 
-    /// Takes over what can change at run time.
-    pub(crate) fn reload(&self, play: Play) {
-        self.play.store(play.into());
+    /// Takes over what can change at run time, for whoever comes from now on.
+    pub(crate) fn reload(&self, config: &GuardConfig, play: Play) {
+        self.rules.store(Rules::new(config, play).into());
+    }
+
+    /// Looks at how much is sent. To be called every [`MEASURE_EVERY`].
+    pub(crate) fn measure(&self) {
+        self.egress.measure(self.metrics.sent_bytes.get(), Instant::now());
+        self.metrics.egress.set(i64::try_from(self.egress.bits_per_second()).unwrap_or(i64::MAX));
+    }
+
+    fn deny(&self, denial: Denial) -> Denial {
+        self.metrics.denied(denial);
+        denial
+    }
+
+    /// Whether anybody at that address is served.
+    pub(crate) fn may_connect(&self, address: IpAddr) -> Result<(), Denial> {
+        if self.rules.load().allows(address) { Ok(()) } else { Err(self.deny(Denial::Address)) }
+    }
+
+    /// Whether an address (of IPv6: a /64) may ask once more.
+    pub(crate) fn may_ask(&self, network: IpAddr) -> Result<(), Denial> {
+        let per_second = self.rules.load().requests_per_second;
+        match self.rates.ask(network, per_second, Instant::now()) {
+            Rate::Within => Ok(()),
+            Rate::Above => Err(self.deny(Denial::Rate)),
+            Rate::Unknown => {
+                self.metrics.rates_unknown.inc();
+                Ok(())
+            }
+        }
+    }
+
+    /// Whether the page that a request came from may show media, by WebSocket if it `connects`.
+    pub(crate) fn may_show(&self, headers: &HeaderMap, connects: bool) -> Result<(), Denial> {
+        let rules = self.rules.load();
+        if !rules.lets_show(headers) {
+            return Err(self.deny(Denial::Referer));
+        }
+        if connects && !rules.lets_connect(headers) {
+            return Err(self.deny(Denial::Origin));
+        }
+        Ok(())
+    }
+
+    /// Says to browsers whose pages may read a response to a request of that origin.
+    pub(crate) fn share(&self, origin: Option<&HeaderValue>, headers: &mut HeaderMap) {
+        self.rules.load().share(origin, headers);
     }
 
     /// Whether grants are looked at.
     pub(crate) fn asks_for_grants(&self) -> bool {
-        **self.play.load() == Play::Required
+        self.rules.load().play == Play::Required
     }
 
     /// Whether `peer` may watch the stream with the grant that it shows: what that says, if one is needed.
@@ -51,12 +172,87 @@ impl Guard {
         key: &StreamKey,
         grant: Option<&str>,
         peer: IpAddr,
-    ) -> Result<Option<Arc<Claims>>, Refused> {
+    ) -> Result<Option<Arc<Claims>>, Denial> {
         if !self.asks_for_grants() {
             return Ok(None);
         }
         let asked = Asked { audience: Audience::Play, stream: key.as_str(), peer };
         let verified = self.grants.verify(grant, asked, SystemTime::now());
-        verified.map(Some).inspect_err(|refused| self.metrics.refused(refused.reason()))
+        verified.map(Some).map_err(|refused| self.deny(refused.into()))
+    }
+
+    /// Whether there is room for one who begins, besides `hls` viewers by HLS.
+    pub(crate) fn has_room(&self, hls: u64) -> Result<(), Denial> {
+        self.room(self.seats.load(Ordering::Relaxed) + 1, hls)
+    }
+
+    /// A place for one who begins to watch by FLV, WebSocket or RTMP.
+    pub(crate) fn seat(&self, hls: u64) -> Result<Seat, Denial> {
+        // Taken first: of two who come at once, one may be the last.
+        let taken = self.seats.fetch_add(1, Ordering::Relaxed) + 1;
+        let seat = Seat(Arc::clone(&self.seats));
+        self.room(taken, hls).map(|()| seat)
+    }
+
+    /// Whether so many may watch.
+    fn room(&self, live: u64, hls: u64) -> Result<(), Denial> {
+        let rules = self.rules.load();
+        if live.saturating_add(hls) > rules.max_viewers {
+            return Err(self.deny(Denial::Viewers));
+        }
+        let limit = rules.max_egress_mbps.saturating_mul(1_000_000);
+        if limit > 0 && self.egress.bits_per_second() > limit {
+            return Err(self.deny(Denial::Egress));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use control_api::grant::KeySet;
+
+    use super::*;
+
+    fn guard(change: impl FnOnce(&mut GuardConfig)) -> Guard {
+        let mut config = GuardConfig::default();
+        change(&mut config);
+        let access = Access { play: Play::Open, grants: Arc::new(Grants::new(KeySet::new([]).unwrap())) };
+        Guard::new(&config, access, Arc::new(Metrics::new()))
+    }
+
+    #[test]
+    fn no_more_watch_than_may() {
+        let guard = guard(|c| c.max_viewers = 3);
+        let first = guard.seat(1).ok();
+        assert!(guard.has_room(1).is_ok());
+        let second = guard.seat(1).ok();
+        assert!(first.is_some() && second.is_some());
+        assert_eq!(guard.seat(1).err(), Some(Denial::Viewers));
+        assert_eq!(guard.has_room(1), Err(Denial::Viewers));
+        assert!(guard.has_room(0).is_ok(), "who is refused takes no place");
+        drop(first);
+        assert!(guard.seat(1).is_ok());
+    }
+
+    #[test]
+    fn nobody_is_let_in_while_too_much_is_sent() {
+        let guard = guard(|c| c.max_egress_mbps = 10);
+        let mut now = Instant::now();
+        let mut bytes = 0;
+        let mut second = |sent| {
+            bytes += sent;
+            now += Duration::from_secs(1);
+            guard.egress.measure(bytes, now);
+        };
+        second(0);
+        assert!(guard.seat(0).is_ok());
+        (0..30).for_each(|_| second(1_300_000));
+        assert_eq!(guard.seat(0).err(), Some(Denial::Egress));
+        assert_eq!(guard.has_room(0), Err(Denial::Egress));
+        (0..30).for_each(|_| second(1_200_000));
+        assert!(guard.seat(0).is_ok());
     }
 }

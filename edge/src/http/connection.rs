@@ -32,7 +32,8 @@ use super::opening::opening;
 use super::tls::{Secured, Tls};
 use super::{Place, Shared};
 use crate::feed::Viewer;
-use crate::shard::{Arrival, Link, Protocol, Transport, Window};
+use crate::guard::Seat;
+use crate::shard::{Arrival, Guest, Leave, Link, Protocol, Transport, Window};
 use crate::socket::Socket;
 use crate::upstream::{Body, BoxError};
 
@@ -71,6 +72,7 @@ pub(super) struct Departure {
     pub(super) viewer: Viewer,
     pub(super) protocol: Box<dyn Protocol>,
     pub(super) window: Window,
+    pub(super) seat: Seat,
 }
 
 /// When a body was last asked for more. HTTP/2 does not ask while the client grants no window, which no timeout
@@ -214,7 +216,7 @@ pub(super) async fn serve(
         Ok(None) => return,
         Err(cut) => return tracing::debug!(%peer, reason = %cut, "connection cut"),
     };
-    let Departure { head, viewer, mut protocol, window } = departure;
+    let Departure { head, viewer, mut protocol, window, seat } = departure;
     if !said.is_empty() {
         protocol.input(std::time::Instant::now(), &said);
     }
@@ -225,8 +227,18 @@ pub(super) async fn serve(
         viewer: Some(viewer),
         protocol,
         window,
-        guard: Box::new(place),
+        guard: Box::new(Visit { _place: place, _seat: seat }),
     });
+}
+
+/// A viewer's places, until it has left.
+struct Visit {
+    _place: Place,
+    _seat: Seat,
+}
+
+impl Guest for Visit {
+    fn left(self: Box<Self>, _bytes: u64, _why: Leave) {}
 }
 
 /// What was taken out of HTTP's hands.

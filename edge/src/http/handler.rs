@@ -1,21 +1,23 @@
 //! From a request to its response.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{
-    ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
-    ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ALLOW, HeaderMap, HeaderValue,
+    ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_EXPOSE_HEADERS,
+    ACCESS_CONTROL_MAX_AGE, ALLOW, HeaderMap, HeaderValue, ORIGIN,
 };
 use http::{Method, Request, Response, StatusCode, Version};
 use media_core::hub::StreamKey;
 
 use super::connection::{Connection, Departure, Progress};
-use super::problem::{ALLOWED, full, moved, not_allowed, problem, refusal};
-use super::route::{BadPath, Route, route};
+use super::intake::limited;
+use super::problem::{ALLOWED, denied, full, moved, problem, refusal};
+use super::route::{BadPath, HlsFile, Route, route};
 use super::watched::watched;
 use super::websocket::WebSocket;
-use super::{Shared, live, websocket};
+use super::{Shared, live, network, websocket};
 use crate::fanout::Format;
 use crate::guard::{self, Shown};
 use crate::shard::{Latency, Protocol};
@@ -28,48 +30,60 @@ pub(super) async fn handle(
     progress: Arc<Progress>,
     request: Request<Body>,
 ) -> Response<Body> {
-    let response = match admit(shared, connection, &request) {
-        Err(refused) => *refused,
-        Ok(route) => answer(shared, connection, progress, route, request).await,
-    };
-    shared.metrics.responded(response.status());
-    response
-}
-
-/// What is asked for, or the answer to somebody who may not.
-fn admit(
-    shared: &Shared,
-    connection: &Connection,
-    request: &Request<Body>,
-) -> Result<Result<Route, BadPath>, Box<Response<Body>>> {
     let (before, path) = guard::split(request.uri().path());
     let route = match route(path) {
         // Pages have no viewers.
         Ok(Route::Pages) if before.is_some() => Ok(Route::Unknown),
         route => route,
     };
-    let key = match &route {
-        Ok(Route::Flv(key)) => key,
-        Ok(Route::Hls(file)) => &file.key,
-        _ => return Ok(route),
+    // Whose pages may read theirs is for pages to say.
+    let shared_with = (!matches!(route, Ok(Route::Pages))).then(|| request.headers().get(ORIGIN).cloned());
+    let mut response = match admit(shared, connection, &route, before, &request) {
+        Err(denied) => *denied,
+        Ok(()) => answer(shared, connection, progress, route, request).await,
     };
-    if !shared.guard.asks_for_grants() || !matches!(*request.method(), Method::GET | Method::HEAD) {
-        return Ok(route);
+    if let Some(origin) = shared_with {
+        shared.guard.share(origin.as_ref(), response.headers_mut());
     }
-    let shown = Shown::find(before, request.headers(), request.uri());
-    let grant = shown.as_ref().map(Shown::text);
-    if let Err(refused) = shared.guard.may_play(key, grant, connection.peer.ip()) {
-        return Err(Box::new(not_allowed(refused)));
+    shared.metrics.responded(response.status());
+    response
+}
+
+/// Whether a request is served at all; else what is answered instead. `before` is the grant before its path.
+fn admit(
+    shared: &Shared,
+    connection: &Connection,
+    route: &Result<Route, BadPath>,
+    before: Option<&str>,
+    request: &Request<Body>,
+) -> Result<(), Box<Response<Body>>> {
+    let guard = &shared.guard;
+    let denied = |denial| Box::new(denied(denial));
+    guard.may_ask(network(connection.peer.ip())).map_err(denied)?;
+    let (key, file) = match route {
+        Ok(Route::Flv(key)) => (key, None),
+        Ok(Route::Hls(file)) => (&file.key, Some(file)),
+        _ => return Ok(()),
+    };
+    if !matches!(*request.method(), Method::GET | Method::HEAD) {
+        return Ok(());
     }
-    match (&route, shown) {
-        (Ok(Route::Hls(file)), Some(shown)) if file.playlist => {
-            match shown.kept_at(&file.path, request.uri()) {
-                Some(to) => Err(Box::new(moved(&to))),
-                None => Ok(route),
-            }
+    let headers = request.headers();
+    guard.may_show(headers, file.is_none() && websocket::is_upgrade(headers)).map_err(denied)?;
+    if guard.asks_for_grants() {
+        let shown = Shown::find(before, headers, request.uri());
+        guard.may_play(key, shown.as_ref().map(Shown::text), connection.peer.ip()).map_err(denied)?;
+        if let (Some(file), Some(shown)) = (file.filter(|file| file.playlist), shown)
+            && let Some(to) = shown.kept_at(&file.path, request.uri())
+        {
+            return Err(Box::new(moved(&to)));
         }
-        _ => Ok(route),
     }
+    // Who begins asks for this; who watches already asks for the playlists that it names.
+    if file.is_some_and(HlsFile::is_first) {
+        guard.has_room(shared.hls.all_viewers()).map_err(denied)?;
+    }
+    Ok(())
 }
 
 async fn answer(
@@ -105,7 +119,7 @@ async fn file(
         Ok(Route::Unknown) => problem(StatusCode::NOT_FOUND, "there is nothing at this path"),
         Ok(Route::Hls(file)) if matches!(*request.method(), Method::GET | Method::HEAD) => {
             let mut response = shared.hls.serve(&file, &request.map(drop), connection.peer).await;
-            allow_all_origins(response.headers_mut());
+            expose(response.headers_mut());
             response
         }
         Ok(Route::Flv(_) | Route::Hls(_)) => other_method(request.method()),
@@ -138,25 +152,31 @@ async fn flv(
         (Version::HTTP_11, None) if !is_head => Format::ChunkedFlv,
         _ => Format::Flv,
     };
+    let seat = match shared.guard.seat(shared.hls.all_viewers()) {
+        Ok(seat) => seat,
+        Err(denial) => return denied(denial),
+    };
     let viewer = match shared.feeds.join(key, format, latency.start).await {
         Ok(viewer) => viewer,
         Err(error) => return refusal(error),
     };
+    let origin = request.headers().get(ORIGIN);
     let (mut head, protocol): (_, Box<dyn Protocol>) = match accepted {
         Some(accepted) => (accepted, Box::new(WebSocket::default())),
         None => {
             let mut head = Response::new(());
             live::headers(head.headers_mut());
-            allow_all_origins(head.headers_mut());
+            expose(head.headers_mut());
             if is_head {
                 return head.map(|()| full(Bytes::new()));
             }
             if request.version() >= Version::HTTP_2 {
-                return head.map(|()| live::body(viewer, connection, progress));
+                return head.map(|()| live::body(viewer, seat, connection, progress));
             }
             (head, Box::new(live::Plain::new(format == Format::ChunkedFlv)))
         }
     };
+    shared.guard.share(origin, head.headers_mut());
     shared.metrics.responded(head.status());
     connection.advertise(head.headers_mut());
     connection.take_out(Departure {
@@ -164,6 +184,7 @@ async fn flv(
         viewer,
         protocol,
         window: latency.window,
+        seat,
     });
     // The connection is taken out of HTTP's hands before this is asked again.
     std::future::pending().await
@@ -174,6 +195,8 @@ async fn pages(shared: &Shared, connection: &Connection, mut request: Request<Bo
         return problem(StatusCode::NOT_FOUND, "there are no pages here");
     };
     request.extensions_mut().insert(connection.peer);
+    let limit = Duration::from_millis(shared.config.body_timeout_ms);
+    let request = request.map(|body| limited(body, limit));
     ask(pages, request).await.unwrap_or_else(|error| {
         tracing::warn!(error, "pages failed");
         problem(StatusCode::BAD_GATEWAY, "the pages can't be had at the moment")
@@ -188,7 +211,7 @@ fn other_method(method: &Method) -> Response<Body> {
     let mut response = Response::new(full(Bytes::new()));
     *response.status_mut() = StatusCode::NO_CONTENT;
     let headers = response.headers_mut();
-    allow_all_origins(headers);
+    expose(headers);
     headers.insert(ALLOW, ALLOWED);
     headers.insert(ACCESS_CONTROL_ALLOW_METHODS, ALLOWED);
     headers.insert(ACCESS_CONTROL_ALLOW_HEADERS, HeaderValue::from_static("Authorization, Range"));
@@ -196,9 +219,8 @@ fn other_method(method: &Method) -> Response<Body> {
     response
 }
 
-/// Media may be played by anybody's page.
-fn allow_all_origins(headers: &mut HeaderMap) {
-    headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+/// What pages may read of a response besides what they always may.
+fn expose(headers: &mut HeaderMap) {
     headers.insert(
         ACCESS_CONTROL_EXPOSE_HEADERS,
         HeaderValue::from_static("Age, Content-Length, Content-Range, Date"),

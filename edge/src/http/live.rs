@@ -16,6 +16,7 @@ use super::connection::{Connection, Progress};
 use super::watched::chunk;
 use crate::fanout::{Format, Over};
 use crate::feed::Viewer;
+use crate::guard::Seat;
 use crate::shard::{Protocol, Wish};
 use crate::upstream::{Body, BoxError};
 
@@ -31,8 +32,13 @@ pub(super) fn headers(headers: &mut HeaderMap) {
 }
 
 /// The body of a response over HTTP/2.
-pub(super) fn body(viewer: Viewer, connection: &Arc<Connection>, progress: Arc<Progress>) -> Body {
-    LiveBody { viewer, progress, connection: Arc::clone(connection) }.boxed_unsync()
+pub(super) fn body(
+    viewer: Viewer,
+    seat: Seat,
+    connection: &Arc<Connection>,
+    progress: Arc<Progress>,
+) -> Body {
+    LiveBody { viewer, progress, connection: Arc::clone(connection), _seat: seat }.boxed_unsync()
 }
 
 /// The head of a response over HTTP/1 as it goes out (RFC 9112 §4), for a connection that is for nothing else any
@@ -96,6 +102,7 @@ struct LiveBody {
     viewer: Viewer,
     progress: Arc<Progress>,
     connection: Arc<Connection>,
+    _seat: Seat,
 }
 
 impl HttpBody for LiveBody {

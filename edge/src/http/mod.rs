@@ -6,6 +6,7 @@ mod connection;
 mod h3;
 mod handler;
 mod hls;
+mod intake;
 mod live;
 mod opening;
 mod problem;
@@ -24,6 +25,7 @@ use parking_lot::Mutex;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
+use tokio::time::MissedTickBehavior;
 
 pub use certificates::{CertificateError, Certificates};
 #[cfg(test)]
@@ -32,9 +34,9 @@ pub(crate) use hls::Hls;
 
 use crate::config::{HttpConfig, TlsConfig};
 use crate::feed::Feeds;
-use crate::guard::Guard;
+use crate::guard::{Guard, MEASURE_EVERY};
 use crate::metrics::Metrics;
-use crate::shard::{Guest, Leave, Shards, Transport, Window};
+use crate::shard::{Shards, Transport, Window};
 use crate::upstream::Pages;
 use tls::Tls;
 
@@ -139,6 +141,8 @@ pub(crate) async fn serve(
     let (draining, drain_signal) = watch::channel(false);
     let mut connections = JoinSet::new();
     let mut drain = std::pin::pin!(drain);
+    let mut measure = tokio::time::interval(MEASURE_EVERY);
+    measure.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         let (accepted, tls) = tokio::select! {
             accepted = http.accept() => (accepted, None),
@@ -154,6 +158,10 @@ pub(crate) async fn serve(
             }
             () = watching.as_mut() => continue,
             Some(_) = connections.join_next() => continue,
+            _ = measure.tick() => {
+                shared.guard.measure();
+                continue;
+            }
             () = drain.as_mut() => break,
         };
         let (socket, peer) = match accepted {
@@ -165,6 +173,9 @@ pub(crate) async fn serve(
             }
         };
         let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
+        if shared.guard.may_connect(peer.ip()).is_err() {
+            continue;
+        }
         let Some(place) = places.take(peer.ip(), &shared) else { continue };
         prepare(&socket);
         let (shared, drain) = (Arc::clone(&shared), drain_signal.clone());
@@ -243,7 +254,7 @@ impl Places {
 }
 
 /// Whom an address stands for: of IPv6, a customer has at least a /64.
-fn network(address: IpAddr) -> IpAddr {
+pub(crate) fn network(address: IpAddr) -> IpAddr {
     match address {
         IpAddr::V4(_) => address,
         IpAddr::V6(v6) => Ipv6Addr::from_bits(v6.to_bits() >> 64 << 64).into(),
@@ -256,10 +267,6 @@ struct Place {
     address: IpAddr,
     /// Not all that is shared: a place goes to the shards, which are part of that.
     metrics: Arc<Metrics>,
-}
-
-impl Guest for Place {
-    fn left(self: Box<Self>, _bytes: u64, _why: Leave) {}
 }
 
 impl Drop for Place {

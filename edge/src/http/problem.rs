@@ -3,13 +3,13 @@
 use bytes::Bytes;
 use control_api::grant::Refused;
 use http::header::{
-    ACCESS_CONTROL_ALLOW_ORIGIN, ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, LOCATION, RETRY_AFTER,
-    WWW_AUTHENTICATE,
+    ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, LOCATION, RETRY_AFTER, WWW_AUTHENTICATE,
 };
 use http::{Response, StatusCode};
 use http_body_util::{BodyExt, Full};
 
 use crate::feed::Refusal;
+use crate::guard::Denial;
 use crate::upstream::Body;
 
 /// Methods that media answer to.
@@ -33,7 +33,6 @@ pub(super) fn problem(status: StatusCode, detail: &str) -> Response<Body> {
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
     if status == StatusCode::METHOD_NOT_ALLOWED {
         headers.insert(ALLOW, ALLOWED);
     }
@@ -53,20 +52,27 @@ pub(super) fn refusal(refusal: Refusal) -> Response<Body> {
     problem(status, &refusal.to_string())
 }
 
-/// Of a stream that somebody may not watch, and how to (RFC 6750 §3).
-pub(super) fn not_allowed(refused: Refused) -> Response<Body> {
-    if refused.is_forbidden() {
-        return problem(StatusCode::FORBIDDEN, &refused.to_string());
-    }
-    let (detail, challenge) = match refused {
-        Refused::Missing => (
-            format!("{refused}: before the path (/~…/), as ?token=… or as \"Authorization: Bearer …\""),
-            HeaderValue::from_static("Bearer"),
-        ),
-        _ => (refused.to_string(), HeaderValue::from_static("Bearer error=\"invalid_token\"")),
+/// Of somebody who is not served, and how to be (RFC 6750 §3).
+pub(super) fn denied(denial: Denial) -> Response<Body> {
+    let status = match denial {
+        Denial::Grant(refused) if !refused.is_forbidden() => StatusCode::UNAUTHORIZED,
+        Denial::Grant(_) | Denial::Address | Denial::Referer | Denial::Origin => StatusCode::FORBIDDEN,
+        Denial::Rate => StatusCode::TOO_MANY_REQUESTS,
+        Denial::Viewers | Denial::Egress => StatusCode::SERVICE_UNAVAILABLE,
     };
-    let mut response = problem(StatusCode::UNAUTHORIZED, &detail);
-    response.headers_mut().insert(WWW_AUTHENTICATE, challenge);
+    let (how, challenge) = match denial {
+        Denial::Grant(Refused::Missing) => {
+            (": before the path (/~…/), as ?token=… or as \"Authorization: Bearer …\"", "Bearer")
+        }
+        _ => ("", "Bearer error=\"invalid_token\""),
+    };
+    let mut response = problem(status, &format!("{denial}{how}"));
+    if status == StatusCode::UNAUTHORIZED {
+        response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
+    }
+    if status == StatusCode::TOO_MANY_REQUESTS {
+        response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
+    }
     response
 }
 
@@ -80,6 +86,5 @@ pub(super) fn moved(to: &str) -> Response<Body> {
     let headers = response.headers_mut();
     headers.insert(LOCATION, location);
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
     response
 }

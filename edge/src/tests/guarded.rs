@@ -89,7 +89,7 @@ async fn server(origin: &Origin) -> Server {
     Server::guarded(origin, Config::default(), access(), None).await
 }
 
-const WEBSOCKET: [(&str, &str); 4] = [
+pub(super) const WEBSOCKET: [(&str, &str); 4] = [
     ("connection", "Upgrade"),
     ("upgrade", "websocket"),
     ("sec-websocket-version", "13"),
@@ -246,6 +246,6 @@ async fn viewers_with_grants_watch_by_every_protocol_from_one_pull() {
     }
     assert_eq!(origin.requests(), [("/relay/live/a".to_owned(), None)]);
     // What is not required is not looked at.
-    server.edge.reload(Play::Open);
+    server.edge.reload(&Config::default(), Play::Open);
     assert_eq!(Player::new(server.get("/~nonsense/live/a.flv").await).number().await, Some(0));
 }

@@ -10,6 +10,7 @@ mod hls;
 mod limits;
 mod origin;
 mod rtmp;
+mod rules;
 mod secure;
 mod shards;
 pub(crate) mod studio;

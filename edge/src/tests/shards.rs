@@ -10,7 +10,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 
-use super::client::{Player, Server};
+use super::client::{Player, Server, open};
 use super::limits::metric;
 use super::origin::Origin;
 use super::studio::{Studio, opening};
@@ -146,7 +146,7 @@ async fn who_floods_holds_up_nobody() {
 async fn without_its_edge_nobody_is_served() {
     let origin = Origin::default();
     let relay = origin.relay("a");
-    let edge = Edge::new(one_shard(), origin.upstream(), None).unwrap();
+    let edge = Edge::new(one_shard(), open(), origin.upstream(), None).unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let listeners = crate::Listeners { http: listener, https: None };

@@ -1,0 +1,142 @@
+//! Rules of the configuration: addresses, pages, rates and room.
+
+use std::sync::Arc;
+
+use control_api::grant::{Grants, KeySet, Play};
+use http::{Method, Response};
+use tokio::io::AsyncReadExt;
+
+use super::client::{Player, Server, text};
+use super::limits::metric;
+use super::origin::Origin;
+use super::studio::{Studio, opening};
+use super::{guarded, rtmp, until};
+use crate::{Access, Config, GuardConfig};
+
+const INDEX: &str = "/live/a/index.m3u8";
+
+async fn server(origin: &Origin, change: impl FnOnce(&mut GuardConfig)) -> Server {
+    Server::with(origin, config(change), None).await
+}
+
+fn config(change: impl FnOnce(&mut GuardConfig)) -> Config {
+    let mut config = Config::default();
+    change(&mut config.guard);
+    config
+}
+
+fn refused(server: &Server, reason: &str) -> u64 {
+    let name = format!(r#"weir_edge_requests_refused_total{{reason="{reason}"}}"#);
+    metric(server, &name).parse().unwrap()
+}
+
+#[tokio::test]
+async fn who_is_denied_is_not_heard_and_rules_change_at_run_time() {
+    let origin = Origin::default();
+    let server = server(&origin, |c| c.deny = vec!["127.0.0.0/8".parse().unwrap()]).await;
+    let mut socket = server.connect().await;
+    assert_eq!(socket.read(&mut [0; 1]).await.unwrap_or(0), 0, "hung up on");
+    let mut player = rtmp::Player::connect(&server.edge, "a").await;
+    assert_eq!(player.refusal().await, "NetStream.Play.Failed");
+    assert_eq!(refused(&server, "address_denied"), 2);
+    assert_eq!(origin.requests(), []);
+    server.edge.reload(&config(|c| c.allow = vec!["127.0.0.1".parse().unwrap()]), Play::Open);
+    assert_eq!(server.get("/live/a.flv").await.status(), 404);
+    assert_eq!(origin.requests().len(), 1);
+}
+
+#[tokio::test]
+async fn who_asks_too_often_is_told_when_to_ask_again() {
+    let origin = Origin::default();
+    let server = server(&origin, |c| c.max_requests_per_second_per_address = 1).await;
+    let mut statuses = Vec::new();
+    // More than come in time even if each took a tenth of a second.
+    for _ in 0..20 {
+        let response = server.get("/nothing").await;
+        if response.status() == 429 {
+            assert_eq!(response.headers()["retry-after"], "1");
+            assert_eq!(response.headers()["access-control-allow-origin"], "*");
+        }
+        statuses.push(response.status().as_u16());
+    }
+    assert_eq!(statuses[..2], [404, 404]);
+    let late = statuses.iter().filter(|status| **status == 429).count() as u64;
+    assert!(late > 0 && statuses.iter().all(|status| [404, 429].contains(status)), "{statuses:?}");
+    assert_eq!(refused(&server, "rate"), late);
+}
+
+#[tokio::test]
+async fn there_is_room_for_so_many_and_for_another_when_one_leaves() {
+    let origin = Origin::default();
+    let relay = origin.relay("a");
+    origin.file(INDEX, Response::new("#EXTM3U"));
+    let server = server(&origin, |c| c.max_viewers = 2).await;
+    relay.send(opening(&Studio::new().picture(true, 100))).await;
+    let mut first = Player::new(server.get("/live/a.flv").await);
+    assert_eq!(first.number().await, Some(0));
+    let mut second = rtmp::Player::connect(&server.edge, "a").await;
+    assert_eq!(second.number().await, 0);
+    for path in ["/live/a.flv", INDEX] {
+        let response = server.get(path).await;
+        assert_eq!(
+            (response.status().as_u16(), &response.headers()["retry-after"]),
+            (503, &"1".parse().unwrap())
+        );
+        assert!(text(response).await.contains("too many viewers"));
+    }
+    let mut third = rtmp::Player::connect(&server.edge, "a").await;
+    assert_eq!(third.refusal().await, "NetStream.Play.Failed");
+    // Who watches by HLS goes on.
+    assert_eq!(server.get("/live/a/v0/media.m3u8").await.status(), 404);
+    assert_eq!(refused(&server, "viewers"), 3);
+    drop(second);
+    until(|| server.edge.totals().viewers.rtmp == 0).await;
+    assert_eq!(server.get(INDEX).await.status(), 200);
+    // That one counts, too.
+    assert_eq!(server.get("/live/a.flv").await.status(), 503);
+    drop(first);
+}
+
+#[tokio::test]
+async fn pages_are_told_apart_by_origin_and_host() {
+    let origin = Origin::default();
+    origin.file(INDEX, Response::new("#EXTM3U"));
+    let server = server(&origin, |c| {
+        c.cors_origins = vec!["https://good.example".into()];
+        c.referers = vec!["good.example".into()];
+    })
+    .await;
+    let ask = |path, headers: &'static [(&str, &str)]| server.request(Method::GET, path, headers);
+    let response =
+        ask(INDEX, &[("origin", "https://good.example"), ("referer", "https://good.example/x")]).await;
+    assert_eq!(response.status(), 200);
+    assert_eq!(response.headers()["access-control-allow-origin"], "https://good.example");
+    assert_eq!(response.headers()["vary"], "Origin");
+    // Problems are read by pages too, but not by others'.
+    let response = ask("/live/b.flv", &[("origin", "https://evil.example")]).await;
+    assert_eq!(response.status(), 403);
+    assert!(response.headers().get("access-control-allow-origin").is_none());
+    let asked = origin.requests().len();
+    let websocket = |origin: &'static str| {
+        let headers =
+            [&guarded::WEBSOCKET[..], &[("origin", origin), ("referer", "https://good.example/")]].concat();
+        let server = &server;
+        async move { server.request(Method::GET, "/live/c.flv", &headers).await.status().as_u16() }
+    };
+    assert_eq!(websocket("https://good.example.evil.example").await, 403);
+    assert_eq!(origin.requests().len(), asked);
+    assert_eq!(websocket("https://good.example").await, 404);
+    assert_eq!((refused(&server, "referer"), refused(&server, "origin")), (1, 1));
+}
+
+#[tokio::test]
+async fn a_refused_preflight_would_be_no_use() {
+    // A preflight shows no grant, and is answered all the same.
+    let access = Access { play: Play::Required, grants: Arc::new(Grants::new(KeySet::new([]).unwrap())) };
+    let server = Server::guarded(&Origin::default(), Config::default(), access, None).await;
+    let headers = [("origin", "https://a.example"), ("access-control-request-headers", "authorization")];
+    let response = server.request(Method::OPTIONS, INDEX, &headers).await;
+    assert_eq!(response.status(), 204);
+    let allowed = response.headers()["access-control-allow-headers"].to_str().unwrap().to_ascii_lowercase();
+    assert!(allowed.contains("authorization"));
+}
