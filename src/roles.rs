@@ -29,6 +29,9 @@ use crate::listen::Listener;
 /// over new connections too, when the stream has ended.
 pub(crate) const PLAYERS_BEHIND_SEGMENTS: u32 = 3;
 
+/// How long the end of the process waits for the disk that the access log is on.
+const LOG_DEADLINE: Duration = Duration::from_secs(2);
+
 /// The roles that run.
 pub(crate) struct Roles {
     origin: Origin,
@@ -67,7 +70,7 @@ impl Roles {
         let grants = Arc::new(Grants::new(key_set(&config.grants)?));
         let access = Access { play: config.grants.play, grants: Arc::clone(&grants) };
         let edge = Edge::new(config.edge.clone(), access, Upstream::new(origin.service()), Some(pages))
-            .context("the threads that send to viewers")?;
+            .context("the edge cannot start")?;
         edge.register(registry)?;
         cluster.join(edge.clone());
         tokio::spawn(async move { cluster.follow().await });
@@ -151,6 +154,11 @@ impl Roles {
         };
         if tokio::time::timeout(deadline, ended).await.is_err() {
             tracing::warn!("the drain deadline has passed; connections are cut");
+        }
+        // Those that are cut are in the log, too.
+        drop(serving);
+        if tokio::time::timeout(LOG_DEADLINE, edge.flush_log()).await.is_err() {
+            tracing::warn!("the access log was not written to its end");
         }
     }
 }

@@ -18,6 +18,8 @@ pub struct Config {
     pub tls: TlsConfig,
     /// Who is served, and how much.
     pub guard: GuardConfig,
+    /// What is written of each request.
+    pub access_log: AccessLogConfig,
     /// The pull of a stream from its origin.
     pub feed: FeedConfig,
     /// Sending a stream to its viewers.
@@ -127,6 +129,22 @@ impl Default for GuardConfig {
             max_viewers: 1_000_000,
             max_egress_mbps: 0,
         }
+    }
+}
+
+/// What is written of each request and player.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct AccessLogConfig {
+    /// `off`, `stdout`, or the file that lines are added to.
+    pub path: String,
+    /// Seconds after which a viewer that stays is written again; 0 is never.
+    pub interval_s: u64,
+}
+
+impl Default for AccessLogConfig {
+    fn default() -> Self {
+        Self { path: "off".into(), interval_s: 300 }
     }
 }
 

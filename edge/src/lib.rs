@@ -29,7 +29,9 @@ use std::time::Duration;
 use control_api::Viewers;
 use media_core::hub::StreamKey;
 
-pub use config::{Config, FanoutConfig, FeedConfig, GuardConfig, HlsConfig, HttpConfig, TlsConfig};
+pub use config::{
+    AccessLogConfig, Config, FanoutConfig, FeedConfig, GuardConfig, HlsConfig, HttpConfig, TlsConfig,
+};
 pub use guard::Access;
 pub use http::{CertificateError, Certificates, Https, Listeners};
 pub use rtmp::Play;
@@ -58,7 +60,8 @@ pub struct Totals {
 
 impl Edge {
     /// An edge that has its streams from `upstream` and shows them to whom `access` lets. Without `pages`, what is
-    /// not media is 404. Fails where threads can't be started.
+    /// not media is 404. Fails where threads can't be started or the access log
+    /// can't be opened.
     pub fn new(config: Config, access: Access, upstream: Upstream, pages: Option<Pages>) -> io::Result<Self> {
         let metrics = Arc::new(Metrics::new());
         let absent_ttl = Duration::from_millis(config.feed.absent_ttl_ms);
@@ -74,7 +77,7 @@ impl Edge {
         let shards = Shards::start(count, patience, &metrics)?;
         let latency = config.fanout.latency;
         let feeds = Feeds::new(config.feed, config.fanout, upstream, Arc::clone(&metrics));
-        let guard = Guard::new(&config.guard, access, Arc::clone(&metrics));
+        let guard = Guard::new(&config.guard, &config.access_log, access, Arc::clone(&metrics))?;
         let shared = http::Shared {
             config: config.http,
             tls: config.tls,
@@ -89,9 +92,16 @@ impl Edge {
         Ok(Self { shared: Arc::new(shared) })
     }
 
-    /// Takes over what can change at run time: who may play, and the rules of [`GuardConfig`].
+    /// Takes over what can change at run time: who may play, and the rules of [`GuardConfig`]. Opens the access log
+    /// again.
     pub fn reload(&self, config: &Config, play: control_api::grant::Play) {
         self.shared.guard.reload(&config.guard, play);
+        self.shared.guard.reopen_log();
+    }
+
+    /// Resolves when the access log has all lines of those who left before.
+    pub async fn flush_log(&self) {
+        self.shared.guard.flush_log().await;
     }
 
     /// Puts the edge's metrics (`weir_edge_…`) into `registry`.

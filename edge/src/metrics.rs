@@ -54,6 +54,10 @@ pub(crate) struct Metrics {
     not_served: IntCounterVec,
     /// Requests of addresses whose rate could not be remembered.
     pub(crate) rates_unknown: IntCounter,
+    /// Lines of the access log for which there was no room.
+    pub(crate) log_dropped: IntCounter,
+    /// Writes of the access log that failed.
+    pub(crate) log_failed: IntCounter,
     /// Bits sent a second, measured.
     pub(crate) egress: IntGauge,
     responses: IntCounterVec,
@@ -118,6 +122,8 @@ impl Metrics {
             refused,
             not_served,
             rates_unknown: counter("rates_unknown", "Requests let through for want of room for their rate")?,
+            log_dropped: counter("access_log_dropped", "Lines of the access log dropped for want of room")?,
+            log_failed: counter("access_log_failed", "Failures to write the access log")?,
             egress: IntGauge::new("weir_edge_egress_bits_per_second", "Bits sent a second, smoothed")?,
             responses: counters("responses", "HTTP responses by class of status", "class")?,
             sent_bytes: counter("sent_bytes", "Bytes written to clients' sockets")?,
@@ -146,6 +152,8 @@ impl Metrics {
         registry.register(Box::new(self.not_served.clone()))?;
         registry.register(Box::new(self.rates_unknown.clone()))?;
         registry.register(Box::new(self.egress.clone()))?;
+        registry.register(Box::new(self.log_dropped.clone()))?;
+        registry.register(Box::new(self.log_failed.clone()))?;
         registry.register(Box::new(self.refused.clone()))?;
         registry.register(Box::new(self.responses.clone()))?;
         registry.register(Box::new(self.windows.clone()))?;

@@ -13,9 +13,12 @@ use tokio::net::TcpStream;
 
 use crate::fanout::{Format, Over, RTMP_MESSAGE_STREAM};
 use crate::feed::{self, Viewer};
-use crate::guard::{Denial, Seat};
+use crate::guard::{Denial, Record, Seat};
 use crate::http::{Shared, network};
 use crate::shard::{Arrival, Guest, Latency, Leave, Link, Protocol, Transport, Window, Wish};
+
+/// What the access log says of a player that was refused, as it does of HTTP's.
+const REFUSED: u16 = 403;
 
 /// An RTMP connection whose client asked to play, and waits for the answer.
 pub struct Play {
@@ -35,11 +38,22 @@ pub struct Play {
 struct Held {
     hold: Box<dyn Send>,
     seat: Option<Seat>,
+    record: Option<Record>,
 }
 
 impl Guest for Held {
-    fn left(self: Box<Self>, _bytes: u64, _why: Leave) {
-        drop((self.seat, self.hold));
+    fn so_far(&mut self, bytes: u64) {
+        if let Some(record) = &mut self.record {
+            record.so_far(bytes);
+        }
+    }
+
+    fn left(self: Box<Self>, bytes: u64, why: Leave) {
+        let Self { hold, seat, record } = *self;
+        if let Some(record) = record {
+            record.left(bytes, why);
+        }
+        drop((seat, hold));
     }
 }
 
@@ -49,10 +63,14 @@ pub(crate) async fn serve(shared: &Shared, play: Play) {
     if let Err(error) = socket.set_nodelay(true) {
         tracing::debug!(%peer, %error, "TCP_NODELAY can't be set");
     }
-    let (viewer, window, said) = match enter(shared, peer, &request).await {
+    let mut record = shared.guard.record_rtmp(peer, &request);
+    let (viewer, window, said) = match enter(shared, peer, &request, record.as_mut()).await {
         Ok((viewer, seat, window)) => (Some((viewer, seat)), window, session.accept_play(request.id)),
         Err(refusal) => (None, shared.latency, session.refuse(request.id, &refusal)),
     };
+    if let Some(record) = &mut record {
+        record.status(if viewer.is_some() { 200 } else { REFUSED });
+    }
     let (viewer, seat) = viewer.unzip();
     let protocol = Box::new(Player::new(session, request.id, said.is_err()));
     match socket.into_std() {
@@ -65,7 +83,7 @@ pub(crate) async fn serve(shared: &Shared, play: Play) {
                 viewer,
                 protocol,
                 window,
-                guard: Box::new(Held { hold, seat }),
+                guard: Box::new(Held { hold, seat, record }),
             });
         }
         Err(error) => tracing::warn!(%peer, %error, "a player's socket can't be moved"),
@@ -77,6 +95,7 @@ async fn enter(
     shared: &Shared,
     peer: SocketAddr,
     request: &Request,
+    record: Option<&mut Record>,
 ) -> Result<(Viewer, Seat, Window), Refusal> {
     if request.id != RTMP_MESSAGE_STREAM {
         return Err(Refusal::play_failed("Play on the first message stream of a connection."));
@@ -92,7 +111,12 @@ async fn enter(
     // Not when it was accepted: the listener is for publishers, too.
     guard.may_connect(peer.ip()).map_err(refusal)?;
     guard.may_ask(network(peer.ip())).map_err(refusal)?;
-    guard.may_play(&key, request.param("token").as_deref(), peer.ip()).map_err(refusal)?;
+    let claims = guard.may_play(&key, request.param("token").as_deref(), peer.ip()).map_err(refusal)?;
+    if let Some(record) = record {
+        record.asked("rtmp", Some(key.as_str()));
+        let number = guard.session(peer.ip(), request.connect.flash_ver.as_bytes(), key.as_str(), false);
+        record.session(claims.as_ref().and_then(|claims| claims.sid.as_deref()), number);
+    }
     let seat = guard.seat(shared.hls.all_viewers()).map_err(refusal)?;
     let latency = Latency::parse(request.param("latency").as_deref(), shared.latency)
         .map_err(|error| Refusal::play_failed(error.to_string()))?;

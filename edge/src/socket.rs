@@ -11,6 +11,8 @@ use prometheus::IntCounter;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Sleep;
 
+use crate::http::Wire;
+
 /// Bytes that are counted together: the counter is shared by all sockets.
 const COUNT_EVERY: u64 = 64 * 1024;
 
@@ -24,12 +26,29 @@ pub(crate) struct Socket<S> {
     sent: Sent,
     /// Something was handed over to be written, and it was not yet said that this was all.
     unsent: Arc<AtomicBool>,
+    wire: Option<End>,
+}
+
+/// The socket's end of its wire: dropped with it.
+struct End(Arc<Wire>);
+
+impl Drop for End {
+    fn drop(&mut self) {
+        self.0.closed();
+    }
 }
 
 impl<S> Socket<S> {
     /// Says in `stalled` when it gave up.
     pub(crate) fn new(io: S, max_stall: Duration, stalled: Arc<AtomicBool>, counter: IntCounter) -> Self {
-        Self { io, max_stall, stall: None, stalled, sent: Sent::new(counter), unsent: Arc::default() }
+        let sent = Sent::new(counter);
+        Self { io, max_stall, stall: None, stalled, sent, unsent: Arc::default(), wire: None }
+    }
+
+    /// The same, which tells `wire` what it takes.
+    pub(crate) fn on(mut self, wire: Arc<Wire>) -> Self {
+        self.wire = Some(End(wire));
+        self
     }
 
     /// False while whoever writes holds something back that the socket did not take yet.
@@ -48,6 +67,9 @@ impl<S> Socket<S> {
                 self.stall = None;
                 if let Ok(len) = result {
                     self.sent.add(len);
+                    if let Some(End(wire)) = &self.wire {
+                        wire.wrote(len as u64);
+                    }
                 }
                 Poll::Ready(result)
             }
@@ -120,7 +142,11 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Socket<S> {
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.unsent.store(false, Ordering::Relaxed);
-        Pin::new(&mut self.io).poll_flush(cx)
+        let flushed = Pin::new(&mut self.io).poll_flush(cx);
+        if let (Some(End(wire)), Poll::Ready(Ok(()))) = (&self.wire, &flushed) {
+            wire.flushed();
+        }
+        flushed
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

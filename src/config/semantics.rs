@@ -53,6 +53,9 @@ pub(super) fn check(config: &Config) -> Findings {
     auth(&config.origin.auth, &config.grants, &mut findings);
     grants(&config.grants, &mut findings);
     guard(&config.edge.guard, &mut findings);
+    if config.edge.access_log.path.is_empty() {
+        findings.say("edge.access_log.path", "expected \"off\", \"stdout\" or a file");
+    }
     // What follows from the lengths of segments means nothing while they are wrong.
     if packaging(config, &mut findings) {
         hls_times(config, &mut findings);

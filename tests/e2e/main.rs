@@ -15,6 +15,7 @@
 mod api;
 mod coming_back;
 mod elsewhere;
+mod guarded;
 mod hostile_media;
 mod hostile_rtmp;
 mod hostile_viewers;

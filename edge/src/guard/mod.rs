@@ -2,25 +2,32 @@
 
 mod egress;
 mod grant;
+mod log;
 mod rate;
+mod record;
 mod rules;
 
-use std::net::IpAddr;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
+use ahash::RandomState;
 use arc_swap::ArcSwap;
 use control_api::grant::{Asked, Audience, Claims, Grants, Play, Refused};
-use http::{HeaderMap, HeaderValue};
+use http::{HeaderMap, HeaderValue, Request};
 use media_core::hub::StreamKey;
+use media_core::rtmp::server;
 
 pub(crate) use egress::MEASURE_EVERY;
 pub(crate) use grant::{Shown, split};
+pub(crate) use record::{Record, Standing, Who};
 
-use crate::config::GuardConfig;
+use crate::config::{AccessLogConfig, GuardConfig};
 use crate::metrics::Metrics;
 use egress::Egress;
+use log::{Log, To};
 use rate::{Rate, Rates};
 use rules::Rules;
 
@@ -87,6 +94,12 @@ pub(crate) struct Guard {
     /// Viewers by FLV, WebSocket and RTMP.
     seats: Arc<AtomicU64>,
     metrics: Arc<Metrics>,
+    log: Option<Arc<Log>>,
+    /// How often viewers that stay are logged.
+    log_every: Option<Duration>,
+    /// Of sessions that no grant names.
+    hasher: RandomState,
+    sessions: AtomicU64,
 }
 
 /// A viewer's place among all. Dropping it gives it back.
@@ -99,14 +112,60 @@ impl Drop for Seat {
 }
 
 impl Guard {
-    pub(crate) fn new(config: &GuardConfig, access: Access, metrics: Arc<Metrics>) -> Self {
-        Self {
+    /// Fails where the access log can't be opened.
+    pub(crate) fn new(
+        config: &GuardConfig,
+        log: &AccessLogConfig,
+        access: Access,
+        metrics: Arc<Metrics>,
+    ) -> io::Result<Self> {
+        let log_every = (log.interval_s > 0).then(|| Duration::from_secs(log.interval_s));
+        let log = To::parse(&log.path).map(|to| Log::start(to, &metrics)).transpose()?.map(Arc::new);
+        Ok(Self {
             rules: ArcSwap::from_pointee(Rules::new(config, access.play)),
             grants: access.grants,
             rates: Rates::new(),
             egress: Egress::default(),
             seats: Arc::default(),
             metrics,
+            log,
+            log_every,
+            hasher: RandomState::new(),
+            sessions: AtomicU64::new(0),
+        })
+    }
+
+    /// The record of an HTTP request, if there is a log.
+    pub(crate) fn record<B>(&self, who: impl FnOnce() -> Who, request: &Request<B>) -> Option<Record> {
+        self.log.as_ref().map(|log| Record::http(log, self.log_every, who(), request))
+    }
+
+    /// The record of an RTMP player, if there is a log.
+    pub(crate) fn record_rtmp(&self, peer: SocketAddr, asked: &server::Request) -> Option<Record> {
+        let log = self.log.as_ref()?;
+        let standing = Standing { stalled: Arc::default(), drain: None };
+        let who = Who { peer, tls: false, standing };
+        let stream = format!("{}/{}", asked.app, asked.name);
+        Some(Record::rtmp(log, self.log_every, who, &stream, Some(&asked.connect.flash_ver)))
+    }
+
+    /// A number for the session of a viewer: by HLS, all requests of the same agent at one address are one.
+    pub(crate) fn session(&self, peer: IpAddr, agent: &[u8], stream: &str, hls: bool) -> u64 {
+        let number = if hls { 0 } else { self.sessions.fetch_add(1, Ordering::Relaxed) + 1 };
+        self.hasher.hash_one((peer, agent, stream, number))
+    }
+
+    /// Opens the access log again, which was moved away.
+    pub(crate) fn reopen_log(&self) {
+        if let Some(log) = &self.log {
+            log.reopen();
+        }
+    }
+
+    /// Resolves when what was logged before is written.
+    pub(crate) async fn flush_log(&self) {
+        if let Some(log) = &self.log {
+            log.flush().await;
         }
     }
 
@@ -210,8 +269,6 @@ impl Guard {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use control_api::grant::KeySet;
 
     use super::*;
@@ -220,7 +277,7 @@ mod tests {
         let mut config = GuardConfig::default();
         change(&mut config);
         let access = Access { play: Play::Open, grants: Arc::new(Grants::new(KeySet::new([]).unwrap())) };
-        Guard::new(&config, access, Arc::new(Metrics::new()))
+        Guard::new(&config, &AccessLogConfig::default(), access, Arc::new(Metrics::new())).unwrap()
     }
 
     #[test]

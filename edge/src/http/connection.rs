@@ -15,6 +15,7 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use http::header::ALT_SVC;
 use http::{HeaderMap, HeaderValue, Request, Response, Version};
+use http_body::Body as HttpBody;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
@@ -30,9 +31,9 @@ use super::calm::Calm;
 use super::handler::handle;
 use super::opening::opening;
 use super::tls::{Secured, Tls};
-use super::{Place, Shared};
+use super::{Place, Shared, Wire};
 use crate::feed::Viewer;
-use crate::guard::Seat;
+use crate::guard::{Record, Seat, Standing, Who};
 use crate::shard::{Arrival, Guest, Leave, Link, Protocol, Transport, Window};
 use crate::socket::Socket;
 use crate::upstream::{Body, BoxError};
@@ -63,6 +64,11 @@ pub(super) struct Connection {
     multiplexed: SetOnce<()>,
     /// Where the same is to be had over HTTP/3.
     alt_svc: Option<HeaderValue>,
+    /// It is encrypted.
+    secure: bool,
+    /// Of HTTP/1.
+    wire: Arc<Wire>,
+    drain: Option<watch::Receiver<bool>>,
 }
 
 /// Why and how a connection is taken out of HTTP's hands: a live response is for a shard.
@@ -73,6 +79,7 @@ pub(super) struct Departure {
     pub(super) protocol: Box<dyn Protocol>,
     pub(super) window: Window,
     pub(super) seat: Seat,
+    pub(super) record: Option<Record>,
 }
 
 /// When a body was last asked for more. HTTP/2 does not ask while the client grants no window, which no timeout
@@ -82,21 +89,61 @@ pub(super) struct Progress {
     last_ms: AtomicU64,
     /// It waits for the stream or the answer, not for the client.
     idle: AtomicBool,
+    /// Bytes of the body that were sent.
+    bytes: AtomicU64,
+    /// The body was handed over whole.
+    over: AtomicBool,
+    record: Mutex<Option<Record>>,
+    /// When the record is told again how many.
+    note_ms: AtomicU64,
 }
 
 impl Progress {
     pub(super) fn new() -> Self {
-        Self { since: Instant::now(), last_ms: AtomicU64::new(0), idle: AtomicBool::new(true) }
+        Self {
+            since: Instant::now(),
+            last_ms: AtomicU64::new(0),
+            idle: AtomicBool::new(true),
+            bytes: AtomicU64::new(0),
+            over: AtomicBool::new(false),
+            record: Mutex::default(),
+            note_ms: AtomicU64::new(u64::MAX),
+        }
     }
 
     /// Some of what was handed out was sent.
-    pub(super) fn taken(&self) {
+    pub(super) fn taken(&self, bytes: usize) {
         self.last_ms.store(self.elapsed_ms(), Ordering::Relaxed);
+        let bytes = bytes as u64;
+        let bytes = self.bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        if self.elapsed_ms() >= self.note_ms.load(Ordering::Relaxed)
+            && let Some(record) = &mut *self.record.lock()
+        {
+            record.so_far(bytes);
+            self.note_ms.store(self.elapsed_ms().saturating_add(record.every_ms()), Ordering::Relaxed);
+        }
+    }
+
+    fn note(&self, record: Record) {
+        self.note_ms.store(self.elapsed_ms().saturating_add(record.every_ms()), Ordering::Relaxed);
+        *self.record.lock() = Some(record);
+    }
+
+    /// Nothing more of the body comes.
+    pub(super) fn over(&self) {
+        self.over.store(true, Ordering::Relaxed);
+    }
+
+    /// Nothing more of the body comes, for that reason.
+    pub(super) fn failed(&self, why: &'static str) {
+        if let Some(record) = self.record.lock().take() {
+            record.end(self.bytes.load(Ordering::Relaxed), why);
+        }
     }
 
     /// The body was asked for more, and has it unless it is `idle`.
     pub(super) fn polled(&self, idle: bool) {
-        self.taken();
+        self.last_ms.store(self.elapsed_ms(), Ordering::Relaxed);
         self.idle.store(idle, Ordering::Relaxed);
     }
 
@@ -110,10 +157,21 @@ impl Progress {
     }
 }
 
+impl Drop for Progress {
+    fn drop(&mut self) {
+        let Some(record) = self.record.get_mut().take() else { return };
+        let bytes = *self.bytes.get_mut();
+        if *self.over.get_mut() { record.end(bytes, "finished") } else { record.broke_off(bytes) }
+    }
+}
+
 impl Connection {
-    pub(super) fn new(peer: SocketAddr, tls: Option<&Tls>) -> Self {
+    pub(super) fn new(peer: SocketAddr, tls: Option<&Tls>, drain: Option<watch::Receiver<bool>>) -> Self {
         Self {
             peer,
+            wire: Arc::default(),
+            drain,
+            secure: tls.is_some(),
             alt_svc: tls.and_then(Tls::alt_svc),
             requests: AtomicU64::new(0),
             stalled: Arc::default(),
@@ -148,6 +206,30 @@ impl Connection {
     /// The viewer is to be served on the bare socket. The request is answered by nobody else.
     pub(super) fn take_out(&self, departure: Departure) {
         *self.departure.lock() = Some(departure);
+    }
+
+    /// Whose requests come here.
+    pub(super) fn who(&self) -> Who {
+        let standing = Standing { stalled: Arc::clone(&self.stalled), drain: self.drain.clone() };
+        Who { peer: self.peer, tls: self.secure, standing }
+    }
+
+    /// A response is to be logged once it has left, or has broken off.
+    pub(super) fn note(
+        &self,
+        record: Record,
+        progress: &Progress,
+        response: Response<Body>,
+        (version, is_head): (Version, bool),
+    ) -> Response<Body> {
+        if version < Version::HTTP_2 {
+            return response.map(|body| self.wire.begin(record, body, is_head));
+        }
+        if is_head || response.body().is_end_stream() {
+            progress.over();
+        }
+        progress.note(record);
+        response
     }
 
     /// The client took nothing for too long.
@@ -206,7 +288,7 @@ pub(super) async fn serve(
     tls: Option<Arc<Tls>>,
     drain: watch::Receiver<bool>,
 ) {
-    let connection = Arc::new(Connection::new(peer, tls.as_deref()));
+    let connection = Arc::new(Connection::new(peer, tls.as_deref(), Some(drain.clone())));
     let served = match tls {
         None => serve_http(&shared, socket, &connection, drain).await,
         Some(tls) => serve_https(&shared, &tls, socket, &connection, drain).await,
@@ -216,7 +298,7 @@ pub(super) async fn serve(
         Ok(None) => return,
         Err(cut) => return tracing::debug!(%peer, reason = %cut, "connection cut"),
     };
-    let Departure { head, viewer, mut protocol, window, seat } = departure;
+    let Departure { head, viewer, mut protocol, window, seat, record } = departure;
     if !said.is_empty() {
         protocol.input(std::time::Instant::now(), &said);
     }
@@ -227,7 +309,7 @@ pub(super) async fn serve(
         viewer: Some(viewer),
         protocol,
         window,
-        guard: Box::new(Visit { _place: place, _seat: seat }),
+        guard: Box::new(Visit { _place: place, _seat: seat, record }),
     });
 }
 
@@ -235,10 +317,21 @@ pub(super) async fn serve(
 struct Visit {
     _place: Place,
     _seat: Seat,
+    record: Option<Record>,
 }
 
 impl Guest for Visit {
-    fn left(self: Box<Self>, _bytes: u64, _why: Leave) {}
+    fn so_far(&mut self, bytes: u64) {
+        if let Some(record) = &mut self.record {
+            record.so_far(bytes);
+        }
+    }
+
+    fn left(self: Box<Self>, bytes: u64, why: Leave) {
+        if let Some(record) = self.record {
+            record.left(bytes, why);
+        }
+    }
 }
 
 /// What was taken out of HTTP's hands.
@@ -255,7 +348,7 @@ pub(crate) async fn serve_pipe<S>(shared: Arc<Shared>, io: S, peer: SocketAddr, 
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let connection = Arc::new(Connection::new(peer, None));
+    let connection = Arc::new(Connection::new(peer, None, None));
     let max_stall = Duration::from_millis(shared.config.write_stall_ms);
     let sent = shared.metrics.sent_bytes.clone();
     let socket = Socket::new(io, max_stall, Arc::clone(&connection.stalled), sent);
@@ -334,7 +427,8 @@ async fn serve_https(
 
 fn watched_socket<S>(shared: &Shared, socket: S, connection: &Connection) -> Socket<S> {
     let max_stall = Duration::from_millis(shared.config.write_stall_ms);
-    Socket::new(socket, max_stall, Arc::clone(&connection.stalled), shared.metrics.sent_bytes.clone())
+    let sent = shared.metrics.sent_bytes.clone();
+    Socket::new(socket, max_stall, Arc::clone(&connection.stalled), sent).on(Arc::clone(&connection.wire))
 }
 
 fn respond(

@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_EXPOSE_HEADERS,
-    ACCESS_CONTROL_MAX_AGE, ALLOW, HeaderMap, HeaderValue, ORIGIN,
+    ACCESS_CONTROL_MAX_AGE, ALLOW, HeaderMap, HeaderValue, ORIGIN, USER_AGENT,
 };
 use http::{Method, Request, Response, StatusCode, Version};
 use media_core::hub::StreamKey;
@@ -19,7 +19,7 @@ use super::watched::watched;
 use super::websocket::WebSocket;
 use super::{Shared, live, network, websocket};
 use crate::fanout::Format;
-use crate::guard::{self, Shown};
+use crate::guard::{self, Record, Shown};
 use crate::shard::{Latency, Protocol};
 use crate::upstream::{Body, ask};
 
@@ -36,17 +36,49 @@ pub(super) async fn handle(
         Ok(Route::Pages) if before.is_some() => Ok(Route::Unknown),
         route => route,
     };
+    let mut record = shared.guard.record(|| connection.who(), &request);
+    let kind = (request.version(), request.method() == Method::HEAD);
     // Whose pages may read theirs is for pages to say.
     let shared_with = (!matches!(route, Ok(Route::Pages))).then(|| request.headers().get(ORIGIN).cloned());
-    let mut response = match admit(shared, connection, &route, before, &request) {
+    let mut response = match admit(shared, connection, &route, before, &request, record.as_mut()) {
         Err(denied) => *denied,
-        Ok(()) => answer(shared, connection, progress, route, request).await,
+        Ok(()) => answer(shared, connection, &progress, route, request, &mut record).await,
     };
     if let Some(origin) = shared_with {
         shared.guard.share(origin.as_ref(), response.headers_mut());
     }
     shared.metrics.responded(response.status());
-    response
+    match record {
+        None => response,
+        Some(mut record) => {
+            record.status(response.status().as_u16());
+            connection.note(record, &progress, response, kind)
+        }
+    }
+}
+
+/// What the access log says of a request, but whose session it is if a grant says so.
+fn describe(
+    shared: &Shared,
+    connection: &Connection,
+    route: &Result<Route, BadPath>,
+    headers: &HeaderMap,
+    record: &mut Record,
+) {
+    let (kind, key) = match route {
+        Ok(Route::Flv(key)) if websocket::is_upgrade(headers) => ("websocket", Some(key)),
+        Ok(Route::Flv(key)) => ("flv", Some(key)),
+        Ok(Route::Hls(file)) if file.playlist => ("playlist", Some(&file.key)),
+        Ok(Route::Hls(file)) => ("media", Some(&file.key)),
+        Ok(Route::Pages) => ("page", None),
+        Ok(Route::Unknown) | Err(_) => ("unknown", None),
+    };
+    let stream = key.map(StreamKey::as_str);
+    record.asked(kind, stream);
+    let agent = headers.get(USER_AGENT).map_or(&[][..], HeaderValue::as_bytes);
+    let hls = matches!(kind, "playlist" | "media");
+    let number = shared.guard.session(connection.peer.ip(), agent, stream.unwrap_or_default(), hls);
+    record.session(None, number);
 }
 
 /// Whether a request is served at all; else what is answered instead. `before` is the grant before its path.
@@ -56,8 +88,12 @@ fn admit(
     route: &Result<Route, BadPath>,
     before: Option<&str>,
     request: &Request<Body>,
+    mut record: Option<&mut Record>,
 ) -> Result<(), Box<Response<Body>>> {
     let guard = &shared.guard;
+    if let Some(record) = &mut record {
+        describe(shared, connection, route, request.headers(), record);
+    }
     let denied = |denial| Box::new(denied(denial));
     guard.may_ask(network(connection.peer.ip())).map_err(denied)?;
     let (key, file) = match route {
@@ -72,7 +108,12 @@ fn admit(
     guard.may_show(headers, file.is_none() && websocket::is_upgrade(headers)).map_err(denied)?;
     if guard.asks_for_grants() {
         let shown = Shown::find(before, headers, request.uri());
-        guard.may_play(key, shown.as_ref().map(Shown::text), connection.peer.ip()).map_err(denied)?;
+        let grant = shown.as_ref().map(Shown::text);
+        let claims = guard.may_play(key, grant, connection.peer.ip()).map_err(denied)?;
+        if let (Some(record), Some(sid)) = (record, claims.as_ref().and_then(|claims| claims.sid.as_deref()))
+        {
+            record.session(Some(sid), 0);
+        }
         if let (Some(file), Some(shown)) = (file.filter(|file| file.playlist), shown)
             && let Some(to) = shown.kept_at(&file.path, request.uri())
         {
@@ -89,19 +130,24 @@ fn admit(
 async fn answer(
     shared: &Shared,
     connection: &Arc<Connection>,
-    progress: Arc<Progress>,
+    progress: &Arc<Progress>,
     route: Result<Route, BadPath>,
     request: Request<Body>,
+    record: &mut Option<Record>,
 ) -> Response<Body> {
     let version = request.version();
     match route {
         Ok(Route::Flv(key)) if matches!(*request.method(), Method::GET | Method::HEAD) => {
-            flv(shared, connection, progress, &key, request).await
+            flv(shared, connection, progress, &key, request, record).await
         }
         route => {
             let response = file(shared, connection, route, request).await;
             // What HTTP/1.1 does not take stalls the socket.
-            if version >= Version::HTTP_2 { response.map(|body| watched(body, progress)) } else { response }
+            if version >= Version::HTTP_2 {
+                response.map(|body| watched(body, Arc::clone(progress)))
+            } else {
+                response
+            }
         }
     }
 }
@@ -129,9 +175,10 @@ async fn file(
 async fn flv(
     shared: &Shared,
     connection: &Arc<Connection>,
-    progress: Arc<Progress>,
+    progress: &Arc<Progress>,
     key: &StreamKey,
     request: Request<Body>,
+    record: &mut Option<Record>,
 ) -> Response<Body> {
     let mut asked = request.uri().query().unwrap_or_default().split('&');
     let latency = match Latency::parse(asked.find_map(|pair| pair.strip_prefix("latency=")), shared.latency) {
@@ -171,7 +218,7 @@ async fn flv(
                 return head.map(|()| full(Bytes::new()));
             }
             if request.version() >= Version::HTTP_2 {
-                return head.map(|()| live::body(viewer, seat, connection, progress));
+                return head.map(|()| live::body(viewer, seat, connection, Arc::clone(progress)));
             }
             (head, Box::new(live::Plain::new(format == Format::ChunkedFlv)))
         }
@@ -179,12 +226,17 @@ async fn flv(
     shared.guard.share(origin, head.headers_mut());
     shared.metrics.responded(head.status());
     connection.advertise(head.headers_mut());
+    let mut record = record.take();
+    if let Some(record) = &mut record {
+        record.status(head.status().as_u16());
+    }
     connection.take_out(Departure {
         head: live::head_bytes(&head, format),
         viewer,
         protocol,
         window: latency.window,
         seat,
+        record,
     });
     // The connection is taken out of HTTP's hands before this is asked again.
     std::future::pending().await

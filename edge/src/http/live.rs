@@ -23,7 +23,7 @@ use crate::upstream::{Body, BoxError};
 /// The viewer is too slow: an error, so that its player sees no regular end and tries again.
 #[derive(Debug, thiserror::Error)]
 #[error("the line is too slow for the stream")]
-struct TooSlow;
+pub(super) struct TooSlow;
 
 /// What every live response says.
 pub(super) fn headers(headers: &mut HeaderMap) {
@@ -118,8 +118,14 @@ impl HttpBody for LiveBody {
         next.map(|next| match next {
             // What the client has yet to take outlives the stream.
             Ok(bytes) => Some(Ok(Frame::data(chunk(bytes, &self.progress)))),
-            Err(Over::Ended) => None,
-            Err(Over::Lagged | Over::Stalled | Over::Paused) => Some(Err(TooSlow.into())),
+            Err(Over::Ended) => {
+                self.progress.over();
+                None
+            }
+            Err(Over::Lagged | Over::Stalled | Over::Paused) => {
+                self.progress.failed("lagged");
+                Some(Err(TooSlow.into()))
+            }
         })
     }
 }

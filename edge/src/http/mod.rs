@@ -14,6 +14,7 @@ mod route;
 mod tls;
 mod watched;
 mod websocket;
+mod wire;
 
 use std::collections::HashMap;
 use std::io;
@@ -31,6 +32,7 @@ pub use certificates::{CertificateError, Certificates};
 #[cfg(test)]
 pub(crate) use connection::serve_pipe;
 pub(crate) use hls::Hls;
+pub(crate) use wire::Wire;
 
 use crate::config::{HttpConfig, TlsConfig};
 use crate::feed::Feeds;
@@ -173,9 +175,6 @@ pub(crate) async fn serve(
             }
         };
         let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
-        if shared.guard.may_connect(peer.ip()).is_err() {
-            continue;
-        }
         let Some(place) = places.take(peer.ip(), &shared) else { continue };
         prepare(&socket);
         let (shared, drain) = (Arc::clone(&shared), drain_signal.clone());
@@ -235,6 +234,7 @@ impl Places {
     }
 
     fn take(self: &Arc<Self>, address: IpAddr, shared: &Shared) -> Option<Place> {
+        shared.guard.may_connect(address).ok()?;
         let address = network(address);
         let mut taken = self.taken.lock();
         if taken.total >= shared.config.max_connections {

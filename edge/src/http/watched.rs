@@ -43,13 +43,23 @@ impl HttpBody for Watched {
                     Ok(bytes) => self.chunks = bytes,
                     Err(frame) => return Poll::Ready(Some(Ok(frame))),
                 },
-                over => return Poll::Ready(over),
+                Some(Err(error)) => {
+                    self.progress.failed("failed");
+                    return Poll::Ready(Some(Err(error)));
+                }
+                None => {
+                    self.progress.over();
+                    return Poll::Ready(None);
+                }
             }
         } else {
             self.progress.polled(false);
         }
         let len = self.chunks.len().min(CHUNK_BYTES);
         let chunk = chunk(self.chunks.split_to(len), &self.progress);
+        if self.is_end_stream() {
+            self.progress.over();
+        }
         Poll::Ready(Some(Ok(Frame::data(chunk))))
     }
 
@@ -88,7 +98,7 @@ impl AsRef<[u8]> for Chunk {
 
 impl Drop for Chunk {
     fn drop(&mut self) {
-        self.progress.taken();
+        self.progress.taken(self.bytes.len());
     }
 }
 

@@ -117,6 +117,11 @@ impl Client {
         }
     }
 
+    /// Lets whoever is to know say that it is still there.
+    pub(super) fn stays(&mut self) {
+        self.guard.so_far(self.bytes);
+    }
+
     /// Hangs up.
     pub(super) fn leave(self, why: Leave) {
         let Self { link, viewer, protocol, over, bytes, guard, .. } = self;

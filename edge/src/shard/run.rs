@@ -219,6 +219,7 @@ impl Shard {
         let (mut late, mut paused, mut heard) = (Vec::new(), Vec::new(), Vec::new());
         for (id, client) in &mut self.clients {
             client.may_say_more();
+            client.stays();
             let waited = |since: Instant| now.saturating_duration_since(since);
             match client.place {
                 Place::Blocked(since) if waited(since) > self.patience.stall => {

@@ -1,11 +1,12 @@
 //! The edge against a made-up origin, over real sockets.
 
+mod access;
 mod client;
 mod feed;
 mod floods;
 mod flv;
-mod h3;
 mod guarded;
+mod h3;
 mod hls;
 mod limits;
 mod origin;

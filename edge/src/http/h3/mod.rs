@@ -172,7 +172,7 @@ impl Guest {
     }
 
     async fn serve_to_its_end(self, shared: &Arc<Shared>, drain: watch::Receiver<bool>) -> Result<(), Cut> {
-        let connection = Arc::new(Connection::new(self.address(), Some(&self.tls)));
+        let connection = Arc::new(Connection::new(self.address(), Some(&self.tls), Some(drain.clone())));
         let shaken = tokio::time::timeout(self.tls.limit(), async { self.incoming.accept()?.await }).await;
         shared.metrics.shaken(&shaken);
         let quic = shaken.map_err(|_| Cut::Late)??;
@@ -298,7 +298,8 @@ async fn answer(
         while !bytes.is_empty() {
             let len = bytes.len().min(CHUNK_BYTES);
             sender.send_data(bytes.split_to(len)).await?;
-            progress.taken();
+            // Its pieces count themselves.
+            progress.taken(0);
             sent.add(len);
         }
     }
