@@ -1,6 +1,8 @@
 //! weir: a live-media CDN in one binary. Streams come in over RTMP and go out as LL-HLS, HTTP-FLV,
 //! WebSocket-FLV and RTMP.
 
+#![forbid(unsafe_code)]
+
 mod admin;
 mod banner;
 mod certificate;

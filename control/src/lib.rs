@@ -3,6 +3,8 @@
 //! It knows the media side only through [`control_api::Cluster`] and is never on the data path: when
 //! it is gone, streams go on.
 
+#![forbid(unsafe_code)]
+
 mod config;
 mod http;
 mod metrics;

@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 use control_api::Network;
+use media_core::hub::StreamKey;
 use serde::{Deserialize, Serialize};
 
 use crate::shard::Window;
@@ -191,6 +192,10 @@ pub struct FanoutConfig {
     /// How long what is to be sent waits for more, so that one write sends it all: `frame`, `auto` or milliseconds.
     /// Viewers choose another by `?latency=`.
     pub latency: Window,
+    /// Other values of it for some streams: the first that matches holds.
+    pub streams: Vec<StreamLatency>,
+    /// How the sockets of a flush are written.
+    pub backend: FanoutBackend,
     /// Milliseconds that sound may wait for the picture with which it is sent.
     pub audio_delay_ms: u64,
     /// Skips a minute after which a viewer is dropped, because its line is too slow for the stream.
@@ -201,6 +206,36 @@ pub struct FanoutConfig {
     pub max_viewers_per_stream: usize,
 }
 
+impl FanoutConfig {
+    /// How long a stream's flushes wait for viewers that don't choose.
+    pub(crate) fn latency_of(&self, key: &StreamKey) -> Window {
+        let rule = self.streams.iter().find(|rule| control_api::pattern::matches(&rule.streams, key.as_str()));
+        rule.map_or(self.latency, |rule| rule.latency)
+    }
+}
+
+/// How the sockets of a flush are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FanoutBackend {
+    /// Whichever was the faster when it was measured, if it can be had.
+    Auto,
+    /// One system call each.
+    Send,
+    /// One for many (io_uring).
+    IoUring,
+}
+
+/// How long the flushes of some streams wait.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StreamLatency {
+    /// Streams that it is for, as `app/name`; `*` stands for any characters.
+    pub streams: String,
+    /// As [`FanoutConfig::latency`].
+    pub latency: Window,
+}
+
 impl Default for FanoutConfig {
     fn default() -> Self {
         Self {
@@ -208,6 +243,8 @@ impl Default for FanoutConfig {
             ring_ms: 10_000,
             shards: 0,
             latency: Window::Auto,
+            streams: Vec::new(),
+            backend: FanoutBackend::Auto,
             audio_delay_ms: 100,
             max_skips_per_minute: 6,
             max_pause_ms: 60_000,
@@ -231,5 +268,21 @@ pub struct HlsConfig {
 impl Default for HlsConfig {
     fn default() -> Self {
         Self { max_object_bytes: 64 * 1024 * 1024, request_timeout_ms: 30_000, viewer_ttl_ms: 10_000 }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_pattern_that_matches_says_how_long_a_streams_flushes_wait() {
+        let rule = |streams: &str, latency| StreamLatency { streams: streams.to_owned(), latency };
+        let streams = vec![rule("live/low-*", Window::Frame), rule("live/*", Window::Fixed(100))];
+        let config = FanoutConfig { streams, ..FanoutConfig::default() };
+        let of = |app, name| config.latency_of(&StreamKey::parse(app, name, &[]).unwrap());
+        assert_eq!(of("live", "low-1"), Window::Frame);
+        assert_eq!(of("live", "a"), Window::Fixed(100));
+        assert_eq!(of("cam", "a"), Window::Auto);
     }
 }

@@ -30,7 +30,8 @@ use control_api::Viewers;
 use media_core::hub::StreamKey;
 
 pub use config::{
-    AccessLogConfig, Config, FanoutConfig, FeedConfig, GuardConfig, HlsConfig, HttpConfig, TlsConfig,
+    AccessLogConfig, Config, FanoutBackend, FanoutConfig, FeedConfig, GuardConfig, HlsConfig, HttpConfig, StreamLatency,
+    TlsConfig,
 };
 pub use guard::Access;
 pub use http::{CertificateError, Certificates, Https, Listeners};
@@ -74,14 +75,12 @@ impl Edge {
             stall: Duration::from_millis(config.http.write_stall_ms),
             pause: Duration::from_millis(config.fanout.max_pause_ms),
         };
-        let shards = Shards::start(count, patience, &metrics)?;
-        let latency = config.fanout.latency;
+        let shards = Shards::start(count, config.fanout.backend, patience, &metrics)?;
         let feeds = Feeds::new(config.feed, config.fanout, upstream, Arc::clone(&metrics));
         let guard = Guard::new(&config.guard, &config.access_log, access, Arc::clone(&metrics))?;
         let shared = http::Shared {
             config: config.http,
             tls: config.tls,
-            latency,
             feeds,
             shards,
             hls,

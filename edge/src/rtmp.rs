@@ -66,7 +66,7 @@ pub(crate) async fn serve(shared: &Shared, play: Play) {
     let mut record = shared.guard.record_rtmp(peer, &request);
     let (viewer, window, said) = match enter(shared, peer, &request, record.as_mut()).await {
         Ok((viewer, seat, window)) => (Some((viewer, seat)), window, session.accept_play(request.id)),
-        Err(refusal) => (None, shared.latency, session.refuse(request.id, &refusal)),
+        Err(refusal) => (None, Window::Frame, session.refuse(request.id, &refusal)),
     };
     if let Some(record) = &mut record {
         record.status(if viewer.is_some() { 200 } else { REFUSED });
@@ -118,7 +118,7 @@ async fn enter(
         record.session(claims.as_ref().and_then(|claims| claims.sid.as_deref()), number);
     }
     let seat = guard.seat(shared.hls.all_viewers()).map_err(refusal)?;
-    let latency = Latency::parse(request.param("latency").as_deref(), shared.latency)
+    let latency = Latency::parse(request.param("latency").as_deref(), shared.feeds.latency(&key))
         .map_err(|error| Refusal::play_failed(error.to_string()))?;
     let viewer =
         shared.feeds.join(&key, Format::Rtmp, latency.start).await.map_err(|refusal| match refusal {

@@ -4,6 +4,8 @@
 //! out maps from it. No protocol module knows another. Protocols are state machines: bytes and the
 //! time go in; bytes, events and the next deadline come out.
 
+#![forbid(unsafe_code)]
+
 pub mod amf0;
 pub mod codec;
 pub mod flv;

@@ -5,6 +5,8 @@
 //! origin serves goes through one [`tower::Service`], [`Origin::service`], so that an edge in the same process
 //! calls it as one on another machine does.
 
+#![forbid(unsafe_code)]
+
 pub mod auth;
 pub mod config;
 pub mod http;

@@ -56,6 +56,9 @@ pub(super) fn check(config: &Config) -> Findings {
     if config.edge.access_log.path.is_empty() {
         findings.say("edge.access_log.path", "expected \"off\", \"stdout\" or a file");
     }
+    for (i, rule) in config.edge.fanout.streams.iter().enumerate() {
+        patterned(&format!("edge.fanout.streams.{i}.streams"), &rule.streams, &mut findings);
+    }
     // What follows from the lengths of segments means nothing while they are wrong.
     if packaging(config, &mut findings) {
         hls_times(config, &mut findings);
@@ -173,12 +176,14 @@ fn auth(auth: &origin::auth::Config, grants: &grant::Config, findings: &mut Find
         if rule.key.is_empty() {
             findings.say(&format!("origin.auth.keys.{i}.key"), "an empty key opens nothing");
         }
-        if !may_match(&rule.streams) {
-            findings.say(
-                &format!("origin.auth.keys.{i}.streams"),
-                "matches no stream; expected app/name, such as live/a or live/*",
-            );
-        }
+        patterned(&format!("origin.auth.keys.{i}.streams"), &rule.streams, findings);
+    }
+}
+
+/// A pattern that can match nothing is a mistake.
+fn patterned(key: &str, pattern: &str, findings: &mut Findings) {
+    if !may_match(pattern) {
+        findings.say(key, "matches no stream; expected app/name, such as live/a or live/*");
     }
 }
 
@@ -361,6 +366,8 @@ mod tests {
 
     #[test]
     fn values_out_of_range_are_named() {
+        let rule = edge::StreamLatency { streams: "live".into(), latency: edge::Window::Frame };
+        assert_eq!(wrong(|c| c.edge.fanout.streams = vec![rule.clone()]), ["edge.fanout.streams.0.streams"]);
         assert_eq!(wrong(|c| c.origin.hls.part_ms = 20), ["origin.hls.part_ms"]);
         assert_eq!(wrong(|c| c.origin.hls.part_ms = 900), ["origin.hls.segment_ms origin.hls.part_ms"]);
         assert_eq!(wrong(|c| c.origin.hls.window_ms = 2_000), ["origin.hls.window_ms origin.hls.segment_ms"]);

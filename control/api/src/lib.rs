@@ -3,6 +3,8 @@
 //! The control plane knows origins and edges only through [`Cluster`]; the binary composes the real
 //! roles behind it.
 
+#![forbid(unsafe_code)]
+
 mod coding;
 pub mod grant;
 mod network;

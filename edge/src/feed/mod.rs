@@ -24,6 +24,7 @@ use crate::config::{FanoutConfig, FeedConfig};
 use crate::fanout::{Fanout, Format, Start};
 use crate::metrics::Metrics;
 use crate::negative::Absent;
+use crate::shard::Window;
 use crate::upstream::Upstream;
 
 /// Why somebody can't watch.
@@ -98,6 +99,11 @@ impl Feeds {
             return Err(Refusal::Full);
         }
         Ok(Viewer::new(seat, format, start, Arc::clone(&self.metrics)))
+    }
+
+    /// How long a stream's flushes wait for viewers that don't choose.
+    pub(crate) fn latency(&self, key: &StreamKey) -> Window {
+        self.fanout.latency_of(key)
     }
 
     /// Who watches a stream.

@@ -181,7 +181,8 @@ async fn flv(
     record: &mut Option<Record>,
 ) -> Response<Body> {
     let mut asked = request.uri().query().unwrap_or_default().split('&');
-    let latency = match Latency::parse(asked.find_map(|pair| pair.strip_prefix("latency=")), shared.latency) {
+    let asked = asked.find_map(|pair| pair.strip_prefix("latency="));
+    let latency = match Latency::parse(asked, shared.feeds.latency(key)) {
         Ok(latency) => latency,
         Err(error) => return problem(StatusCode::BAD_REQUEST, &error.to_string()),
     };

@@ -38,7 +38,7 @@ use crate::config::{HttpConfig, TlsConfig};
 use crate::feed::Feeds;
 use crate::guard::{Guard, MEASURE_EVERY};
 use crate::metrics::Metrics;
-use crate::shard::{Shards, Transport, Window};
+use crate::shard::{Shards, Transport};
 use crate::upstream::Pages;
 use tls::Tls;
 
@@ -49,8 +49,6 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 pub(crate) struct Shared {
     pub(crate) config: HttpConfig,
     pub(crate) tls: TlsConfig,
-    /// How long flushes wait for more, where viewers don't choose.
-    pub(crate) latency: Window,
     pub(crate) feeds: Arc<Feeds>,
     pub(crate) shards: Shards,
     pub(crate) hls: Hls,

@@ -9,6 +9,9 @@ use super::client::Place;
 use super::link::Io;
 use super::run::Shard;
 
+/// Riders for whom io_uring is used: for fewer it saves nothing.
+const BY_URING: usize = 4;
+
 impl Shard {
     /// Sends all groups what is due by now.
     pub(super) fn flush_due(&mut self, now: Instant) {
@@ -65,13 +68,21 @@ impl Shard {
         }
         let Some(group) = self.groups.get_mut(index) else { return };
         let mut riders = std::mem::take(&mut group.riders);
+        self.outcomes.clear();
+        if let Some(uring) = self.uring.as_mut().filter(|_| riders.len() >= BY_URING) {
+            let sockets = riders.iter().map(|id| self.clients.get(*id).and_then(|client| client.link.bare()));
+            uring.send(bytes, sockets, &mut self.outcomes);
+        }
         let mut at = 0;
         while let Some(id) = riders.get(at).copied() {
             let Some(client) = self.clients.get_mut(id) else {
-                riders.swap_remove(at);
+                self.stands_down(&mut riders, at);
                 continue;
             };
-            let io = client.link.write(bytes);
+            let io = match self.outcomes.get(at) {
+                Some(Some(io)) => *io,
+                Some(None) | None => client.link.write(bytes),
+            };
             if let Io::Done(len) = io {
                 self.sent += len as u64;
                 client.bytes += len as u64;
@@ -80,8 +91,6 @@ impl Shard {
                     continue;
                 }
             }
-            // It rides no longer; the last one takes its place.
-            riders.swap_remove(at);
             client.place = match io {
                 Io::Gone => {
                     self.gone.push(id);
@@ -99,15 +108,24 @@ impl Shard {
                     Place::Blocked(now)
                 }
             };
-            if let Some(moved) = riders.get(at).and_then(|id| self.clients.get_mut(*id)) {
-                moved.place = Place::Riding(at);
-            }
+            self.stands_down(&mut riders, at);
         }
         if let Some(group) = self.groups.get_mut(index) {
             group.riders = riders;
         }
         while let Some(id) = self.gone.pop() {
             self.remove(id, Leave::Gone);
+        }
+    }
+
+    /// One of those who ride does so no longer; the last one takes its place.
+    fn stands_down(&mut self, riders: &mut Vec<usize>, at: usize) {
+        riders.swap_remove(at);
+        if at < self.outcomes.len() {
+            self.outcomes.swap_remove(at);
+        }
+        if let Some(moved) = riders.get(at).and_then(|id| self.clients.get_mut(*id)) {
+            moved.place = Place::Riding(at);
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::io::{self, IoSlice, Read, Write};
 use std::net::Shutdown;
+use std::os::fd::{AsFd, BorrowedFd};
 
 use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
@@ -58,6 +59,13 @@ impl Link {
         match self {
             Self::Plain(socket) => registry.register(socket, token, both),
             Self::Sealed(sealed) => registry.register(&mut sealed.socket, token, both),
+        }
+    }
+
+    /// The socket, where bytes go out as they are.
+    pub(super) fn bare(&self) -> Option<BorrowedFd<'_>> {
+        match self {
+            Self::Plain(socket) => Some(socket.as_fd()),
         }
     }
 

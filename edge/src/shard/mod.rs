@@ -14,6 +14,7 @@ mod mailbox;
 mod run;
 mod sealed;
 mod turn;
+mod uring;
 mod window;
 
 use std::io;
@@ -22,11 +23,13 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
+use crate::config::FanoutBackend;
 use crate::fanout::Over;
 use crate::feed::Viewer;
 use crate::metrics::Metrics;
 pub(crate) use link::Link;
 use mailbox::{Letter, Mailbox};
+use uring::Uring;
 pub(crate) use window::Latency;
 pub use window::Window;
 
@@ -121,10 +124,16 @@ pub(crate) struct Shards(Vec<Arc<Mailbox>>);
 
 impl Shards {
     /// Starts `count` threads.
-    pub(crate) fn start(count: usize, patience: Patience, metrics: &Arc<Metrics>) -> io::Result<Self> {
+    pub(crate) fn start(
+        count: usize,
+        backend: FanoutBackend,
+        patience: Patience,
+        metrics: &Arc<Metrics>,
+    ) -> io::Result<Self> {
+        let uring = by_uring(backend)?;
         let mut shards = Self(Vec::with_capacity(count));
         for index in 0..count {
-            shards.0.push(run::start(index, patience, Arc::clone(metrics))?);
+            shards.0.push(run::start(index, uring, patience, Arc::clone(metrics))?);
         }
         Ok(shards)
     }
@@ -160,6 +169,24 @@ impl Shards {
     /// Tells all who still listen; the others have nobody left.
     fn tell(&self, letter: impl Fn() -> Letter) {
         self.0.iter().for_each(|mailbox| drop(mailbox.post(letter())));
+    }
+}
+
+/// Whether flushes go out by io_uring.
+fn by_uring(backend: FanoutBackend) -> io::Result<bool> {
+    match backend {
+        FanoutBackend::Send => Ok(false),
+        FanoutBackend::Auto => Ok(Uring::new().is_ok()),
+        FanoutBackend::IoUring => match Uring::new() {
+            Ok(_) => Ok(true),
+            Err(error) => {
+                let what = format!(
+                    "the kernel does not let this process use io_uring ({error}); allow it, or set edge.fanout.backend \
+                     to \"auto\" or \"send\""
+                );
+                Err(io::Error::new(error.kind(), what))
+            }
+        },
     }
 }
 

@@ -15,7 +15,9 @@ use slab::Slab;
 
 use super::client::{Client, Place};
 use super::group::{Group, Key};
+use super::link::Io;
 use super::mailbox::{Letter, Mailbox};
+use super::uring::Uring;
 use super::window::Pace;
 use super::{Arrival, Leave, Patience, Transport};
 use crate::fanout::{Ahead, Over};
@@ -34,7 +36,12 @@ const READ_BYTES: usize = 2_048;
 const SWEEPS: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
 
 /// Starts a shard. Its mailbox is how it is reached.
-pub(super) fn start(index: usize, patience: Patience, metrics: Arc<Metrics>) -> io::Result<Arc<Mailbox>> {
+pub(super) fn start(
+    index: usize,
+    uring: bool,
+    patience: Patience,
+    metrics: Arc<Metrics>,
+) -> io::Result<Arc<Mailbox>> {
     let poll = Poll::new()?;
     let mailbox = Arc::new(Mailbox::new(mio::Waker::new(poll.registry(), MAIL)?));
     let now = Instant::now();
@@ -49,6 +56,8 @@ pub(super) fn start(index: usize, patience: Patience, metrics: Arc<Metrics>) -> 
         group_of: HashMap::default(),
         due: BinaryHeap::new(),
         queue: VecDeque::new(),
+        uring: None,
+        outcomes: Vec::new(),
         gone: Vec::new(),
         pieces: Vec::new(),
         ahead: Vec::new(),
@@ -57,7 +66,7 @@ pub(super) fn start(index: usize, patience: Patience, metrics: Arc<Metrics>) -> 
         pace: Pace::new(now),
         swept: now,
     };
-    thread::Builder::new().name(format!("shard-{index}")).spawn(move || shard.run())?;
+    thread::Builder::new().name(format!("shard-{index}")).spawn(move || shard.run(uring))?;
     Ok(mailbox)
 }
 
@@ -74,6 +83,9 @@ pub(super) struct Shard {
     due: BinaryHeap<Reverse<(Instant, usize)>>,
     /// Clients who have something to do in their next turn: each once, or some more times if it is gone.
     pub(super) queue: VecDeque<usize>,
+    pub(super) uring: Option<Uring>,
+    /// What became of a flush by io_uring.
+    pub(super) outcomes: Vec<Option<Io>>,
     /// Clients found gone in a flush.
     pub(super) gone: Vec<usize>,
     /// Empty; kept for their allocations.
@@ -87,7 +99,13 @@ pub(super) struct Shard {
 }
 
 impl Shard {
-    fn run(mut self) {
+    fn run(mut self, uring: bool) {
+        if uring {
+            let made = Uring::new().inspect_err(|error| {
+                tracing::warn!(%error, shard = self.index, "no io_uring; viewers are sent to one by one");
+            });
+            self.uring = made.ok();
+        }
         let mut events = Events::with_capacity(EVENTS);
         let mut letters = Vec::new();
         let window = self.metrics.window(self.index);
@@ -245,7 +263,8 @@ impl Shard {
                     client.dropped(Over::Paused);
                     client.end(Over::Paused);
                 }
-                shard.pump(id, now)
+                shard.enqueue(id);
+                Ok(())
             });
         }
     }

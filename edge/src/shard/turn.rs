@@ -74,7 +74,7 @@ impl Shard {
     }
 
     /// Writes to a client that is in no list.
-    pub(super) fn pump(&mut self, id: usize, now: Instant) -> Result<(), Leave> {
+    fn pump(&mut self, id: usize, now: Instant) -> Result<(), Leave> {
         let Some(client) = self.clients.get_mut(id) else { return Ok(()) };
         let group = client.group.and_then(|index| self.groups.get_mut(index));
         let live = group.as_ref().map_or(Live { until: u64::MAX, ended: false }, |group| Live {

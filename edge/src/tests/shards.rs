@@ -17,7 +17,7 @@ use super::studio::{Studio, opening};
 use super::{key, until};
 use crate::fanout::{Format, Over, Start};
 use crate::shard::{Arrival, Guest, Leave, Link, Protocol, Transport, Window, Wish};
-use crate::{Config, Edge};
+use crate::{Config, Edge, FanoutBackend};
 
 /// One shard, so that all meet there.
 fn one_shard() -> Config {
@@ -43,9 +43,20 @@ async fn watch(server: &Server, buffer_bytes: u32) -> TcpStream {
 
 #[tokio::test]
 async fn who_stops_reading_and_goes_on_gets_every_byte_that_others_get() {
+    stops_reading_and_goes_on(FanoutBackend::Send).await;
+}
+
+#[tokio::test]
+async fn the_same_where_flushes_go_out_by_io_uring() {
+    // Does the same where there is none.
+    stops_reading_and_goes_on(FanoutBackend::Auto).await;
+}
+
+async fn stops_reading_and_goes_on(backend: FanoutBackend) {
     let origin = Origin::default();
     let relay = origin.relay("a");
     let mut config = one_shard();
+    config.fanout.backend = backend;
     config.fanout.ring_bytes = 64 << 20;
     let server = Server::with(&origin, config, None).await;
     let mut studio = Studio::new();
@@ -57,6 +68,21 @@ async fn who_stops_reading_and_goes_on_gets_every_byte_that_others_get() {
         fast.read_to_end(&mut all).await.unwrap();
         all
     });
+    // Enough of them for one submission to many.
+    let crowd = [(); 3].map(|()| server.get("/live/a.flv"));
+    let crowd: Vec<_> = futures_util::future::join_all(crowd).await.into_iter().map(Player::new).collect();
+    let crowd: Vec<_> = crowd
+        .into_iter()
+        .map(|mut player| {
+            tokio::spawn(async move {
+                let mut numbers = Vec::new();
+                while let Some(number) = player.number().await {
+                    numbers.push(number);
+                }
+                numbers
+            })
+        })
+        .collect();
     let mut beginning = vec![0; 600];
     slow.read_exact(&mut beginning).await.unwrap();
     // More than sockets' buffers hold (tcp_wmem ends at 4 MiB), less than the ring. Odd sizes end at odd places.
@@ -78,6 +104,9 @@ async fn who_stops_reading_and_goes_on_gets_every_byte_that_others_get() {
     let (got, expected) = ([beginning, caught, rest].concat(), reader.await.unwrap());
     assert_eq!(got.len(), expected.len());
     assert!(got == expected, "the same bytes");
+    for numbers in crowd {
+        assert!(numbers.await.unwrap().into_iter().eq(0..=1550));
+    }
     assert_eq!(metric(&server, "weir_edge_viewer_skips_total"), "0");
 }
 

@@ -32,9 +32,21 @@ const OUTSIDE: &[&str] = &[
     "Instant::now",
 ];
 
+/// The only file that may have unsafe code.
+const UNSAFE_FILE: &str = "edge/src/shard/uring.rs";
+
 /// Every breach of these rules in a file.
 pub fn check(source: &Source) -> Vec<Finding> {
-    [head(source), names(source), bounds(source), allows(source), size(source), purity(source)].concat()
+    [
+        head(source),
+        names(source),
+        bounds(source),
+        allows(source),
+        safety(source),
+        size(source),
+        purity(source),
+    ]
+    .concat()
 }
 
 fn head(source: &Source) -> Vec<Finding> {
@@ -72,6 +84,19 @@ fn bounds(source: &Source) -> Vec<Finding> {
         .map(|at| {
             Finding::new(source, at, RULE, source.text[at..].lines().next().unwrap_or_default().to_owned())
         })
+        .collect()
+}
+
+/// The lints deny unsafe code; nobody else may allow it to himself.
+fn safety(source: &Source) -> Vec<Finding> {
+    const RULE: &str = "unsafe code stands in one file";
+    if source.path == UNSAFE_FILE {
+        return Vec::new();
+    }
+    ["allow(unsafe_code", "expect(unsafe_code"]
+        .iter()
+        .flat_map(|word| source.words(word))
+        .map(|at| Finding::new(source, at, RULE, format!("only {UNSAFE_FILE} may")))
         .collect()
 }
 
@@ -129,6 +154,8 @@ fn each_rule_finds_its_breach() {
         ("a/src/b.rs", "//! x\nuse std::sync::mpsc;", "bound"),
         ("a/src/b.rs", "//! x\nlet (a, b) = flume::unbounded();", "bound"),
         ("a/src/b.rs", "//! x\n#[allow(dead_code)]\nfn f() {}", "reason"),
+        ("a/src/b.rs", "//! x\n#![allow(unsafe_code, reason = \"fast\")]", "unsafe"),
+        ("a/src/b.rs", "//! x\n#[expect(unsafe_code, reason = \"fast\")]\nfn f() {}", "unsafe"),
         ("a/src/b.rs", long.as_str(), "600 lines"),
         ("src/main.rs", main.as_str(), "100 lines"),
         ("media-core/src/hub/b.rs", "//! x\nlet now = Instant::now();", "no socket"),
@@ -147,6 +174,7 @@ fn good_files_are_left_alone() {
         ("a/src/b.rs", "//! x\nmod common_name;\n// unbounded\nlet s = \"unbounded_channel\";"),
         ("a/src/b.rs", "//! x\n#[allow(\n    dead_code,\n    reason = \"why\"\n)]\nfn f() {}"),
         ("media-core/src/hub/b.rs", "//! x\nfn f(now: Instant) {}\n#[cfg(test)]\nmod tests { use std::fs; }"),
+        (UNSAFE_FILE, "//! x\n#![allow(unsafe_code, reason = \"why\")]"),
         ("origin/src/b.rs", "//! x\nlet now = Instant::now();"),
     ];
     for (path, text) in good {
