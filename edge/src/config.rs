@@ -209,7 +209,8 @@ pub struct FanoutConfig {
 impl FanoutConfig {
     /// How long a stream's flushes wait for viewers that don't choose.
     pub(crate) fn latency_of(&self, key: &StreamKey) -> Window {
-        let rule = self.streams.iter().find(|rule| control_api::pattern::matches(&rule.streams, key.as_str()));
+        let rule =
+            self.streams.iter().find(|rule| control_api::pattern::matches(&rule.streams, key.as_str()));
         rule.map_or(self.latency, |rule| rule.latency)
     }
 }

@@ -30,8 +30,8 @@ use control_api::Viewers;
 use media_core::hub::StreamKey;
 
 pub use config::{
-    AccessLogConfig, Config, FanoutBackend, FanoutConfig, FeedConfig, GuardConfig, HlsConfig, HttpConfig, StreamLatency,
-    TlsConfig,
+    AccessLogConfig, Config, FanoutBackend, FanoutConfig, FeedConfig, GuardConfig, HlsConfig, HttpConfig,
+    StreamLatency, TlsConfig,
 };
 pub use guard::Access;
 pub use http::{CertificateError, Certificates, Https, Listeners};
@@ -78,16 +78,8 @@ impl Edge {
         let shards = Shards::start(count, config.fanout.backend, patience, &metrics)?;
         let feeds = Feeds::new(config.feed, config.fanout, upstream, Arc::clone(&metrics));
         let guard = Guard::new(&config.guard, &config.access_log, access, Arc::clone(&metrics))?;
-        let shared = http::Shared {
-            config: config.http,
-            tls: config.tls,
-            feeds,
-            shards,
-            hls,
-            pages,
-            guard,
-            metrics,
-        };
+        let shared =
+            http::Shared { config: config.http, tls: config.tls, feeds, shards, hls, pages, guard, metrics };
         Ok(Self { shared: Arc::new(shared) })
     }
 

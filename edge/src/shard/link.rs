@@ -66,6 +66,7 @@ impl Link {
     pub(super) fn bare(&self) -> Option<BorrowedFd<'_>> {
         match self {
             Self::Plain(socket) => Some(socket.as_fd()),
+            Self::Sealed(_) => None,
         }
     }
 
