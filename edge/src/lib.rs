@@ -28,7 +28,7 @@ use std::time::Duration;
 use control_api::Viewers;
 use media_core::hub::StreamKey;
 
-pub use config::{Config, FanoutConfig, FeedConfig, HlsConfig, HttpConfig, TlsConfig};
+pub use config::{CacheConfig, Config, FanoutConfig, FeedConfig, HlsConfig, HttpConfig, TlsConfig};
 pub use http::{CertificateError, Certificates, Https, Listeners};
 pub use rtmp::Play;
 pub use shard::Window;
@@ -59,7 +59,9 @@ impl Edge {
     pub fn new(config: Config, upstream: Upstream, pages: Option<Pages>) -> io::Result<Self> {
         let metrics = Arc::new(Metrics::new());
         let absent_ttl = Duration::from_millis(config.feed.absent_ttl_ms);
-        let hls = http::Hls::new(config.hls, absent_ttl, upstream.clone(), Arc::clone(&metrics));
+        let grace = Duration::from_millis(config.feed.grace_ms);
+        let times = (absent_ttl, grace);
+        let hls = http::Hls::new(&config.hls, &config.cache, times, upstream.clone(), Arc::clone(&metrics));
         let count = match config.fanout.shards {
             0 => std::thread::available_parallelism().map_or(1, NonZero::get),
             count => count,

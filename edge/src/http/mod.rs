@@ -9,6 +9,7 @@ mod hls;
 mod live;
 mod opening;
 mod problem;
+mod range;
 mod route;
 mod tls;
 mod watched;
