@@ -40,7 +40,8 @@ async fn text(server: &Server, name: &str) -> Result<String> {
 }
 
 async fn upstream(server: &Server) -> Result<f64> {
-    server.metric("weir_edge_upstream_requests_total", &["kind=\"hls\""]).await
+    // Of every kind; nobody watches by a feed here.
+    server.metric("weir_edge_upstream_requests_total", &[]).await
 }
 
 /// Players who fetch every part: what the origin is asked for, and how late they are let go.
