@@ -19,7 +19,7 @@ export RUST_TEST_THREADS ?= 8
 
 # apt and the pages' build stand no second run beside them; cargo uses all cores by itself.
 .NOTPARALLEL:
-.PHONY: help run test test-web test-rust lint bench bench-attacks fuzz web setup-run setup-test setup-bench
+.PHONY: help run test test-web test-rust lint bench bench-attacks bench-fanout bench-hls fuzz web setup-run setup-test setup-bench
 
 help: ## this list
 	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -38,9 +38,17 @@ lint: web ## formatting, clippy, licences and bans, types of the pages
 	npm --prefix $(WEB) run --if-present lint
 	npm --prefix $(WEB) run --if-present check
 
-bench: setup-bench web ## the benches: the hot paths, and taking streams in beside nginx-rtmp
+bench: setup-bench web ## the benches: the hot paths, taking streams in beside nginx-rtmp, and the two below
 	cargo bench -p media-core --bench media --locked
 	cargo bench -p weir --bench ingest --locked
+	cargo bench -p weir --bench fanout --locked
+	cargo bench -p weir --bench hls --locked
+
+bench-fanout: setup-bench web ## what a viewer costs beside bare `send` and nginx-rtmp; ARGS="--quick" is shorter
+	cargo bench -p weir --bench fanout --locked -- $(ARGS)
+
+bench-hls: setup-bench web ## thousands of LL-HLS players, and files beside nginx; ARGS="--quick" is shorter
+	cargo bench -p weir --bench hls --locked -- $(ARGS)
 
 bench-attacks: setup-bench web ## what honest viewers notice of slow attackers
 	cargo bench -p weir --bench attacks --locked

@@ -95,7 +95,7 @@ async fn picture(base: &str) -> Result<Duration> {
 
 /// Viewers come, one after the other, for that long.
 async fn watch(server: &Server, time: Duration) -> Result<Waits> {
-    let base = format!("http://{}", server.http.context("weir serves HTTP")?);
+    let base = format!("http://{}", server.http()?);
     let until = Instant::now() + time;
     let mut waits = Waits::default();
     while Instant::now() < until {
@@ -128,7 +128,7 @@ async fn main() -> Result<()> {
     let seconds = setting("BENCH_SECONDS", 20, MAX_SECONDS)?;
     let connections = setting("BENCH_CONNECTIONS", 4_000, MAX_CONNECTIONS)?;
     let server = weir().await?;
-    let mut publisher = Publishers::start(server.rtmp, 1, Send::Clip).await?;
+    let mut publisher = Publishers::start(server.rtmp()?, 1, Send::Clip).await?;
     publisher.keep_sending(WARM_UP).await?;
     let time = Duration::from_secs(seconds) - OPENING;
     println!(
@@ -137,7 +137,7 @@ async fn main() -> Result<()> {
     let quiet = row("quiet", watch(&server, time).await?, None);
     for (name, path, how) in ATTACKS {
         let folder = tempfile::tempdir()?;
-        let url = format!("http://{}{path}", server.http.context("weir serves HTTP")?);
+        let url = format!("http://{}{path}", server.http()?);
         let mut attack = Command::new("slowhttptest")
             .current_dir(folder.path())
             .args([

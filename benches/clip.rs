@@ -35,8 +35,8 @@ impl Clip {
     /// How long it is.
     pub(crate) const SECONDS: i64 = 2;
 
-    /// Makes it.
-    pub(crate) fn new() -> Self {
+    /// Makes it, each picture with that NAL unit before its slice, whose length stands before it.
+    pub(crate) fn new(prefix: &[u8]) -> Self {
         let track = |id, codec, config| {
             codec::track(id, codec, Timescale::HZ_90K, Bytes::from_static(config))
                 .expect("a valid configuration")
@@ -53,7 +53,7 @@ impl Clip {
                     TrackId::VIDEO,
                     index * 90_000 / PICTURES_A_SECOND,
                     key,
-                    picture(key, bytes, &mut noise),
+                    picture(key, bytes, prefix, &mut noise),
                 )
             })
             .collect();
@@ -93,9 +93,11 @@ fn frame(track: TrackId, dts: i64, keyframe: bool, data: Bytes) -> Frame {
     Frame { track, dts: Timestamp(dts), cts: 0, keyframe, data }
 }
 
-/// One slice with its length before it.
-fn picture(key: bool, bytes: usize, noise: &mut Noise) -> Bytes {
+/// One slice with its length before it, behind the prefix.
+fn picture(key: bool, bytes: usize, prefix: &[u8], noise: &mut Noise) -> Bytes {
     let mut out = BytesMut::with_capacity(bytes);
+    out.put_slice(prefix);
+    let bytes = bytes - prefix.len();
     out.put_u32(u32::try_from(bytes - 4).expect("small"));
     out.put_slice(if key { &[0x65, 0x88] } else { &[0x41, 0x9a] });
     out.put_slice(&noise.bytes(bytes - 6));

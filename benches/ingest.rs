@@ -15,6 +15,7 @@
 )]
 
 mod clip;
+#[allow(dead_code, unused_imports, reason = "the benches share it, and each uses a part")]
 mod load;
 
 use std::time::Duration;
@@ -50,7 +51,7 @@ async fn ingest(
     publishers: usize,
     (warm_up, time): (Duration, Duration),
 ) -> Result<f64> {
-    let mut load = Publishers::start(server.rtmp, publishers, Send::Clip).await?;
+    let mut load = Publishers::start(server.rtmp()?, publishers, Send::Clip).await?;
     load.keep_sending(warm_up).await?;
     let (cpu, bytes) = (server.cpu_seconds()?, load.sent_bytes());
     load.keep_sending(time).await?;
@@ -64,7 +65,7 @@ async fn ingest(
 async fn memory() -> Result<()> {
     let server = weir().await?;
     let base = server.memory_kib()?;
-    let mut idle = Publishers::start(server.rtmp, IDLE_STREAMS, Send::FirstPicture).await?;
+    let mut idle = Publishers::start(server.rtmp()?, IDLE_STREAMS, Send::FirstPicture).await?;
     idle.keep_sending(Duration::from_secs(2)).await?;
     let a_stream = (server.memory_kib()? - base) / IDLE_STREAMS as f64;
     println!(
@@ -73,8 +74,8 @@ async fn memory() -> Result<()> {
     drop((idle, server));
 
     let server = weir().await?;
-    let mut live = Publishers::start(server.rtmp, 1, Send::Clip).await?;
-    let http = server.http.context("weir serves HTTP")?;
+    let mut live = Publishers::start(server.rtmp()?, 1, Send::Clip).await?;
+    let http = server.http()?;
     live.keep_sending(WARM_UP).await?;
     // The first viewer brings what all of them share.
     let mut first = Viewers::start(http, 1).await?;

@@ -33,7 +33,7 @@ fn chunks(clip: &Clip, chunk_size: usize) -> BytesMut {
 }
 
 fn rtmp_chunks(c: &mut Criterion) {
-    let clip = Clip::new();
+    let clip = Clip::new(&[]);
     let mut group = c.benchmark_group("rtmp");
     for chunk_size in [128, 4_096, CHUNK_SIZE] {
         let wire = chunks(&clip, chunk_size);
@@ -69,7 +69,7 @@ fn rtmp_chunks(c: &mut Criterion) {
 }
 
 fn flv_mux(c: &mut Criterion) {
-    let clip = Clip::new();
+    let clip = Clip::new(&[]);
     let bytes: usize = clip.frames.iter().map(|frame| frame.data.len()).sum();
     let mut group = c.benchmark_group("flv");
     group.throughput(Throughput::Bytes(bytes as u64));
@@ -90,7 +90,7 @@ fn flv_mux(c: &mut Criterion) {
 }
 
 fn fmp4_part(c: &mut Criterion) {
-    let clip = Clip::new();
+    let clip = Clip::new(&[]);
     let samples = |kind, count, duration| -> Vec<Sample> {
         let frames = clip.frames.iter().filter(|frame| frame.track.kind == kind);
         let sample = |f: &Frame| Sample { duration, cts: f.cts, keyframe: f.keyframe, data: f.data.clone() };
@@ -129,7 +129,7 @@ fn full_window(clip: &Clip) -> Window {
 }
 
 fn hls(c: &mut Criterion) {
-    let clip = Clip::new();
+    let clip = Clip::new(&[]);
     let window = full_window(&clip);
     let mut group = c.benchmark_group("hls");
     for (name, form) in [("playlist render", Form::Full), ("delta playlist render", Form::Delta)] {

@@ -112,6 +112,7 @@ setup_bench() {
   need_command nginx nginx-light
   need_package libnginx-mod-rtmp
   need_command slowhttptest slowhttptest
+  need_command wrk wrk
   install_missing
 }
 

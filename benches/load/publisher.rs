@@ -12,7 +12,10 @@ use media_core::rtmp::Kind;
 use media_core::rtmp::client::{Config, Event, Mode, Session, Target};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::sync::watch;
 use tokio::task::JoinSet;
+
+use super::clock;
 
 use crate::clip::{self, Clip};
 
@@ -52,27 +55,58 @@ fn kind(kind: TagKind) -> Kind {
 /// Publishers at work. Dropped, they disconnect.
 pub(crate) struct Publishers {
     tasks: JoinSet<Result<()>>,
-    sent_bytes: Arc<AtomicU64>,
+    sent: Arc<Sent>,
+    paused: watch::Sender<bool>,
+}
+
+/// What all publishers together have sent.
+#[derive(Default)]
+struct Sent {
+    bytes: AtomicU64,
+    pictures: AtomicU64,
+    part_ns: AtomicU64,
+    key_ns: AtomicU64,
+}
+
+/// Tells when pictures were sent with which something of HLS is complete.
+#[derive(Clone)]
+pub(crate) struct PartClock(Arc<Sent>);
+
+impl PartClock {
+    /// The newest picture behind a part, on the [`clock`](clock::now_ns).
+    pub(crate) fn part_ns(&self) -> u64 {
+        self.0.part_ns.load(Ordering::Relaxed)
+    }
+
+    /// The newest keyframe, on the same clock.
+    pub(crate) fn key_ns(&self) -> u64 {
+        self.0.key_ns.load(Ordering::Relaxed)
+    }
 }
 
 impl Publishers {
+    /// Pictures of a part of 200 ms.
+    const PART_PICTURES: usize = 6;
+
     /// Connects `count` publishers of `live/s0`, `live/s1`, … spread over a second, and returns when all send.
     pub(crate) async fn start(server: SocketAddr, count: usize, send: Send) -> Result<Self> {
-        let media = Arc::new(Media::new(&Clip::new()));
-        let sent_bytes = Arc::new(AtomicU64::new(0));
+        let media = Arc::new(Media::new(&Clip::new(&clock::nal_unit())));
+        let sent = Arc::new(Sent::default());
+        let (paused, pauses) = watch::channel(false);
         let (started, mut all_started) = tokio::sync::mpsc::channel(count.max(1));
         let mut tasks = JoinSet::new();
         for index in 0..count {
-            let (media, sent_bytes, started) = (Arc::clone(&media), Arc::clone(&sent_bytes), started.clone());
+            let (media, sent, started) = (Arc::clone(&media), Arc::clone(&sent), started.clone());
+            let mut pauses = pauses.clone();
             let spread = Duration::from_secs(1).mul_f64(index as f64 / count as f64);
             tasks.spawn(async move {
                 tokio::time::sleep(spread).await;
                 let mut publisher = Publisher::connect(server, index).await?;
                 started.send(()).await?;
-                publisher.run(&media, send, &sent_bytes).await
+                publisher.run(&media, send, &sent, &mut pauses).await
             });
         }
-        let mut publishers = Self { tasks, sent_bytes };
+        let mut publishers = Self { tasks, sent, paused };
         for _ in 0..count {
             tokio::select! {
                 Some(()) = all_started.recv() => {}
@@ -84,7 +118,22 @@ impl Publishers {
 
     /// Bytes of media sent so far.
     pub(crate) fn sent_bytes(&self) -> u64 {
-        self.sent_bytes.load(Ordering::Relaxed)
+        self.sent.bytes.load(Ordering::Relaxed)
+    }
+
+    /// Pictures sent so far.
+    pub(crate) fn sent_pictures(&self) -> u64 {
+        self.sent.pictures.load(Ordering::Relaxed)
+    }
+
+    /// Tells when parts and segments were complete.
+    pub(crate) fn part_clock(&self) -> PartClock {
+        PartClock(Arc::clone(&self.sent))
+    }
+
+    /// Has them stop after the frame that each is at, or go on from there.
+    pub(crate) fn pause(&self, paused: bool) {
+        self.paused.send_replace(paused);
     }
 
     /// Lets them send for a while; an error if one of them fails.
@@ -159,13 +208,26 @@ impl Publisher {
         }
     }
 
-    async fn send(&mut self, kind: Kind, timestamp_ms: u32, body: &[u8], sent: &AtomicU64) -> Result<()> {
-        self.session.send_parts(kind, timestamp_ms, &[body])?;
-        sent.fetch_add(body.len() as u64, Ordering::Relaxed);
+    async fn send(&mut self, kind: Kind, timestamp_ms: u32, body: &[u8], sent: &Sent) -> Result<()> {
+        match clock::pieces(body).filter(|_| kind == Kind::Video) {
+            Some((before, after)) => {
+                let digits = clock::digits(clock::now_ns());
+                self.session.send_parts(kind, timestamp_ms, &[before, &digits, after])?;
+                sent.pictures.fetch_add(1, Ordering::Relaxed);
+            }
+            None => self.session.send_parts(kind, timestamp_ms, &[body])?,
+        }
+        sent.bytes.fetch_add(body.len() as u64, Ordering::Relaxed);
         self.flush().await
     }
 
-    async fn run(&mut self, media: &Media, send: Send, sent: &AtomicU64) -> Result<()> {
+    async fn run(
+        &mut self,
+        media: &Media,
+        send: Send,
+        sent: &Sent,
+        pauses: &mut watch::Receiver<bool>,
+    ) -> Result<()> {
         for (kind, body) in &media.headers {
             self.send(*kind, 0, body, sent).await?;
         }
@@ -178,12 +240,27 @@ impl Publisher {
                 self.flush().await?;
             }
         }
-        let began = tokio::time::Instant::now();
+        let mut began = tokio::time::Instant::now();
         let mut round_ms = 0;
         loop {
+            let mut pictures = 0;
             for (kind, clip_ms, body) in &media.bodies {
+                if *pauses.borrow() {
+                    let since = tokio::time::Instant::now();
+                    pauses.wait_for(|paused| !*paused).await?;
+                    began += since.elapsed();
+                }
                 let timestamp_ms = round_ms + clip_ms;
                 self.wait_until(began + Duration::from_millis(timestamp_ms.into())).await?;
+                if *kind == Kind::Video {
+                    if pictures == 0 {
+                        sent.key_ns.store(clock::now_ns(), Ordering::Relaxed);
+                    }
+                    if pictures % Publishers::PART_PICTURES == 0 {
+                        sent.part_ns.store(clock::now_ns(), Ordering::Relaxed);
+                    }
+                    pictures += 1;
+                }
                 self.send(*kind, timestamp_ms, body, sent).await?;
             }
             round_ms += 1_000 * Clip::SECONDS as u32;

@@ -27,6 +27,8 @@ pub struct Config {
     pub fanout: FanoutConfig,
     /// HLS requests.
     pub hls: HlsConfig,
+    /// HLS files that are kept.
+    pub cache: CacheConfig,
 }
 
 /// The HTTP listener's connections.
@@ -269,6 +271,20 @@ pub struct HlsConfig {
 impl Default for HlsConfig {
     fn default() -> Self {
         Self { max_object_bytes: 64 * 1024 * 1024, request_timeout_ms: 30_000, viewer_ttl_ms: 10_000 }
+    }
+}
+
+/// HLS files that are kept.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct CacheConfig {
+    /// Bytes of parts, segments and playlists that are kept in memory.
+    pub memory_bytes: usize,
+}
+
+impl Default for CacheConfig {
+    fn default() -> Self {
+        Self { memory_bytes: 256 * 1024 * 1024 }
     }
 }
 

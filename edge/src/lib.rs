@@ -30,8 +30,8 @@ use control_api::Viewers;
 use media_core::hub::StreamKey;
 
 pub use config::{
-    AccessLogConfig, Config, FanoutBackend, FanoutConfig, FeedConfig, GuardConfig, HlsConfig, HttpConfig,
-    StreamLatency, TlsConfig,
+    AccessLogConfig, CacheConfig, Config, FanoutBackend, FanoutConfig, FeedConfig, GuardConfig, HlsConfig,
+    HttpConfig, StreamLatency, TlsConfig,
 };
 pub use guard::Access;
 pub use http::{CertificateError, Certificates, Https, Listeners};
@@ -66,7 +66,9 @@ impl Edge {
     pub fn new(config: Config, access: Access, upstream: Upstream, pages: Option<Pages>) -> io::Result<Self> {
         let metrics = Arc::new(Metrics::new());
         let absent_ttl = Duration::from_millis(config.feed.absent_ttl_ms);
-        let hls = http::Hls::new(config.hls, absent_ttl, upstream.clone(), Arc::clone(&metrics));
+        let grace = Duration::from_millis(config.feed.grace_ms);
+        let times = (absent_ttl, grace);
+        let hls = http::Hls::new(&config.hls, &config.cache, times, upstream.clone(), Arc::clone(&metrics));
         let count = match config.fanout.shards {
             0 => std::thread::available_parallelism().map_or(1, NonZero::get),
             count => count,

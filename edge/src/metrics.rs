@@ -3,6 +3,7 @@
 use control_api::grant::Refused;
 use prometheus::{Gauge, GaugeVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
 
+use crate::cache::Kind;
 use crate::fanout::{Format, Over};
 use crate::guard::Denial;
 
@@ -24,9 +25,29 @@ pub(crate) struct Metrics {
     pub(crate) feed_reconnects: IntCounter,
     /// Requests to the upstream for relays.
     pub(crate) upstream_relay: IntCounter,
-    /// Requests to the upstream for HLS files.
-    pub(crate) upstream_hls: IntCounter,
+    upstream_hls: [IntCounter; Kind::ALL.len()],
     upstream: IntCounterVec,
+    cache_hits: [IntCounter; Kind::ALL.len()],
+    all_cache_hits: IntCounterVec,
+    cache_misses: [IntCounter; Kind::ALL.len()],
+    all_cache_misses: IntCounterVec,
+    cache_evictions: IntCounterVec,
+    /// Segments, parts and init segments that left memory for others.
+    pub(crate) cache_evictions_objects: IntCounter,
+    /// Playlists that left memory before their time, or found no room.
+    pub(crate) cache_evictions_playlists: IntCounter,
+    cache_bytes: IntGaugeVec,
+    /// Bytes of segments, parts and init segments in memory.
+    pub(crate) cache_memory: IntGauge,
+    /// Playlists from before that were handed out because the upstream could not say better.
+    pub(crate) cache_stale: IntCounter,
+    prefetches: IntCounterVec,
+    /// Parts that were fetched ahead and then asked for.
+    pub(crate) prefetch_used: IntCounter,
+    /// Parts that were fetched ahead and that nobody asked for.
+    pub(crate) prefetch_wasted: IntCounter,
+    /// Parts that were not fetched ahead, because too many are.
+    pub(crate) prefetch_refused: IntCounter,
     /// Requests that got the answer of another one's upstream request.
     pub(crate) coalesced: IntCounter,
     /// Requests that were answered from the memory of what is absent.
@@ -68,6 +89,12 @@ pub(crate) struct Metrics {
     pub(crate) faults: IntCounter,
 }
 
+impl std::fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Metrics").finish_non_exhaustive()
+    }
+}
+
 impl Metrics {
     #[allow(clippy::expect_used, reason = "names and labels are constants, which a test creates")]
     pub(crate) fn new() -> Self {
@@ -88,6 +115,15 @@ impl Metrics {
             counters("requests_refused", "Requests and addresses that were not served", "reason")?;
         let all = Refused::ALL.into_iter().map(Denial::Grant).chain(Denial::OTHERS);
         all.for_each(|denial| not_served.with_label_values(&[denial.reason()]).reset());
+        let all_cache_hits = counters("cache_hits", "HLS requests answered from memory", "kind")?;
+        let help = "HLS requests that began a request to the upstream";
+        let all_cache_misses = counters("cache_misses", help, "kind")?;
+        let help = "HLS files that left the cache for others";
+        let cache_evictions = counters("cache_evictions", help, "kind")?;
+        let help = "Bytes of HLS files in the cache, without playlists";
+        let cache_bytes = IntGaugeVec::new(Opts::new("weir_edge_cache_bytes", help), &["tier"])?;
+        let help = "Parts to fetch ahead: used by somebody, wasted, or refused for their number";
+        let prefetches = counters("prefetches", help, "outcome")?;
         let refused = counters("connections_refused", "HTTP connections closed at once", "reason")?;
         Ok(Self {
             viewers: Format::ALL.map(|format| all_viewers.with_label_values(&[format.name()])),
@@ -103,8 +139,22 @@ impl Metrics {
             feeds: IntGauge::new("weir_edge_feeds", "Streams that are pulled from the upstream")?,
             feed_reconnects: counter("feed_reconnects", "Pulls that were lost and begun again")?,
             upstream_relay: upstream.with_label_values(&["relay"]),
-            upstream_hls: upstream.with_label_values(&["hls"]),
+            upstream_hls: Kind::ALL.map(|kind| upstream.with_label_values(&[kind.name()])),
             upstream,
+            cache_hits: Kind::ALL.map(|kind| all_cache_hits.with_label_values(&[kind.name()])),
+            all_cache_hits,
+            cache_misses: Kind::ALL.map(|kind| all_cache_misses.with_label_values(&[kind.name()])),
+            all_cache_misses,
+            cache_evictions_objects: cache_evictions.with_label_values(&["object"]),
+            cache_evictions_playlists: cache_evictions.with_label_values(&["playlist"]),
+            cache_evictions,
+            cache_memory: cache_bytes.with_label_values(&["memory"]),
+            cache_bytes,
+            cache_stale: counter("cache_stale", "Playlists from before, handed out for want of better")?,
+            prefetch_used: prefetches.with_label_values(&["used"]),
+            prefetch_refused: prefetches.with_label_values(&["refused"]),
+            prefetch_wasted: prefetches.with_label_values(&["wasted"]),
+            prefetches,
             coalesced: counter("coalesced_requests", "Requests answered by another one's upstream request")?,
             absent_hits: counter("absent_hits", "Requests answered from the memory of what is absent")?,
             connections: IntGauge::new("weir_edge_connections", "HTTP connections")?,
@@ -144,6 +194,12 @@ impl Metrics {
         registry.register(Box::new(self.feed_reconnects.clone()))?;
         registry.register(Box::new(self.upstream.clone()))?;
         registry.register(Box::new(self.coalesced.clone()))?;
+        registry.register(Box::new(self.all_cache_hits.clone()))?;
+        registry.register(Box::new(self.all_cache_misses.clone()))?;
+        registry.register(Box::new(self.cache_evictions.clone()))?;
+        registry.register(Box::new(self.cache_bytes.clone()))?;
+        registry.register(Box::new(self.cache_stale.clone()))?;
+        registry.register(Box::new(self.prefetches.clone()))?;
         registry.register(Box::new(self.absent_hits.clone()))?;
         registry.register(Box::new(self.connections.clone()))?;
         registry.register(Box::new(self.protocols.clone()))?;
@@ -169,6 +225,27 @@ impl Metrics {
     /// A shard's flush window.
     pub(crate) fn window(&self, shard: usize) -> Gauge {
         self.windows.with_label_values(&[&shard.to_string()])
+    }
+
+    /// A file was in memory.
+    pub(crate) fn cache_hit(&self, kind: Kind) {
+        if let Some(hits) = self.cache_hits.get(kind.index()) {
+            hits.inc();
+        }
+    }
+
+    /// A file was neither in memory nor asked for.
+    pub(crate) fn cache_miss(&self, kind: Kind) {
+        if let Some(misses) = self.cache_misses.get(kind.index()) {
+            misses.inc();
+        }
+    }
+
+    /// The upstream is asked for a file.
+    pub(crate) fn upstream_asked(&self, kind: Kind) {
+        if let Some(asked) = self.upstream_hls.get(kind.index()) {
+            asked.inc();
+        }
     }
 
     /// A viewer began to watch.

@@ -21,6 +21,9 @@ const HLS_WAIT_TARGETS: u64 = 3;
 /// Less holds not even one keyframe of an ordinary stream: at 8 Mbit/s a GOP of a second takes as much.
 const LEAST_BYTES: usize = 1 << 20;
 
+/// Less does not hold the window of one stream, and viewers of HLS cost the origin what the edge is there to spare it.
+const LEAST_CACHE_BYTES: usize = 16 << 20;
+
 /// What is wrong with a key, or between several: those that it could be mended at.
 #[derive(Debug)]
 pub(super) struct Finding {
@@ -157,6 +160,9 @@ fn room(config: &Config, findings: &mut Findings) {
     ];
     for (key, _) in all.iter().filter(|(_, bytes)| *bytes < LEAST_BYTES) {
         findings.say(key, format!("must be at least {LEAST_BYTES}"));
+    }
+    if config.edge.cache.memory_bytes < LEAST_CACHE_BYTES {
+        findings.say("edge.cache.memory_bytes", format!("must be at least {LEAST_CACHE_BYTES}"));
     }
 }
 
@@ -379,6 +385,7 @@ mod tests {
         assert_eq!(wrong(|c| c.control.publish_url = Some("rtmp://".into())), ["control.publish_url"]);
         assert_eq!(wrong(|c| c.origin.streams.cache_bytes = 1000), ["origin.streams.cache_bytes"]);
         assert_eq!(wrong(|c| c.edge.fanout.ring_bytes = 0), ["edge.fanout.ring_bytes"]);
+        assert_eq!(wrong(|c| c.edge.cache.memory_bytes = 1 << 20), ["edge.cache.memory_bytes"]);
     }
 
     #[test]

@@ -1,129 +1,72 @@
-//! HLS: requests pass to the upstream, many equal ones as one.
+//! HLS: from a request to the cache's object, and from the object to a response.
 //!
-//! A request is reduced to what distinguishes answers — the path in one spelling, the `_HLS_*`
-//! directives in one order, whether gzip is accepted — before anything is asked; a malformed directive
-//! is refused here.
+//! A request is reduced to what distinguishes answers before anything is asked; a malformed directive is refused here.
+//! Conditions (RFC 9110 §13), ranges (§14) and codings (§12.5.3) are answered from the object.
 //!
 //! How long caches may keep an error follows the origin (RFC 8216bis appendix B, but for errors that only time heals,
 //! which they may not keep at all): what it said of an absence is said again from memory.
 
 use std::net::SocketAddr;
-use std::pin::Pin;
-use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use bytes::Bytes;
 use control_api::accepts_gzip;
+use futures_util::stream;
 use http::header::{
-    ACCEPT_ENCODING, CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue,
-    SET_COOKIE, TE, TRAILER, TRANSFER_ENCODING, UPGRADE, USER_AGENT,
+    AGE, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, ETAG, HeaderMap, HeaderValue,
+    IF_NONE_MATCH, RANGE, USER_AGENT,
 };
 use http::{Method, Request, Response, StatusCode};
-use http_body::{Body as HttpBody, Frame};
-use http_body_util::BodyExt;
-use media_core::hls::Query;
+use http_body::Frame;
+use http_body_util::{BodyExt, StreamBody};
 use media_core::hub::StreamKey;
+use tokio::time::Instant;
 
 use super::problem::{full, problem};
+use super::range::{Part, part};
 use super::route::HlsFile;
 use crate::audience::Audience;
-use crate::cache::coalesce::{Flights, Ticket};
-use crate::config::HlsConfig;
+use crate::cache::{Answer, Cache, Failure, Key, Object};
+use crate::config::{CacheConfig, HlsConfig};
 use crate::metrics::Metrics;
-use crate::negative::Absent;
-use crate::upstream::{Body, BoxError, Upstream, ask};
-
-/// What belongs to the upstream's connection or client, not to the file.
-const NOT_PASSED_ON: [HeaderName; 7] =
-    [CONNECTION, CONTENT_LENGTH, SET_COOKIE, TE, TRAILER, TRANSFER_ENCODING, UPGRADE];
-
-/// Pieces of a file: 1 KiB each of the largest by default. What is cut finer is nothing that a player can use.
-const MAX_PIECES: usize = 65_536;
+use crate::upstream::{Body, BoxError, Upstream};
 
 /// Seconds that a malformed question may be remembered. It stays malformed: this is an origin's answer to it, four
 /// target durations, for the usual 2 s.
 const MALFORMED_MAX_AGE_S: u32 = 8;
 
-/// A file as the upstream answered.
-#[derive(Debug)]
-struct File {
-    status: StatusCode,
-    /// As passed on.
-    headers: HeaderMap,
-    /// Shared with whoever made them, and with all who ask.
-    pieces: Vec<Bytes>,
-}
-
-impl File {
-    /// There is no such file, which caches may remember for so many seconds, and so may the edge: but not of a part
-    /// that is not announced *yet*.
-    fn absence(&self) -> Option<u32> {
-        if self.status != StatusCode::NOT_FOUND {
-            return None;
-        }
-        let values = self.headers.get_all(CACHE_CONTROL).iter().filter_map(|value| value.to_str().ok());
-        let mut max_age_s = 0;
-        for rule in values.flat_map(|value| value.split(',')).map(str::trim) {
-            if rule == "no-store" {
-                return None;
-            }
-            if let Some(seconds) = rule.strip_prefix("max-age=") {
-                max_age_s = seconds.parse().unwrap_or_default();
-            }
-        }
-        Some(max_age_s)
-    }
-}
-
-/// Why there is no answer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Failure {
-    Upstream,
-    Timeout,
-    TooLarge,
-}
-
-type Answer = Result<Arc<File>, Failure>;
-
-/// What distinguishes answers.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-struct Key {
-    path_and_query: String,
-    gzip: bool,
-}
+/// What Age mostly says, made once.
+static AGES: LazyLock<Vec<HeaderValue>> = LazyLock::new(|| (0..=120u64).map(HeaderValue::from).collect());
 
 /// Serves HLS files.
 pub(crate) struct Hls {
-    config: HlsConfig,
-    upstream: Upstream,
-    metrics: Arc<Metrics>,
-    flights: Flights<Key, Answer>,
-    absent: Arc<Absent>,
-    audience: Audience,
+    cache: Cache,
+    audience: Arc<Audience>,
 }
 
 impl Hls {
-    /// Absence is remembered for `absent_ttl`.
+    /// Absence is remembered for `absent_ttl`; playlists are of use for `grace` while the upstream can't be reached.
     pub(crate) fn new(
-        config: HlsConfig,
-        absent_ttl: Duration,
+        hls: &HlsConfig,
+        cache: &CacheConfig,
+        times: (Duration, Duration),
         upstream: Upstream,
         metrics: Arc<Metrics>,
     ) -> Self {
-        let audience = Audience::new(Duration::from_millis(config.viewer_ttl_ms));
-        let absent = Arc::new(Absent::new(absent_ttl));
-        Self { config, upstream, metrics, flights: Flights::new(), absent, audience }
+        let audience = Arc::new(Audience::new(Duration::from_millis(hls.viewer_ttl_ms)));
+        let cache = Cache::new(hls, cache, times, upstream, metrics);
+        Self { cache, audience }
     }
 
     /// Clients of a stream.
     pub(crate) fn viewers(&self, key: &StreamKey) -> u64 {
-        self.audience.of(key, now())
+        self.audience.of(key, Instant::now().into_std())
     }
 
     /// Clients of all streams.
     pub(crate) fn all_viewers(&self) -> u64 {
-        self.audience.total(now())
+        self.audience.total(Instant::now().into_std())
     }
 
     pub(super) async fn serve<B>(
@@ -132,200 +75,139 @@ impl Hls {
         request: &Request<B>,
         peer: SocketAddr,
     ) -> Response<Body> {
-        // Media doesn't get smaller, and playlists alone take directives. Brotli would save a tenth of the one or two
-        // kilobytes that a playlist has with gzip.
-        let mut key = Key { path_and_query: file.path.clone(), gzip: false };
-        if file.playlist {
-            let query = match Query::parse(request.uri().query().unwrap_or_default()) {
-                Ok(query) => query,
-                Err(bad) => return error(StatusCode::BAD_REQUEST, &bad.to_string(), MALFORMED_MAX_AGE_S),
-            };
-            if query != Query::default() {
-                key.path_and_query = format!("{}?{query}", file.path);
-            }
-            key.gzip = accepts_gzip(request.headers());
-        }
-        if let Some(max_age_s) = self.absent.get(&key.path_and_query, now()) {
-            self.metrics.absent_hits.inc();
-            return error(StatusCode::NOT_FOUND, "there is no such file", max_age_s);
-        }
-        let seat = match self.flights.board(key.clone(), || self.fetch(key)) {
-            Ticket::First(seat) => seat,
-            Ticket::Shared(seat) => {
-                self.metrics.coalesced.inc();
-                seat
-            }
-            Ticket::Refused => {
-                return problem(StatusCode::SERVICE_UNAVAILABLE, "too many requests are waiting");
-            }
+        let key = match Key::new(&file.path, request.uri().query().unwrap_or_default()) {
+            Ok(key) => key,
+            Err(bad) => return error(StatusCode::BAD_REQUEST, &bad.to_string(), MALFORMED_MAX_AGE_S),
         };
-        let answer = seat.answer().await.unwrap_or(Err(Failure::Upstream));
-        if file.playlist && answer.as_ref().is_ok_and(|answer| answer.status == StatusCode::OK) {
+        let now = Instant::now();
+        let response = match self.cache.find(&key, now) {
+            Some(object) => from_cache(&object, request, now),
+            None => self.wait(&key, request).await,
+        };
+        if key.kind().is_playlist() && matches!(response.status(), StatusCode::OK | StatusCode::NOT_MODIFIED)
+        {
             let agent = request.headers().get(USER_AGENT).map_or(&[][..], HeaderValue::as_bytes);
-            self.audience.seen(&file.key, peer.ip(), agent, now());
+            self.audience.seen(&file.key, peer.ip(), agent, Instant::now().into_std());
         }
-        respond(answer, request.method() == Method::HEAD)
+        response
     }
 
-    fn fetch(&self, key: Key) -> impl Future<Output = Answer> + Send + use<> {
-        self.metrics.upstream_hls.inc();
-        let upstream = self.upstream.clone();
-        let limit = self.config.max_object_bytes;
-        let timeout = Duration::from_millis(self.config.request_timeout_ms);
-        let absent = Arc::clone(&self.absent);
-        async move {
-            let answer = tokio::time::timeout(timeout, fetch(upstream, &key, limit)).await;
-            let answer = answer.unwrap_or(Err(Failure::Timeout));
-            if let Some(max_age_s) = answer.as_ref().ok().and_then(|file| file.absence()) {
-                absent.insert(&key.path_and_query, max_age_s, now());
+    async fn wait<B>(&self, key: &Key, request: &Request<B>) -> Response<Body> {
+        // A range is cut out of the whole.
+        match self.cache.get(key, request.headers().contains_key(RANGE)).await {
+            Ok(Answer::Whole(object)) if object.age_s(Instant::now()) == 0 => respond(&object, request),
+            Ok(Answer::Whole(object) | Answer::Stale(object)) => from_cache(&object, request, Instant::now()),
+            Ok(Answer::Absent(max_age_s)) => error(StatusCode::NOT_FOUND, "there is no such file", max_age_s),
+            Ok(Answer::Flowing(head, reader)) => {
+                let pieces = stream::unfold(reader, |mut reader| async move {
+                    let piece = reader.next().await?;
+                    Some((piece.map(Frame::data).map_err(BoxError::from), reader))
+                });
+                let body = match *request.method() {
+                    Method::HEAD => full(Bytes::new()),
+                    _ => StreamBody::new(pieces).boxed_unsync(),
+                };
+                let mut response = Response::new(body);
+                *response.headers_mut() = head.headers.clone();
+                response
             }
-            answer
+            Err(Failure::Upstream | Failure::TooLarge) => {
+                problem(StatusCode::BAD_GATEWAY, "the stream's origin gave no usable answer")
+            }
+            Err(Failure::Timeout) => {
+                problem(StatusCode::GATEWAY_TIMEOUT, "the stream's origin did not answer in time")
+            }
+            Err(Failure::Busy) => problem(StatusCode::SERVICE_UNAVAILABLE, "too many requests are waiting"),
         }
     }
 }
 
-async fn fetch(upstream: Upstream, key: &Key, limit: usize) -> Answer {
-    let mut request = Request::get(&key.path_and_query);
-    if key.gzip {
-        request = request.header(ACCEPT_ENCODING, HeaderValue::from_static("gzip"));
-    }
-    let request = request.body(()).map_err(|error| failure(key, &BoxError::from(error)))?;
-    let response = ask(&upstream, request).await.map_err(|error| failure(key, &error))?;
-    let (head, body) = response.into_parts();
-    let (pieces, len) = collect(body, key, limit).await?;
-    let mut headers = head.headers;
-    for name in &NOT_PASSED_ON {
-        headers.remove(name);
-    }
-    headers.insert(CONTENT_LENGTH, HeaderValue::from(len));
-    Ok(Arc::new(File { status: head.status, headers, pieces }))
+/// What was kept says how old it is (RFC 9111 §5.1).
+fn from_cache<B>(object: &Object, request: &Request<B>, now: Instant) -> Response<Body> {
+    let mut response = respond(object, request);
+    let age_s = object.age_s(now);
+    let made = usize::try_from(age_s).ok().and_then(|age_s| AGES.get(age_s));
+    response.headers_mut().insert(AGE, made.cloned().unwrap_or_else(|| HeaderValue::from(age_s)));
+    response
 }
 
-/// A body's pieces as they come, and their length.
-async fn collect(mut body: Body, key: &Key, limit: usize) -> Result<(Vec<Bytes>, usize), Failure> {
-    let (mut pieces, mut len) = (Vec::new(), 0usize);
-    while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|error| failure(key, &error))?;
-        let Ok(piece) = frame.into_data() else { continue };
-        if piece.is_empty() {
-            continue;
-        }
-        len = len.saturating_add(piece.len());
-        if len > limit || pieces.len() == MAX_PIECES {
-            tracing::warn!(path = key.path_and_query, limit, "file is larger than the limit");
-            return Err(Failure::TooLarge);
-        }
-        pieces.push(piece);
+fn respond<B>(object: &Object, request: &Request<B>) -> Response<Body> {
+    let (asked, status) = (request.headers(), object.head.status);
+    let mut headers = object.head.headers.clone();
+    if status != StatusCode::OK {
+        return answer(status, headers, object.body.clone(), request);
     }
-    Ok((pieces, len))
+    let has_range = asked.contains_key(RANGE) && request.method() == Method::GET;
+    // Brotli would save a tenth of the one or two kilobytes that a playlist has with gzip.
+    let compressed = if !has_range && accepts_gzip(asked) { object.gzip() } else { None };
+    if compressed.is_some() {
+        weaken_etag(&mut headers);
+    }
+    if is_current(asked, headers.get(ETAG)) {
+        headers.remove(CONTENT_LENGTH);
+        return answer(StatusCode::NOT_MODIFIED, headers, Bytes::new(), request);
+    }
+    if let Some(compressed) = compressed {
+        headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+        headers.insert(CONTENT_LENGTH, HeaderValue::from(compressed.len()));
+        return answer(status, headers, compressed, request);
+    }
+    if !has_range {
+        return answer(status, headers, object.body.clone(), request);
+    }
+    let len = object.body.len();
+    match part(asked, headers.get(ETAG).map(HeaderValue::as_bytes), len) {
+        Part::Whole => answer(status, headers, object.body.clone(), request),
+        Part::Bytes(range) => {
+            let said = format!("bytes {}-{}/{len}", range.start, range.end.saturating_sub(1));
+            insert(&mut headers, CONTENT_RANGE, &said);
+            headers.insert(CONTENT_LENGTH, HeaderValue::from(range.len()));
+            answer(StatusCode::PARTIAL_CONTENT, headers, object.body.slice(range), request)
+        }
+        Part::Unsatisfiable => {
+            let mut response =
+                problem(StatusCode::RANGE_NOT_SATISFIABLE, "the file does not have these bytes");
+            insert(response.headers_mut(), CONTENT_RANGE, &format!("bytes */{len}"));
+            response
+        }
+    }
 }
 
-fn failure(key: &Key, error: &BoxError) -> Failure {
-    tracing::warn!(path = key.path_and_query, error, "upstream failed");
-    Failure::Upstream
-}
-
-fn respond(answer: Answer, head_only: bool) -> Response<Body> {
-    let file = match answer {
-        Ok(file) => file,
-        Err(Failure::Upstream | Failure::TooLarge) => {
-            return problem(StatusCode::BAD_GATEWAY, "the stream's origin gave no usable answer");
-        }
-        Err(Failure::Timeout) => {
-            return problem(StatusCode::GATEWAY_TIMEOUT, "the stream's origin did not answer in time");
-        }
-    };
-    let (status, headers) = (file.status, file.headers.clone());
-    let body = if head_only { full(Bytes::new()) } else { Pieces { file, next: 0 }.boxed_unsync() };
-    let mut response = Response::new(body);
+fn answer<B>(status: StatusCode, headers: HeaderMap, body: Bytes, request: &Request<B>) -> Response<Body> {
+    let body = if request.method() == Method::HEAD { Bytes::new() } else { body };
+    let mut response = Response::new(full(body));
     *response.status_mut() = status;
     *response.headers_mut() = headers;
     response
 }
 
+/// Compressed, it is the same, but not byte for byte (RFC 9110 §8.8.3.3).
+fn weaken_etag(headers: &mut HeaderMap) {
+    let strong = headers.get(ETAG).and_then(|etag| etag.to_str().ok()).filter(|etag| !etag.starts_with("W/"));
+    if let Some(weak) = strong.map(|etag| format!("W/{etag}")) {
+        insert(headers, ETAG, &weak);
+    }
+}
+
+/// Whether the client has this already (If-None-Match, compared weakly, §13.1.2).
+fn is_current(asked: &HeaderMap, etag: Option<&HeaderValue>) -> bool {
+    let opaque = |etag: &str| etag.trim().trim_start_matches("W/").to_owned();
+    let Some(etag) = etag.and_then(|etag| etag.to_str().ok()).map(opaque) else { return false };
+    let lists = asked.get_all(IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok());
+    lists.flat_map(|list| list.split(',')).any(|known| known.trim() == "*" || opaque(known) == etag)
+}
+
+fn insert(headers: &mut HeaderMap, name: http::HeaderName, value: &str) {
+    if let Ok(value) = HeaderValue::from_str(value) {
+        headers.insert(name, value);
+    }
+}
+
 /// A problem that caches may remember for so many seconds.
 fn error(status: StatusCode, detail: &str, max_age_s: u32) -> Response<Body> {
     let mut response = problem(status, detail);
-    if max_age_s > 0
-        && let Ok(rule) = HeaderValue::try_from(format!("public, max-age={max_age_s}"))
-    {
-        response.headers_mut().insert(CACHE_CONTROL, rule);
+    if max_age_s > 0 {
+        insert(response.headers_mut(), CACHE_CONTROL, &format!("public, max-age={max_age_s}"));
     }
     response
-}
-
-/// A file as a body: its pieces, none copied.
-struct Pieces {
-    file: Arc<File>,
-    next: usize,
-}
-
-impl HttpBody for Pieces {
-    type Data = Bytes;
-    type Error = BoxError;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        _: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        let piece = self.file.pieces.get(self.next).cloned();
-        self.next += usize::from(piece.is_some());
-        Poll::Ready(piece.map(|piece| Ok(Frame::data(piece))))
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.next == self.file.pieces.len()
-    }
-}
-
-fn now() -> std::time::Instant {
-    tokio::time::Instant::now().into_std()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_absence_that_may_end_at_any_moment_is_not_remembered() {
-        let file = |status, rule: &'static str| {
-            let headers = HeaderMap::from_iter([(CACHE_CONTROL, HeaderValue::from_static(rule))]);
-            File { status, headers, pieces: Vec::new() }
-        };
-        assert_eq!(file(StatusCode::NOT_FOUND, "public, max-age=2").absence(), Some(2));
-        assert_eq!(file(StatusCode::NOT_FOUND, "public").absence(), Some(0));
-        assert_eq!(file(StatusCode::NOT_FOUND, "max-age=-1").absence(), Some(0));
-        assert_eq!(file(StatusCode::NOT_FOUND, "max-age=2, no-store").absence(), None);
-        assert_eq!(file(StatusCode::OK, "public, max-age=2").absence(), None);
-    }
-
-    /// A body of these pieces.
-    fn body(pieces: &[Bytes]) -> Body {
-        let frames = pieces.iter().cloned().map(|piece| Ok(Frame::data(piece))).collect::<Vec<_>>();
-        http_body_util::StreamBody::new(futures_util::stream::iter(frames)).boxed_unsync()
-    }
-
-    #[tokio::test]
-    async fn a_file_is_handed_out_in_the_pieces_that_came() {
-        let pieces = [Bytes::from(vec![1; 100]), Bytes::new(), Bytes::from(vec![2; 50])];
-        let key = Key { path_and_query: "/live/a/v0/1-1.m4s".to_owned(), gzip: false };
-        assert_eq!(collect(body(&pieces), &key, 149).await, Err(Failure::TooLarge));
-        assert_eq!(
-            collect(body(&vec![Bytes::from("x"); MAX_PIECES + 1]), &key, 1 << 20).await,
-            Err(Failure::TooLarge)
-        );
-        let (pieces_of, len) = collect(body(&pieces), &key, 150).await.unwrap();
-        assert_eq!(len, 150);
-        let file = File { status: StatusCode::OK, headers: HeaderMap::new(), pieces: pieces_of };
-        let file = Arc::new(file);
-        for _ in 0..2 {
-            let mut body = respond(Ok(Arc::clone(&file)), false).into_body();
-            for piece in [&pieces[0], &pieces[2]] {
-                assert!(!body.is_end_stream());
-                let handed = body.frame().await.unwrap().unwrap().into_data().unwrap();
-                assert_eq!((handed.as_ptr(), handed.len()), (piece.as_ptr(), piece.len()), "not a copy");
-            }
-            assert!(body.is_end_stream() && body.frame().await.is_none());
-        }
-    }
 }

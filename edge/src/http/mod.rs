@@ -10,6 +10,7 @@ mod intake;
 mod live;
 mod opening;
 mod problem;
+mod range;
 mod route;
 mod tls;
 mod watched;

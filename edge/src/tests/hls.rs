@@ -53,7 +53,7 @@ async fn the_answer_comes_as_the_origin_gave_it() {
     answer.headers_mut().insert("content-encoding", "gzip".parse().unwrap());
     answer.headers_mut().insert("set-cookie", "a=b".parse().unwrap());
     answer.headers_mut().insert("connection", "close".parse().unwrap());
-    origin.file("/live/a/index.m3u8", answer.clone());
+    origin.file("/live/a/index.m3u8", answer);
     let gzip = [("accept-encoding", "gzip, br")];
     let response = server.request(Method::GET, "/live/a/index.m3u8?x=y", &gzip).await;
     let headers = response.headers().clone();
@@ -65,9 +65,8 @@ async fn the_answer_comes_as_the_origin_gave_it() {
     assert_eq!(headers["content-length"], "7");
     assert!(!headers.contains_key("set-cookie"));
     assert_eq!(text(response).await, "#EXTM3U");
-    assert_eq!(origin.requests(), [("/live/a/index.m3u8".to_owned(), Some("gzip".to_owned()))]);
+    assert_eq!(origin.requests(), [("/live/a/index.m3u8".to_owned(), None)]);
 
-    origin.file("/live/a/index.m3u8", answer);
     let response = server.request(Method::HEAD, "/live/a/index.m3u8", &[]).await;
     assert_eq!(response.headers()["content-length"], "7");
     assert_eq!(text(response).await, "");
@@ -140,6 +139,7 @@ async fn caches_may_keep_an_absence_as_long_from_memory_as_from_the_origin() {
     }
     // Only time heals this.
     origin.failure("/live/b/index.m3u8");
+    origin.failure("/live/b/index.m3u8");
     assert_eq!(server.get("/live/b/index.m3u8").await.headers()["cache-control"], "no-store");
 }
 
@@ -150,6 +150,7 @@ async fn an_origin_that_fails_stalls_or_sends_too_much_is_a_gateway_error() {
     config.hls.request_timeout_ms = 50;
     config.hls.max_object_bytes = 4;
     let server = Server::with(&origin, config, None).await;
+    origin.failure("/live/a/index.m3u8");
     origin.failure("/live/a/index.m3u8");
     assert_eq!(server.get("/live/a/index.m3u8").await.status(), 502);
     let _held = origin.held("/live/a/index.m3u8");
@@ -192,4 +193,132 @@ async fn clients_that_got_a_playlist_are_viewers() {
     assert_eq!(server.edge.viewers(&key("a")).hls, 2);
     assert_eq!(server.edge.viewers(&key("b")).hls, 0);
     assert_eq!(server.edge.totals().viewers.hls, 2);
+}
+
+/// A segment that may be kept.
+fn segment(body: &'static str) -> Response<&'static str> {
+    with_header(body, "cache-control", "public, max-age=31536000, immutable")
+}
+
+#[tokio::test]
+async fn what_may_be_kept_is_asked_for_once_and_says_its_age() {
+    let origin = Origin::default();
+    let server = Server::start(&origin).await;
+    origin.file("/live/a/v0/1-7.m4s", segment("media"));
+    assert!(!server.get("/live/a/v0/1-7.m4s").await.headers().contains_key("age"), "it is not from memory");
+    for _ in 0..3 {
+        let response = server.get("/live/a/v0/1-7.m4s?grant=x").await;
+        assert_eq!(response.headers()["age"], "0");
+        assert_eq!(response.headers()["content-length"], "5");
+        assert_eq!(response.headers()["accept-ranges"], "bytes");
+        assert_eq!(text(response).await, "media");
+    }
+    let head = server.request(Method::HEAD, "/live/a/v0/1-7.m4s", &[]).await;
+    assert_eq!(head.headers()["content-length"], "5");
+    assert_eq!(text(head).await, "");
+    assert_eq!(origin.requests().len(), 1);
+}
+
+#[tokio::test]
+async fn ranges_are_cut_out_of_what_is_kept() {
+    let origin = Origin::default();
+    let server = Server::start(&origin).await;
+    let mut whole = segment("0123456789");
+    whole.headers_mut().insert("etag", "\"e\"".parse().unwrap());
+    origin.file("/live/a/v0/1-7.m4s", whole);
+    let ask = |range: &'static str, more: Option<(&'static str, &'static str)>| {
+        let headers: Vec<_> = [("range", range)].into_iter().chain(more).collect();
+        let server = &server;
+        async move { server.request(Method::GET, "/live/a/v0/1-7.m4s", &headers).await }
+    };
+    for (range, part, said) in [
+        ("bytes=2-4", "234", "bytes 2-4/10"),
+        ("bytes=7-", "789", "bytes 7-9/10"),
+        ("bytes=-2", "89", "bytes 8-9/10"),
+    ] {
+        let response = ask(range, None).await;
+        assert_eq!(response.status(), 206, "{range}");
+        assert_eq!(response.headers()["content-range"], said);
+        assert_eq!(response.headers()["content-length"], part.len().to_string());
+        assert_eq!(text(response).await, part);
+    }
+    let response = ask("bytes=10-", None).await;
+    assert_eq!(response.status(), 416);
+    assert_eq!(response.headers()["content-range"], "bytes */10");
+    for (range, more) in [("bytes=0-1,3-4", None), ("bytes=0-1", Some(("if-range", "\"other\"")))] {
+        let response = ask(range, more).await;
+        assert_eq!((response.status(), text(response).await), (StatusCode::OK, "0123456789".to_owned()));
+    }
+    assert_eq!(ask("bytes=0-1", Some(("if-range", "\"e\""))).await.status(), 206);
+    assert_eq!(origin.requests().len(), 1);
+}
+
+#[tokio::test]
+async fn who_has_it_already_is_told_so() {
+    let origin = Origin::default();
+    let server = Server::start(&origin).await;
+    let mut whole = segment("media");
+    whole.headers_mut().insert("etag", "\"e\"".parse().unwrap());
+    origin.file("/live/a/v0/1-7.m4s", whole);
+    for (known, status) in [("\"e\"", 304), ("\"x\", W/\"e\"", 304), ("*", 304), ("\"x\"", 200)] {
+        let response = server.request(Method::GET, "/live/a/v0/1-7.m4s", &[("if-none-match", known)]).await;
+        assert_eq!(response.status(), status, "{known}");
+        assert_eq!(response.headers()["etag"], "\"e\"");
+        assert_eq!(text(response).await, if status == 304 { "" } else { "media" });
+    }
+    // Without an ETag there is nothing to compare.
+    origin.file("/live/a/v0/1-8.m4s", segment("media"));
+    let response = server.request(Method::GET, "/live/a/v0/1-8.m4s", &[("if-none-match", "*")]).await;
+    assert_eq!(response.status(), 200);
+}
+
+#[tokio::test]
+async fn text_comes_in_the_coding_that_a_viewer_takes_and_is_asked_for_once() {
+    let origin = Origin::default();
+    let server = Server::start(&origin).await;
+    let mut playlist = with_header("#EXTM3U\n", "cache-control", "public, max-age=600");
+    playlist.headers_mut().insert("etag", "\"e\"".parse().unwrap());
+    origin.file("/live/a/v0/media.m3u8", playlist);
+    let path = "/live/a/v0/media.m3u8";
+    let plain = server.get(path).await;
+    assert!(!plain.headers().contains_key("content-encoding"));
+    assert_eq!(plain.headers()["vary"], "accept-encoding");
+    assert_eq!(plain.headers()["etag"], "\"e\"");
+    assert_eq!(text(plain).await, "#EXTM3U\n");
+    let packed = server.request(Method::GET, path, &[("accept-encoding", "gzip")]).await;
+    assert_eq!(packed.headers()["content-encoding"], "gzip");
+    assert_eq!(packed.headers()["vary"], "accept-encoding");
+    assert_eq!(packed.headers()["etag"], "W/\"e\"");
+    let bytes = packed.into_body().collect().await.unwrap().to_bytes();
+    let mut unpacked = String::new();
+    std::io::Read::read_to_string(&mut flate2::read::GzDecoder::new(&*bytes), &mut unpacked).unwrap();
+    assert_eq!(unpacked, "#EXTM3U\n");
+    let ranged = [("accept-encoding", "gzip"), ("range", "bytes=0-3")];
+    assert_eq!(text(server.request(Method::GET, path, &ranged).await).await, "#EXT");
+    assert_eq!(origin.requests(), [(path.to_owned(), None)]);
+}
+
+#[tokio::test]
+async fn a_long_segment_reaches_viewers_while_it_comes_and_is_cut_where_it_breaks_off() {
+    let origin = Origin::default();
+    let server = Server::start(&origin).await;
+    let (path, other) = ("/live/a/v0/1-7.m4s", "/live/a/v0/1-8.m4s");
+    let relay = origin.long_file(path, 200_000);
+    relay.send(vec![7; 1000].into()).await;
+    let mut body = server.get(path).await.into_body();
+    assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap(), vec![7; 1000], "before its end");
+    relay.send(vec![7; 199_000].into()).await;
+    drop(relay);
+    assert_eq!(body.collect().await.unwrap().to_bytes().len(), 199_000);
+    assert_eq!(server.get(path).await.into_body().collect().await.unwrap().to_bytes().len(), 200_000);
+    assert_eq!(origin.count(path), 1);
+
+    let relay = origin.long_file(other, 200_000);
+    relay.send(vec![7; 1000].into()).await;
+    let response = server.get(other).await;
+    assert_eq!(response.headers()["content-length"], "200000");
+    let mut body = response.into_body();
+    body.frame().await.unwrap().unwrap();
+    relay.fail().await;
+    assert!(body.collect().await.is_err(), "not a shorter file");
 }

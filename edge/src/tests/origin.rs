@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use http::header::ACCEPT_ENCODING;
+use http::header::{ACCEPT_ENCODING, CONTENT_LENGTH};
 use http::{HeaderMap, Request, Response, StatusCode};
 use http_body::{Body as HttpBody, Frame};
 use http_body_util::{BodyExt, Full};
@@ -31,6 +31,7 @@ struct State {
 
 enum Reply {
     Relay(mpsc::Receiver<Result<Bytes, BoxError>>),
+    Long(usize, mpsc::Receiver<Result<Bytes, BoxError>>),
     File(Response<Bytes>),
     Held(oneshot::Receiver<Response<Bytes>>),
     Failure,
@@ -74,6 +75,13 @@ impl Origin {
     /// The next request for it is answered with this.
     pub(super) fn file(&self, path: &str, response: Response<&'static str>) {
         self.reply(path, Reply::File(response.map(Bytes::from)));
+    }
+
+    /// The next request for it is answered with a file that comes piece by piece and may be kept.
+    pub(super) fn long_file(&self, path: &str, len: usize) -> Relay {
+        let (sender, receiver) = mpsc::channel(1024);
+        self.reply(path, Reply::Long(len, receiver));
+        Relay(sender)
     }
 
     /// The next request for it is answered when the test says.
@@ -125,6 +133,14 @@ impl Origin {
             Some(Reply::Failure) => Err("no route to origin".into()),
             Some(Reply::File(response)) => Ok(response.map(full)),
             Some(Reply::Held(response)) => Ok(response.await?.map(full)),
+            Some(Reply::Long(len, receiver)) => {
+                Ok(with_header("", "cache-control", "max-age=31536000, immutable")
+                    .map(|_| RelayBody(receiver).boxed_unsync()))
+                .map(|mut response| {
+                    response.headers_mut().insert(CONTENT_LENGTH, len.into());
+                    response
+                })
+            }
             Some(Reply::Relay(receiver)) => Ok(Response::new(RelayBody(receiver).boxed_unsync())),
         }
     }

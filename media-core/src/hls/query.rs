@@ -1,7 +1,7 @@
 //! Delivery directives: the `_HLS_` parameters of a playlist request (RFC 8216bis §6.2.5).
 
 /// What a playlist request asks for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct Query {
     /// `_HLS_msn`: wait until this segment (or, with `part`, that part of it) is there.
     pub msn: Option<u64>,

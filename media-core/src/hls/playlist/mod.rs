@@ -4,8 +4,10 @@ mod edge;
 mod header;
 mod multivariant;
 mod segments;
+mod tail;
 
 pub use multivariant::multivariant;
+pub use tail::Tail;
 
 use super::Window;
 
