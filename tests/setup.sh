@@ -18,6 +18,7 @@ readonly TOOLS=${XDG_CACHE_HOME:-$HOME/.cache}/weir # the Makefile and tests/fuz
 export PATH=$PATH:$TOOLS/bin:/usr/sbin # Debian keeps servers out of a user's PATH
 readonly NODE_MIN=18
 readonly IMAGEIO_FFMPEG=0.8.1 # carries a static ffmpeg 9
+readonly CURL_CFFI=0.16.3      # carries a curl that speaks HTTP/3
 readonly CARGO_DENY=0.20.2
 readonly CARGO_FUZZ=0.13.2
 
@@ -86,11 +87,14 @@ setup_test() {
   need_command rtmpdump rtmpdump
   need_command chromium chromium
   need_command promtool prometheus
+  need_command curl curl
+  need_command openssl openssl
   need_command python3 python3
   need_package fonts-dejavu-core
   has python3 && python3 -c 'import ensurepip' 2>/dev/null || missing+=(python3-venv)
   install_missing
   setup_new_ffmpeg
+  setup_http3
 }
 
 # <target>/tools/ffmpeg9: an ffmpeg that speaks Enhanced RTMP with HEVC, AV1 and Opus.
@@ -104,6 +108,16 @@ setup_new_ffmpeg() {
   local version
   version=$("$link" -hide_banner -version)
   say "${version%%$'\n'*}"
+  touch "$stamp"
+}
+
+# <target>/tools/http3/bin/python: a Python with curl_cffi, whose curl speaks HTTP/3.
+setup_http3() {
+  local venv=$TARGET/tools/http3 stamp=$TARGET/tools/curl-cffi-$CURL_CFFI
+  [ -e "$stamp" ] && [ -x "$venv/bin/python" ] && return
+  say "installing curl_cffi $CURL_CFFI into $venv"
+  python3 -m venv --clear "$venv"
+  "$venv/bin/pip" install --disable-pip-version-check --no-input "curl_cffi==$CURL_CFFI"
   touch "$stamp"
 }
 

@@ -24,6 +24,7 @@ mod low_latency;
 mod operating;
 mod pages;
 mod publish_command;
+mod secure;
 mod support;
 mod tidy;
 mod unusual_media;

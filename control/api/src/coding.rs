@@ -3,19 +3,27 @@
 use http::HeaderMap;
 use http::header::ACCEPT_ENCODING;
 
-/// Whether the client takes gzip (RFC 9110 §12.5.3): it is named, or else everything is, and not with weight 0. A
-/// weight that is none counts as 0: everybody can read what has no coding.
+/// Whether the client takes gzip.
 pub fn accepts_gzip(headers: &HeaderMap) -> bool {
+    // The other name means the same (RFC 9110 §8.4.1.3).
+    accepts(headers, &["gzip", "x-gzip"])
+}
+
+/// Whether the client takes Brotli (RFC 7932).
+pub fn accepts_brotli(headers: &HeaderMap) -> bool {
+    accepts(headers, &["br"])
+}
+
+/// Whether the client takes a coding (RFC 9110 §12.5.3): it is named, or else everything is, and not with weight 0. A
+/// weight that is none counts as 0: everybody can read what has no coding.
+fn accepts(headers: &HeaderMap, names: &[&str]) -> bool {
     let mut any = false;
     let lists = headers.get_all(ACCEPT_ENCODING).iter().filter_map(|value| value.to_str().ok());
     for item in lists.flat_map(|list| list.split(',')) {
         let (coding, weight) = item.split_once(';').unwrap_or((item, ""));
         let accepted = is_above_0(weight.trim());
         match coding.trim() {
-            // The other name means the same (§8.4.1.3).
-            name if name.eq_ignore_ascii_case("gzip") || name.eq_ignore_ascii_case("x-gzip") => {
-                return accepted;
-            }
+            name if names.iter().any(|known| name.eq_ignore_ascii_case(known)) => return accepted,
             "*" => any = accepted,
             _ => {}
         }
@@ -72,5 +80,13 @@ mod tests {
         assert!(accepts(&["br", "deflate, gzip"]));
         assert!(!accepts(&["*", "gzip;q=0"]));
         assert!(!accepts(&[]));
+    }
+
+    #[test]
+    fn brotli_is_accepted_where_it_is_named() {
+        let accepts =
+            |list| accepts_brotli(&HeaderMap::from_iter([(ACCEPT_ENCODING, HeaderValue::from_static(list))]));
+        assert!(accepts("gzip, deflate, br, zstd") && accepts("*"));
+        assert!(!accepts("gzip") && !accepts("gzip, br;q=0") && !accepts("brotli"));
     }
 }

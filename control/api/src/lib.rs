@@ -13,7 +13,7 @@ pub mod stream;
 
 use async_trait::async_trait;
 
-pub use coding::accepts_gzip;
+pub use coding::{accepts_brotli, accepts_gzip};
 pub use network::{Network, NoNetwork};
 pub use stream::{
     ClusterStats, HlsState, MediaClock, PublisherInfo, StreamInfo, StreamState, TrackInfo, Viewers,
