@@ -3,12 +3,60 @@
 use std::net::{IpAddr, SocketAddr};
 
 use crate::data::Run;
+use crate::roles::Role;
 
 /// The name of the stream that `--demo` publishes, in its app.
 pub(crate) const DEMO: (&str, &str) = ("live", "demo");
 
 /// The banner of a process that listens where `run` says.
-pub(crate) fn banner(run: &Run, demo: bool) -> String {
+pub(crate) fn banner(role: Role, run: &Run, demo: bool) -> String {
+    match role {
+        Role::All => all(run, demo),
+        Role::Origin => origin(run),
+        Role::Edge => edge(run),
+    }
+}
+
+fn origin(run: &Run) -> String {
+    let (rtmp, http) = (rtmp_base(run.rtmp), format!("http://{}", reachable(run.http)));
+    format!(
+        "\
+weir {version}, the origin
+
+  Publish
+    OBS     server {rtmp}/live   stream key a
+    ffmpeg  ffmpeg -re -i FILE -c copy -f flv {rtmp}/live/a
+  Edges     weir edge --origin {http}
+  Streams   {http}/api/v1/streams
+  Metrics   http://{admin}/metrics
+
+",
+        version = env!("CARGO_PKG_VERSION"),
+        admin = reachable(run.admin)
+    )
+}
+
+fn edge(run: &Run) -> String {
+    let https = run.https.map_or_else(String::new, |at| format!("  HTTPS     https://{}/\n", reachable(at)));
+    let (rtmp, http) = (rtmp_base(run.rtmp), format!("http://{}", reachable(run.http)));
+    format!(
+        "\
+weir {version}, an edge
+
+  Watch
+    page    {http}/watch/live/a
+    FLV     {http}/live/a.flv
+    HLS     {http}/live/a/index.m3u8
+    RTMP    {rtmp}/live/a
+{https}  Metrics   http://{admin}/metrics
+
+",
+        version = env!("CARGO_PKG_VERSION"),
+        admin = reachable(run.admin)
+    )
+}
+
+fn all(run: &Run, demo: bool) -> String {
     let https = run.https.map_or_else(String::new, |at| format!("  HTTPS     https://{}/\n", reachable(at)));
     let (rtmp, http) = (rtmp_base(run.rtmp), format!("http://{}", reachable(run.http)));
     let (app, name) = if demo { DEMO } else { ("live", "a") };
@@ -72,7 +120,7 @@ mod tests {
 
     #[test]
     fn it_says_where_to_publish_and_watch() {
-        let text = banner(&run("0.0.0.0:1935", "[::]:8080"), false);
+        let text = banner(Role::All, &run("0.0.0.0:1935", "[::]:8080"), false);
         for part in [
             "server rtmp://127.0.0.1/live ",
             "-f flv rtmp://127.0.0.1/live/a\n",
@@ -88,15 +136,27 @@ mod tests {
     #[test]
     fn https_is_named_where_it_is_served() {
         let mut run = run("0.0.0.0:1935", "0.0.0.0:8080");
-        assert!(!banner(&run, false).contains("HTTPS"));
+        assert!(!banner(Role::All, &run, false).contains("HTTPS"));
         run.https = Some("0.0.0.0:8443".parse().unwrap());
-        let text = banner(&run, false);
+        let text = banner(Role::All, &run, false);
         assert!(text.contains("  HTTPS     https://127.0.0.1:8443/\n  Metrics "), "{text}");
     }
 
     #[test]
+    fn a_role_says_what_it_is_for() {
+        let run = run("0.0.0.0:1935", "0.0.0.0:8081");
+        let text = banner(Role::Origin, &run, false);
+        assert!(
+            text.contains("weir edge --origin http://127.0.0.1:8081\n") && !text.contains("Watch"),
+            "{text}"
+        );
+        let text = banner(Role::Edge, &run, false);
+        assert!(text.contains("http://127.0.0.1:8081/live/a.flv\n") && !text.contains("Publish"), "{text}");
+    }
+
+    #[test]
     fn other_ports_are_named() {
-        let text = banner(&run("127.0.0.1:1936", "127.0.0.1:80"), true);
+        let text = banner(Role::All, &run("127.0.0.1:1936", "127.0.0.1:80"), true);
         assert!(text.contains("rtmp://127.0.0.1:1936/live/demo"), "{text}");
         assert!(text.contains("http://127.0.0.1:80/watch/live/demo"), "{text}");
     }

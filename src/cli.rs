@@ -18,8 +18,25 @@ pub(crate) struct Cli {
     pub(crate) serve: Serve,
 }
 
+const ORIGIN_EXAMPLES: &str = "\
+Examples:
+  weir origin                              for edges on this machine, which pull from 127.0.0.1:8081
+  WEIR_ORIGIN__HTTP__KEY=SECRET weir origin --http 0.0.0.0:8081
+                                           for edges on other machines, which need the key
+
+Beyond this machine edges need a key; `openssl rand -hex 24` makes one.";
+
+const EDGE_EXAMPLES: &str = "\
+Examples:
+  weir edge --origin http://127.0.0.1:8081 --rtmp 0.0.0.0:1936 --admin 127.0.0.1:9911 --data edge-data
+                                           beside an origin on one machine
+  WEIR_EDGE__UPSTREAM__KEY=SECRET weir edge --origin http://10.0.0.1:8081 --origin http://10.0.0.2:8081
+                                           on a machine of its own, with two origins
+
+An edge takes no streams in: encoders publish to the origin.";
+
 const EXAMPLES: &str = "\
-Without a command, weir runs every role in this process.
+Without a command, weir runs every role in this process; `weir origin` and `weir edge` run one.
 
 Examples:
   weir                                     serve; data under ./weir-data
@@ -34,24 +51,15 @@ Examples:
 Signals: SIGTERM and SIGINT drain and end (a second one ends at once), SIGHUP re-reads the
 configuration: `weir config default` marks with [reload] what is taken over without a restart.";
 
-/// Flags of serving. Each wins over the environment, which wins over the file.
+/// Flags of serving, whatever the role. Each wins over the environment, which wins over the file.
 #[derive(Debug, Default, Clone, Args)]
-pub(crate) struct Serve {
+pub(crate) struct ProcessFlags {
     /// Configuration file [default: weir.toml, if there is one]
     #[arg(long, value_name = "FILE", env = "WEIR_CONFIG", hide_env_values = true)]
     pub(crate) config: Option<PathBuf>,
     /// Folder for all that is kept [default: ./weir-data]
     #[arg(long, value_name = "DIR")]
     pub(crate) data: Option<PathBuf>,
-    /// Where pages, API, FLV and HLS are served [default: 0.0.0.0:8080]
-    #[arg(long, value_name = "IP:PORT")]
-    pub(crate) http: Option<SocketAddr>,
-    /// Where the same is served over HTTPS (TCP) and HTTP/3 (UDP), such as 0.0.0.0:8443 [default: nowhere]
-    #[arg(long, value_name = "IP:PORT")]
-    pub(crate) https: Option<SocketAddr>,
-    /// Where RTMP is published and played [default: 0.0.0.0:1935]
-    #[arg(long, value_name = "IP:PORT")]
-    pub(crate) rtmp: Option<SocketAddr>,
     /// Where /metrics, /healthz and /readyz are served [default: 127.0.0.1:9910]
     #[arg(long, value_name = "IP:PORT")]
     pub(crate) admin: Option<SocketAddr>,
@@ -61,14 +69,68 @@ pub(crate) struct Serve {
     /// How it is logged, on standard error [default: human]
     #[arg(long, value_name = "FORMAT", value_enum)]
     pub(crate) log_format: Option<log::Format>,
+}
+
+/// Flags of serving every role.
+#[derive(Debug, Default, Clone, Args)]
+pub(crate) struct Serve {
+    #[command(flatten)]
+    pub(crate) process: ProcessFlags,
+    /// Where pages, API, FLV and HLS are served [default: 0.0.0.0:8080]
+    #[arg(long, value_name = "IP:PORT")]
+    pub(crate) http: Option<SocketAddr>,
+    /// Where the same is served over HTTPS (TCP) and HTTP/3 (UDP), such as 0.0.0.0:8443 [default: nowhere]
+    #[arg(long, value_name = "IP:PORT")]
+    pub(crate) https: Option<SocketAddr>,
+    /// Where RTMP is published and played [default: 0.0.0.0:1935]
+    #[arg(long, value_name = "IP:PORT")]
+    pub(crate) rtmp: Option<SocketAddr>,
     /// Also publish a sample clip in a loop to live/demo
     #[arg(long)]
     pub(crate) demo: bool,
 }
 
+/// Flags of `weir origin`.
+#[derive(Debug, Default, Clone, Args)]
+pub(crate) struct ServeOrigin {
+    #[command(flatten)]
+    pub(crate) process: ProcessFlags,
+    /// Where edges pull streams, and where the API is [default: 127.0.0.1:8081]
+    #[arg(long, value_name = "IP:PORT")]
+    pub(crate) http: Option<SocketAddr>,
+    /// Where RTMP is published [default: 0.0.0.0:1935]
+    #[arg(long, value_name = "IP:PORT")]
+    pub(crate) rtmp: Option<SocketAddr>,
+}
+
+/// Flags of `weir edge`.
+#[derive(Debug, Default, Clone, Args)]
+pub(crate) struct ServeEdge {
+    #[command(flatten)]
+    pub(crate) process: ProcessFlags,
+    /// An origin to pull from, or an edge that serves relays, such as http://10.0.0.1:8081; may be repeated
+    #[arg(long = "origin", value_name = "URL")]
+    pub(crate) origins: Vec<String>,
+    /// Where pages, FLV and HLS are served [default: 0.0.0.0:8080]
+    #[arg(long, value_name = "IP:PORT")]
+    pub(crate) http: Option<SocketAddr>,
+    /// Where the same is served over HTTPS (TCP) and HTTP/3 (UDP), such as 0.0.0.0:8443 [default: nowhere]
+    #[arg(long, value_name = "IP:PORT")]
+    pub(crate) https: Option<SocketAddr>,
+    /// Where RTMP is played [default: 0.0.0.0:1935]
+    #[arg(long, value_name = "IP:PORT")]
+    pub(crate) rtmp: Option<SocketAddr>,
+}
+
 /// What else weir can do.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    /// Run the origin alone: streams come in here, and edges pull them
+    #[command(after_help = ORIGIN_EXAMPLES)]
+    Origin(ServeOrigin),
+    /// Run an edge alone: viewers come here, and it pulls what they watch from origins
+    #[command(after_help = EDGE_EXAMPLES)]
+    Edge(ServeEdge),
     /// Send an MP4 (H.264, AAC) or FLV file to an RTMP server in real time
     #[command(after_help = "Ctrl-C says good-bye to the server and ends.\n\n\
                             Exit codes: 0 sent or stopped, 1 the file cannot be sent, 2 wrong use, 3 no connection, \
@@ -219,9 +281,22 @@ mod tests {
             parse(&["--http", "127.0.0.1:0", "--log", "debug", "--log-format", "json", "--demo"]).unwrap();
         assert!(cli.command.is_none());
         assert_eq!(cli.serve.http, Some("127.0.0.1:0".parse().unwrap()));
-        assert_eq!(cli.serve.log.as_deref(), Some("debug"));
-        assert_eq!(cli.serve.log_format, Some(log::Format::Json));
+        assert_eq!(cli.serve.process.log.as_deref(), Some("debug"));
+        assert_eq!(cli.serve.process.log_format, Some(log::Format::Json));
         assert!(cli.serve.demo);
+    }
+
+    #[test]
+    fn roles_have_flags_of_their_own() {
+        let cli = parse(&["origin", "--http", "127.0.0.1:0", "--data", "d"]).unwrap();
+        let Some(Command::Origin(origin)) = cli.command else { panic!("origin") };
+        assert_eq!((origin.http, origin.process.data), ("127.0.0.1:0".parse().ok(), Some("d".into())));
+        let cli = parse(&["edge", "--origin", "http://a:1", "--origin", "http://b:1"]).unwrap();
+        let Some(Command::Edge(edge)) = cli.command else { panic!("edge") };
+        assert_eq!(edge.origins, ["http://a:1", "http://b:1"]);
+        for args in [&["origin", "--demo"][..], &["origin", "--origin", "http://a:1"], &["edge", "--demo"]] {
+            assert!(parse(args).is_err(), "{args:?}");
+        }
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The media side as the control plane sees it: here one origin and one edge, in this process.
+//! The media side as the control plane sees it: the roles that run in this process.
 
 use std::collections::VecDeque;
 use std::sync::OnceLock;
@@ -16,7 +16,72 @@ use crate::process;
 /// Over how many seconds the rate of what goes out is taken, about.
 const RATE_SECONDS: usize = 5;
 
-/// One origin and one edge.
+/// One edge, whose streams live elsewhere: of those it knows nothing.
+pub(crate) struct Watched {
+    // The edge serves the pages, and the pages ask this: one of them has to come first.
+    edge: OnceLock<Edge>,
+    started: Instant,
+    sent: Mutex<Rate>,
+}
+
+impl Watched {
+    /// A cluster of nothing yet.
+    pub(crate) fn new() -> Self {
+        Self { edge: OnceLock::new(), started: Instant::now(), sent: Mutex::default() }
+    }
+
+    /// The edge joins; a cluster has one.
+    pub(crate) fn join(&self, edge: Edge) {
+        // A second one would be a mistake of the assembly, and is not worth a panic.
+        let _ = self.edge.set(edge);
+    }
+
+    fn totals(&self) -> edge::Totals {
+        self.edge.get().map(Edge::totals).unwrap_or_default()
+    }
+
+    /// Follows what goes out, for [`Cluster::stats`]; never ends.
+    pub(crate) async fn follow(&self) {
+        follow(&self.sent, || self.totals().bytes_out).await;
+    }
+}
+
+#[async_trait]
+impl Cluster for Watched {
+    async fn streams(&self) -> Vec<StreamInfo> {
+        Vec::new()
+    }
+
+    async fn stream(&self, _: &str, _: &str) -> Option<StreamInfo> {
+        None
+    }
+
+    async fn kick(&self, app: &str, name: &str) -> Result<(), ClusterError> {
+        Err(ClusterError::NoSuchStream { app: app.to_owned(), name: name.to_owned() })
+    }
+
+    async fn stats(&self) -> ClusterStats {
+        ClusterStats {
+            viewers: self.totals().viewers,
+            bitrate_out_bps: self.sent.lock().bits_per_second(),
+            uptime_s: self.started.elapsed().as_secs(),
+            memory_bytes: process::memory_bytes(),
+            cpu_seconds: process::cpu_seconds(),
+            ..ClusterStats::default()
+        }
+    }
+}
+
+/// Samples a counter once a second.
+async fn follow(rate: &Mutex<Rate>, bytes: impl Fn() -> u64) {
+    let mut ticks = tokio::time::interval(Duration::from_secs(1));
+    loop {
+        ticks.tick().await;
+        rate.lock().sample(Instant::now(), bytes());
+    }
+}
+
+/// One origin, and one edge if there is one.
 pub(crate) struct Local {
     origin: Origin,
     // The edge serves the pages, and the pages ask this: one of them has to come first.
@@ -43,11 +108,7 @@ impl Local {
 
     /// Follows what goes out, for [`Cluster::stats`]; never ends.
     pub(crate) async fn follow(&self) {
-        let mut ticks = tokio::time::interval(Duration::from_secs(1));
-        loop {
-            ticks.tick().await;
-            self.sent.lock().sample(Instant::now(), self.totals().bytes_out);
-        }
+        follow(&self.sent, || self.totals().bytes_out).await;
     }
 
     fn with_viewers(&self, mut info: StreamInfo) -> StreamInfo {

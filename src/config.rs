@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use control_api::grant;
 use serde::{Deserialize, Serialize};
 
-use crate::cli::Serve;
+use crate::roles::{Role, Wish};
 use crate::{admin, log};
 use file::File;
 use layers::Layers;
@@ -67,9 +67,9 @@ impl Default for Config {
 
 impl Config {
     /// The configuration of a serving process: flags over environment over file over defaults.
-    pub(crate) fn load(flags: &Serve) -> Result<Self, Mistakes> {
+    pub(crate) fn load(flags: &Wish) -> Result<Self, Mistakes> {
         let mut layers = Layers::default();
-        match &flags.config {
+        match &flags.process.config {
             Some(path) => read(&mut layers, path)?,
             None if Path::new(FILE).exists() => read(&mut layers, Path::new(FILE))?,
             None => {}
@@ -79,19 +79,20 @@ impl Config {
             std::env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?))),
         );
         set_flags(&mut layers, flags);
-        Self::extract(layers)
+        Self::extract(layers, Some(flags.role))
     }
 
     /// What `path` alone makes of the defaults.
     pub(crate) fn check_file(path: &Path) -> Result<Self, Mistakes> {
         let mut layers = Layers::default();
         read(&mut layers, path)?;
-        Self::extract(layers)
+        Self::extract(layers, None)
     }
 
-    fn extract(mut layers: Layers) -> Result<Self, Mistakes> {
+    /// For a process of that role, if it is known: what other roles need may be missing, and their ports may be taken.
+    fn extract(mut layers: Layers, role: Option<Role>) -> Result<Self, Mistakes> {
         let config: Self = layers.extract()?;
-        let mistakes: Vec<_> = semantics::check(&config)
+        let mistakes: Vec<_> = semantics::check(&config, role)
             .0
             .into_iter()
             .map(|Finding { keys, what }| {
@@ -111,25 +112,29 @@ fn read(layers: &mut Layers, path: &Path) -> Result<(), Mistakes> {
     layers.file(file).map_err(one)
 }
 
-fn set_flags(layers: &mut Layers, flags: &Serve) {
-    if let Some(data) = &flags.data {
+fn set_flags(layers: &mut Layers, flags: &Wish) {
+    let (role, process) = (flags.role, &flags.process);
+    if let Some(data) = &process.data {
         layers.flag("--data", "data", data.to_string_lossy().into_owned());
     }
-    if let Some(level) = &flags.log {
+    if let Some(level) = &process.log {
         layers.flag("--log", "log.level", level.clone());
     }
-    if let Some(format) = flags.log_format {
+    if let Some(format) = process.log_format {
         let name = match format {
             log::Format::Human => "human",
             log::Format::Json => "json",
         };
         layers.flag("--log-format", "log.format", name);
     }
+    if !flags.origins.is_empty() {
+        layers.flag("--origin", "edge.upstream.origins", flags.origins.clone());
+    }
     let addresses = [
-        ("--http", "edge.http.listen", flags.http),
+        ("--http", role.http_key(), flags.http),
         ("--https", "edge.tls.listen", flags.https),
-        ("--rtmp", "origin.rtmp.listen", flags.rtmp),
-        ("--admin", "admin.listen", flags.admin),
+        ("--rtmp", role.rtmp_key(), flags.rtmp),
+        ("--admin", "admin.listen", process.admin),
     ];
     for (flag, key, address) in addresses {
         if let Some(address) = address {
@@ -289,7 +294,7 @@ mod tests {
         ] {
             let mut layers = Layers::default();
             layers.env([(name.to_owned(), value.to_owned())].into_iter());
-            let said = Config::extract(layers).unwrap_err().to_string();
+            let said = Config::extract(layers, None).unwrap_err().to_string();
             let named = said.starts_with(&format!("environment variable {name}"));
             assert!(named && !said.contains(SECRET), "{name}={value}: {said}");
         }

@@ -7,7 +7,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use anyhow::Context;
 use control_api::grant::{Audience, Claims, Config, Key, KeyConfig, KeySet, Signer};
 
-use crate::cli::{Algorithm, GrantCommand, Serve, Sign};
+use crate::cli::{Algorithm, GrantCommand, ProcessFlags, Serve, Sign};
 use crate::config::{self, may_match};
 use crate::console;
 
@@ -88,8 +88,8 @@ fn hex(bytes: &[u8]) -> String {
 
 /// A grant, alone or in a URL.
 fn sign(flags: &Sign) -> anyhow::Result<String> {
-    let serve = Serve { config: flags.config.clone(), ..Serve::default() };
-    let config = config::Config::load(&serve)?.grants;
+    let process = ProcessFlags { config: flags.config.clone(), ..ProcessFlags::default() };
+    let config = config::Config::load(&Serve { process, ..Serve::default() }.into())?.grants;
     let signer = signer(&config, flags.kid.as_deref())?;
     let (aud, stream) = match (&flags.play, &flags.publish) {
         (Some(streams), _) => (Audience::Play, streams),

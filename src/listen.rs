@@ -6,6 +6,7 @@ use anyhow::Context;
 use tokio::net::TcpListener;
 
 use crate::config::Config;
+use crate::roles::Role;
 
 /// A listener, and where it really is: port 0 took a free one.
 pub(crate) type Listener = (TcpListener, SocketAddr);
@@ -28,14 +29,14 @@ pub(crate) struct Listeners {
 
 impl Listeners {
     /// Takes all ports, or none.
-    pub(crate) async fn bind(config: &Config) -> anyhow::Result<Self> {
-        let https = match config.edge.tls.address() {
+    pub(crate) async fn bind(config: &Config, role: Role) -> anyhow::Result<Self> {
+        let https = match role.https(config) {
             Some(at) => Some(bind_secure(at, config.edge.tls.http3).await?),
             None => None,
         };
         Ok(Self {
-            rtmp: bind("origin.rtmp.listen", config.origin.rtmp.listen).await?,
-            http: bind("edge.http.listen", config.edge.http.listen).await?,
+            rtmp: bind(role.rtmp_key(), role.rtmp(config)).await?,
+            http: bind(role.http_key(), role.http(config)).await?,
             https,
             admin: bind("admin.listen", config.admin.listen).await?,
         })

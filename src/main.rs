@@ -38,7 +38,9 @@ fn main() -> ExitCode {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let cli = Cli::parse();
     match cli.command {
-        None => run(serve::command(&cli.serve)),
+        None => run(serve::command(&cli.serve.into())),
+        Some(Command::Origin(origin)) => run(serve::command(&origin.into())),
+        Some(Command::Edge(edge)) => run(serve::command(&edge.into())),
         Some(Command::Publish(publish)) => run(publish::command(&publish)),
         Some(Command::Grant(command)) => grant::command(&command),
         Some(Command::Config(ConfigCommand::Default)) => {

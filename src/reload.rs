@@ -9,6 +9,8 @@ use crate::config::Config;
 /// Keys, or tables of keys, that a running process takes over.
 const AT_RUN_TIME: &[&str] = &[
     "drain_s",
+    "edge.upstream.key",
+    "edge.upstream.origins",
     "log.level",
     "grants",
     "edge.guard",

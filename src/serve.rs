@@ -1,4 +1,4 @@
-//! weir without a command: starts every role, waits for signals, drains.
+//! weir without a command, `weir origin` and `weir edge`: starts the roles, waits for signals, drains.
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -6,13 +6,12 @@ use std::time::Duration;
 use anyhow::Context;
 use control::Token;
 
-use crate::cli::Serve;
 use crate::config::{Config, Mistakes};
 use crate::data::{DataDir, Run};
 use crate::lifecycle::{Lifecycle, Phase};
 use crate::listen::{Listeners, Secure};
 use crate::reload::compare;
-use crate::roles::Roles;
+use crate::roles::{Roles, Sockets, Wish};
 use crate::signals::{Signals, Told};
 use crate::{admin, banner, certificate, console, demo, log};
 
@@ -20,8 +19,8 @@ use crate::{admin, banner, certificate, console, demo, log};
 const TOKEN_FILE: &str = "operator.token";
 
 /// Serves until a signal ends it.
-pub(crate) async fn command(flags: &Serve) -> ExitCode {
-    match serve(flags).await {
+pub(crate) async fn command(wish: &Wish) -> ExitCode {
+    match serve(wish).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             console::error(&format!("{error:#}"));
@@ -30,14 +29,14 @@ pub(crate) async fn command(flags: &Serve) -> ExitCode {
     }
 }
 
-async fn serve(flags: &Serve) -> anyhow::Result<()> {
-    let pass = if flags.demo { Some(demo::Pass::new()?) } else { None };
-    let mut config = load(flags, pass.as_ref())?;
+async fn serve(wish: &Wish) -> anyhow::Result<()> {
+    let pass = if wish.demo { Some(demo::Pass::new()?) } else { None };
+    let mut config = load(wish, pass.as_ref())?;
     let level = log::start(&config.log)?;
     raise_file_limit();
     let mut signals = Signals::listen().context("signals")?;
     let data = DataDir::open(&config.data)?;
-    let listeners = Listeners::bind(&config).await?;
+    let listeners = Listeners::bind(&config, wish.role).await?;
     let https = match listeners.https {
         Some(secure) => Some((certificate::shown(&config.edge.tls, data.path(), secure.at)?, secure)),
         None => None,
@@ -63,9 +62,10 @@ async fn serve(flags: &Serve) -> anyhow::Result<()> {
         quic,
     });
     let web = edge::Listeners { http: listeners.http.0, https };
-    let mut roles = Roles::start(&config, listeners.rtmp, web, token, &registry, &life)?;
+    let mut roles =
+        Roles::start(wish.role, &config, Sockets { rtmp: listeners.rtmp, web }, token, &registry, &life)?;
     life.advance(Phase::Ready);
-    console::print(&banner::banner(&run, flags.demo));
+    console::print(&banner::banner(wish.role, &run, wish.demo));
     console::print(&fingerprint.as_deref().map(banner::fingerprint).unwrap_or_default());
     console::print(&shown_token.unwrap_or_default());
     data.announce(&run)?;
@@ -77,7 +77,7 @@ async fn serve(flags: &Serve) -> anyhow::Result<()> {
     loop {
         tokio::select! {
             told = signals.next() => match told {
-                Told::Reload => reload(&mut config, load(flags, pass.as_ref()), &level, &roles),
+                Told::Reload => reload(&mut config, load(wish, pass.as_ref()), &level, &roles),
                 Told::End => break,
             },
             what = roles.failed() => anyhow::bail!("{what} ended by itself"),
@@ -92,8 +92,8 @@ async fn serve(flags: &Serve) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn load(flags: &Serve, pass: Option<&demo::Pass>) -> Result<Config, Mistakes> {
-    let mut config = Config::load(flags)?;
+fn load(wish: &Wish, pass: Option<&demo::Pass>) -> Result<Config, Mistakes> {
+    let mut config = Config::load(wish)?;
     if let Some(pass) = pass {
         pass.admit(&mut config.origin.auth);
     }

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
-use control_api::Network;
+use control_api::{Network, Secret};
 use media_core::hub::StreamKey;
 use serde::{Deserialize, Serialize};
 
@@ -21,6 +21,10 @@ pub struct Config {
     pub guard: GuardConfig,
     /// What is written of each request.
     pub access_log: AccessLogConfig,
+    /// The RTMP listener of an edge that is a process of its own.
+    pub rtmp: RtmpConfig,
+    /// Where an edge that is a process of its own has its streams from.
+    pub upstream: UpstreamConfig,
     /// The pull of a stream from its origin.
     pub feed: FeedConfig,
     /// Sending a stream to its viewers.
@@ -48,6 +52,8 @@ pub struct HttpConfig {
     pub body_timeout_ms: u64,
     /// Milliseconds that a client may take nothing of what is sent to it before it is cut off.
     pub write_stall_ms: u64,
+    /// What other edges must bring to pull from this one. Without it they can't.
+    pub relay_key: Option<Secret>,
     /// Milliseconds that live viewers have for finishing once the server drains.
     pub drain_ms: u64,
 }
@@ -61,6 +67,7 @@ impl Default for HttpConfig {
             header_timeout_ms: 10_000,
             body_timeout_ms: 10_000,
             write_stall_ms: 15_000,
+            relay_key: None,
             drain_ms: 10_000,
         }
     }
@@ -148,6 +155,57 @@ pub struct AccessLogConfig {
 impl Default for AccessLogConfig {
     fn default() -> Self {
         Self { path: "off".into(), interval_s: 300 }
+    }
+}
+
+/// The RTMP listener of an edge that is a process of its own. Where an origin is in the process, its listener is for
+/// players, too.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RtmpConfig {
+    /// Where it listens; port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// Connections at once; further ones are closed at once.
+    pub max_connections: usize,
+    /// Milliseconds that a client has for the handshake, and then for asking to play.
+    pub handshake_timeout_ms: u64,
+}
+
+impl Default for RtmpConfig {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from((Ipv4Addr::UNSPECIFIED, 1935)),
+            max_connections: 50_000,
+            handshake_timeout_ms: 5_000,
+        }
+    }
+}
+
+/// Where an edge that is a process of its own has its streams from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct UpstreamConfig {
+    /// Origins, or edges that serve relays, as `http://host:port`.
+    pub origins: Vec<String>,
+    /// Their key: an origin's `origin.http.key`, an edge's `edge.http.relay_key`.
+    pub key: Option<Secret>,
+    /// Milliseconds that connecting may take.
+    pub connect_timeout_ms: u64,
+    /// Milliseconds that the first byte of what is not to wait for media may take.
+    pub first_byte_timeout_ms: u64,
+    /// Milliseconds in which nothing of a body may come. A stream whose publisher dropped sends nothing.
+    pub stall_timeout_ms: u64,
+}
+
+impl Default for UpstreamConfig {
+    fn default() -> Self {
+        Self {
+            origins: Vec::new(),
+            key: None,
+            connect_timeout_ms: 2_000,
+            first_byte_timeout_ms: 4_000,
+            stall_timeout_ms: 20_000,
+        }
     }
 }
 

@@ -28,21 +28,23 @@ use std::time::Duration;
 
 use control_api::Viewers;
 use media_core::hub::StreamKey;
+use tokio::net::TcpListener;
 
 pub use config::{
     AccessLogConfig, CacheConfig, Config, FanoutBackend, FanoutConfig, FeedConfig, GuardConfig, HlsConfig,
-    HttpConfig, StreamLatency, TlsConfig,
+    HttpConfig, RtmpConfig, StreamLatency, TlsConfig, UpstreamConfig,
 };
 pub use guard::Access;
 pub use http::{CertificateError, Certificates, Https, Listeners};
 pub use rtmp::Play;
 pub use shard::Window;
-pub use upstream::{Body, BoxError, Pages, Upstream};
+pub use upstream::{Body, BoxError, OriginUrlError, Origins, Pages, Upstream};
 
 use feed::Feeds;
 use guard::Guard;
 use metrics::Metrics;
 use shard::{Patience, Shards};
+use upstream::Via;
 
 /// The edge role. Clones are the same edge.
 #[derive(Clone)]
@@ -65,6 +67,8 @@ impl Edge {
     /// can't be opened.
     pub fn new(config: Config, access: Access, upstream: Upstream, pages: Option<Pages>) -> io::Result<Self> {
         let metrics = Arc::new(Metrics::new());
+        let via = Via::new();
+        let upstream = via.named(upstream);
         let absent_ttl = Duration::from_millis(config.feed.absent_ttl_ms);
         let grace = Duration::from_millis(config.feed.grace_ms);
         let times = (absent_ttl, grace);
@@ -80,8 +84,18 @@ impl Edge {
         let shards = Shards::start(count, config.fanout.backend, patience, &metrics)?;
         let feeds = Feeds::new(config.feed, config.fanout, upstream, Arc::clone(&metrics));
         let guard = Guard::new(&config.guard, &config.access_log, access, Arc::clone(&metrics))?;
-        let shared =
-            http::Shared { config: config.http, tls: config.tls, feeds, shards, hls, pages, guard, metrics };
+        let shared = http::Shared {
+            config: config.http,
+            tls: config.tls,
+            rtmp: config.rtmp,
+            feeds,
+            shards,
+            hls,
+            via,
+            pages,
+            guard,
+            metrics,
+        };
         Ok(Self { shared: Arc::new(shared) })
     }
 
@@ -111,6 +125,11 @@ impl Edge {
         drain: impl Future<Output = ()> + Send,
     ) -> io::Result<()> {
         http::serve(Arc::clone(&self.shared), listeners, drain).await
+    }
+
+    /// Serves RTMP players on a listener of its own, until `drain` resolves; those who play then go on.
+    pub async fn serve_rtmp(&self, listener: TcpListener, drain: impl Future<Output = ()> + Send) {
+        rtmp::listener::serve(self, listener, drain).await;
     }
 
     /// Lets an RTMP player in, or tells it why not; resolves when that is settled. The player is served until it

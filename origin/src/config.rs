@@ -1,5 +1,8 @@
 //! The origin's part of the configuration.
 
+use std::net::{Ipv4Addr, SocketAddr};
+
+use control_api::Secret;
 use serde::{Deserialize, Serialize};
 
 use crate::package::hls::HlsConfig;
@@ -14,8 +17,28 @@ pub struct Config {
     pub auth: crate::auth::Config,
     /// The RTMP listener.
     pub rtmp: crate::ingest::rtmp::Config,
+    /// The HTTP listener for edges, of an origin that is a process of its own.
+    pub http: HttpConfig,
     /// Low-latency HLS.
     pub hls: HlsConfig,
+}
+
+/// The HTTP listener for edges, of an origin that is a process of its own.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct HttpConfig {
+    /// Where it listens; port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// What edges must bring. Without it whoever reaches the listener can pull every stream.
+    pub key: Option<Secret>,
+    /// Connections at once; further ones wait.
+    pub max_connections: usize,
+}
+
+impl Default for HttpConfig {
+    fn default() -> Self {
+        Self { listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8081)), key: None, max_connections: 50_000 }
+    }
 }
 
 /// Streams: how many, what is kept of each, and how long they wait for their publisher.

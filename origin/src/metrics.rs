@@ -16,6 +16,7 @@ pub(crate) struct Metrics {
     pub(crate) jumps: IntCounter,
     pub(crate) relay_readers: IntGauge,
     pub(crate) relay_skips: IntCounter,
+    pub(crate) http_refusals: IntCounter,
     frames: IntCounterVec,
     repairs: IntCounterVec,
 }
@@ -57,6 +58,10 @@ impl Metrics {
                 "weir_origin_relay_skips_total",
                 "Times that an edge read too slowly and was moved on to a keyframe.",
             )?,
+            http_refusals: IntCounter::new(
+                "weir_origin_http_refusals_total",
+                "Requests of edges refused because their key is missing or wrong.",
+            )?,
             frames,
             repairs,
         })
@@ -72,7 +77,8 @@ impl Metrics {
         registry.register(Box::new(self.frames.clone()))?;
         registry.register(Box::new(self.repairs.clone()))?;
         registry.register(Box::new(self.relay_readers.clone()))?;
-        registry.register(Box::new(self.relay_skips.clone()))
+        registry.register(Box::new(self.relay_skips.clone()))?;
+        registry.register(Box::new(self.http_refusals.clone()))
     }
 }
 
@@ -87,7 +93,7 @@ mod tests {
         metrics.register(&registry).unwrap();
         metrics.refusals.with_label_values(&["busy"]).inc();
         let families = registry.gather();
-        assert_eq!(families.len(), 9);
+        assert_eq!(families.len(), 10);
         for family in families {
             assert!(family.name().starts_with("weir_origin_"), "{}", family.name());
             for label in family.get_metric().iter().flat_map(|m| m.get_label()) {

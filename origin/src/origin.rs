@@ -162,6 +162,10 @@ impl Origin {
         Service::new(self.clone())
     }
 
+    pub(crate) fn metrics(&self) -> &Metrics {
+        &self.0.metrics
+    }
+
     /// The feeds that edges pull.
     pub(crate) fn relay(&self) -> &Arc<Feeds> {
         &self.0.relay

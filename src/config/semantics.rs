@@ -10,7 +10,7 @@ use origin::auth::Mode;
 
 use super::Config;
 use crate::log;
-use crate::roles::PLAYERS_BEHIND_SEGMENTS;
+use crate::roles::{PLAYERS_BEHIND_SEGMENTS, Role};
 
 /// A day: longer than any restart should wait, and far from where times overflow.
 const MAX_DRAIN_S: u64 = 86_400;
@@ -46,10 +46,12 @@ impl Findings {
 }
 
 /// Looks at a configuration whose types are right.
-pub(super) fn check(config: &Config) -> Findings {
+/// For a process of that role; without one, what is wrong in any.
+pub(super) fn check(config: &Config, role: Option<Role>) -> Findings {
     let mut findings = Findings::default();
     process(config, &mut findings);
-    listeners(config, &mut findings);
+    listeners(config, role.unwrap_or(Role::All), &mut findings);
+    apart(config, role, &mut findings);
     tls(&config.edge.tls, &mut findings);
     at_least_one(config, &mut findings);
     room(config, &mut findings);
@@ -89,13 +91,13 @@ fn process(config: &Config, findings: &mut Findings) {
 }
 
 /// Two listeners cannot have one port.
-fn listeners(config: &Config, findings: &mut Findings) {
+fn listeners(config: &Config, role: Role, findings: &mut Findings) {
     let mut all = vec![
-        ("origin.rtmp.listen", config.origin.rtmp.listen),
-        ("edge.http.listen", config.edge.http.listen),
+        (role.rtmp_key(), role.rtmp(config)),
+        (role.http_key(), role.http(config)),
         ("admin.listen", config.admin.listen),
     ];
-    all.extend(config.edge.tls.address().map(|at| ("edge.tls.listen", at)));
+    all.extend(role.https(config).map(|at| ("edge.tls.listen", at)));
     for (i, (key, at)) in all.iter().enumerate() {
         if let Some((other, _)) = all.iter().take(i).find(|(_, other)| collide(*at, *other)) {
             findings.say(key, format!("{at} is taken by `{other}`"));
@@ -106,6 +108,51 @@ fn listeners(config: &Config, findings: &mut Findings) {
 fn collide(a: SocketAddr, b: SocketAddr) -> bool {
     let everywhere = a.ip().is_unspecified() || b.ip().is_unspecified();
     a.port() != 0 && a.port() == b.port() && (everywhere || a.ip() == b.ip())
+}
+
+/// What origins and edges in processes of their own need to find each other, and to keep others out.
+fn apart(config: &Config, role: Option<Role>, findings: &mut Findings) {
+    let (http, upstream) = (&config.origin.http, &config.edge.upstream);
+    let secrets = [
+        ("origin.http.key", &http.key),
+        ("edge.upstream.key", &upstream.key),
+        ("edge.http.relay_key", &config.edge.http.relay_key),
+    ];
+    for (key, secret) in secrets {
+        if secret.as_ref().is_some_and(|secret| !is_token(secret.reveal())) {
+            findings.say(key, "must be a word of printable ASCII characters, as it goes into an HTTP header");
+        }
+    }
+    if role != Some(Role::Edge)
+        && role != Some(Role::All)
+        && http.key.is_none()
+        && !http.listen.ip().is_loopback()
+    {
+        findings.between(
+            &["origin.http.listen", "origin.http.key"],
+            format!(
+                "whoever reaches {} could pull every stream; set `origin.http.key` (and the same as \
+                 `edge.upstream.key` at the edges), or listen on 127.0.0.1",
+                http.listen
+            ),
+        );
+    }
+    for (i, url) in upstream.origins.iter().enumerate() {
+        if let Err(error) = edge::Origins::check(url) {
+            findings.say(&format!("edge.upstream.origins.{i}"), error.to_string());
+        }
+    }
+    if role == Some(Role::Edge) && upstream.origins.is_empty() {
+        findings.say(
+            "edge.upstream.origins",
+            "an edge needs an origin to pull from, such as origins = [\"http://10.0.0.1:8081\"] (or `--origin`)",
+        );
+    }
+}
+
+/// What can stand in a header after `Bearer`.
+fn is_token(secret: &str) -> bool {
+    !secret.is_empty() && secret.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
 /// A certificate is of no use without its key, nor a key without its certificate.
@@ -130,6 +177,12 @@ fn at_least_one(config: &Config, findings: &mut Findings) {
         ("origin.rtmp.request_timeout_ms", rtmp.request_timeout_ms),
         ("origin.rtmp.first_frame_timeout_ms", rtmp.first_frame_timeout_ms),
         ("origin.rtmp.idle_timeout_ms", rtmp.idle_timeout_ms),
+        ("origin.http.max_connections", config.origin.http.max_connections as u64),
+        ("edge.rtmp.max_connections", edge.rtmp.max_connections as u64),
+        ("edge.rtmp.handshake_timeout_ms", edge.rtmp.handshake_timeout_ms),
+        ("edge.upstream.connect_timeout_ms", edge.upstream.connect_timeout_ms),
+        ("edge.upstream.first_byte_timeout_ms", edge.upstream.first_byte_timeout_ms),
+        ("edge.upstream.stall_timeout_ms", edge.upstream.stall_timeout_ms),
         ("origin.streams.max_streams", streams.max_streams as u64),
         ("origin.streams.cache_span_ms", streams.cache_span_ms.into()),
         ("edge.http.max_connections", edge.http.max_connections as u64),
@@ -322,7 +375,56 @@ mod tests {
     fn wrong(change: impl Fn(&mut Config)) -> Vec<String> {
         let mut config = Config::default();
         change(&mut config);
-        check(&config).0.into_iter().map(|finding| finding.keys.join(" ")).collect()
+        check(&config, None).0.into_iter().map(|finding| finding.keys.join(" ")).collect()
+    }
+
+    /// What a process of that role objects to.
+    fn wrong_for(role: Role, change: impl Fn(&mut Config)) -> Vec<String> {
+        let mut config = Config::default();
+        change(&mut config);
+        check(&config, Some(role)).0.into_iter().map(|finding| finding.keys.join(" ")).collect()
+    }
+
+    #[test]
+    fn an_origin_is_not_open_to_strangers_by_mistake() {
+        const KEYS: &str = "origin.http.listen origin.http.key";
+        let everywhere = |c: &mut Config| c.origin.http.listen = "0.0.0.0:8081".parse().unwrap();
+        assert_eq!(wrong_for(Role::Origin, |_| {}), [""; 0]);
+        assert_eq!(wrong_for(Role::Origin, everywhere), [KEYS]);
+        assert_eq!(wrong(everywhere), [KEYS], "weir config check");
+        assert_eq!(wrong_for(Role::All, everywhere), [""; 0], "it does not listen");
+        let with = |key: &str| {
+            let key = control_api::Secret::new(key);
+            wrong_for(Role::Origin, |c| {
+                everywhere(c);
+                c.origin.http.key = Some(key.clone());
+            })
+        };
+        assert_eq!(with("k"), [""; 0]);
+        for bad in ["", "a b", "ü", "a\n"] {
+            assert_eq!(with(bad), ["origin.http.key"], "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn an_edge_needs_origins_and_nothing_of_other_roles() {
+        let with = |origins: &'static [&str]| {
+            move |c: &mut Config| {
+                c.edge.upstream.origins = origins.iter().map(|url| (*url).to_owned()).collect();
+            }
+        };
+        assert_eq!(wrong_for(Role::Edge, with(&[])), ["edge.upstream.origins"]);
+        assert_eq!(wrong_for(Role::Edge, with(&["http://10.0.0.1:8081"])), [""; 0]);
+        assert_eq!(
+            wrong_for(Role::Edge, with(&["http://10.0.0.1:8081", "10.0.0.2:8081"])),
+            ["edge.upstream.origins.1"]
+        );
+        let taken = |c: &mut Config| {
+            with(&["http://10.0.0.1:8081"])(c);
+            c.edge.rtmp.listen = c.edge.http.listen;
+            c.origin.rtmp.listen = c.edge.http.listen;
+        };
+        assert_eq!(wrong_for(Role::Edge, taken), ["edge.http.listen"], "of what listens");
     }
 
     #[test]

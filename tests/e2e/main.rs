@@ -12,6 +12,7 @@
     reason = "a test reports by panicking and printing, runs few futures, and nothing outside sees its items"
 )]
 
+mod apart;
 mod api;
 mod coming_back;
 mod elsewhere;

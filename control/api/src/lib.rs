@@ -9,12 +9,14 @@ mod coding;
 pub mod grant;
 mod network;
 pub mod pattern;
+mod secret;
 pub mod stream;
 
 use async_trait::async_trait;
 
 pub use coding::{accepts_brotli, accepts_gzip};
 pub use network::{Network, NoNetwork};
+pub use secret::Secret;
 pub use stream::{
     ClusterStats, HlsState, MediaClock, PublisherInfo, StreamInfo, StreamState, TrackInfo, Viewers,
 };

@@ -1,6 +1,6 @@
 //! HLS objects: fetched from upstream once for all who ask, and kept for as long as they may be.
 //!
-//! A request becomes a [`Key`]; [`Cache::find`] looks without waiting, [`Cache::get`] waits for the one flight of that
+//! A request becomes a [`Key`]; [`Cache::find`] looks without waiting, [`Cache::get_via`] waits for the one flight of that
 //! key. Whole answers land in the [`store`](Store) (what never changes) or among the [`Playlists`].
 
 mod flight;
@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http::{Request, StatusCode};
+use http::{HeaderValue, Request, StatusCode};
 use http_body_util::BodyExt;
 use tokio::time::{Instant, timeout_at};
 
@@ -28,7 +28,7 @@ pub(crate) use object::{Head, Object};
 use crate::config::{CacheConfig, HlsConfig};
 use crate::metrics::Metrics;
 use crate::negative::Absent;
-use crate::upstream::{Body, BoxError, Upstream, ask};
+use crate::upstream::{Body, BoxError, Upstream, VIA, ask};
 use flight::{Flights, Pen, Seat, Step, Ticket};
 use freshness::Keep;
 use playlists::Playlists;
@@ -130,8 +130,19 @@ impl Cache {
 
     /// The upstream's answer, for which one question is asked however many wait for it; with `whole`, not before
     /// all of it has come.
+    #[cfg(test)]
     pub(crate) async fn get(&self, key: &Key, whole: bool) -> Result<Answer, Failure> {
-        let mut answer = self.ask(key, whole).await;
+        self.get_via(key, whole, None).await
+    }
+
+    /// The same for another edge, behind those that `via` names.
+    pub(crate) async fn get_via(
+        &self,
+        key: &Key,
+        whole: bool,
+        via: Option<&HeaderValue>,
+    ) -> Result<Answer, Failure> {
+        let mut answer = self.ask(key, whole, via).await;
         if !key.kind().is_playlist() {
             return answer;
         }
@@ -141,7 +152,7 @@ impl Cache {
                 return answer;
             }
             // Whoever was told so much of the stream asks for what comes next: it has begun anew, with lower numbers.
-            answer = self.ask(&key.plain(), whole).await;
+            answer = self.ask(&key.plain(), whole, via).await;
         }
         if !is_lost(&answer) {
             return answer;
@@ -155,7 +166,7 @@ impl Cache {
         Ok(Answer::Stale(object))
     }
 
-    async fn ask(&self, key: &Key, whole: bool) -> Result<Answer, Failure> {
+    async fn ask(&self, key: &Key, whole: bool, via: Option<&HeaderValue>) -> Result<Answer, Failure> {
         let inner = &self.inner;
         if let Some(max_age_s) = inner.absent.get(key, Instant::now().into_std()) {
             inner.metrics.absent_hits.inc();
@@ -179,7 +190,7 @@ impl Cache {
         };
         loop {
             match seat.step(whole).await {
-                Step::Write(pen) => self.write(&seat, pen, key),
+                Step::Write(pen) => self.write(&seat, pen, key, via.cloned()),
                 Step::Whole(object) => return Ok(Answer::Whole(object)),
                 Step::Flowing(head) => return Ok(Answer::Flowing(head, seat.read())),
                 Step::Failed(failure) => return Err(failure),
@@ -188,10 +199,10 @@ impl Cache {
     }
 
     /// Asks the upstream while somebody waits in the flight.
-    fn write(&self, seat: &Seat, pen: Pen, key: &Key) {
+    fn write(&self, seat: &Seat, pen: Pen, key: &Key, via: Option<HeaderValue>) {
         let (cache, key) = (self.clone(), key.clone());
         seat.launch(async move {
-            match cache.inner.fetch(&key, &pen).await {
+            match cache.inner.fetch(&key, &pen, via).await {
                 Ok(object) => {
                     let object = Arc::new(object);
                     cache.landed(&key, &object);
@@ -230,7 +241,7 @@ impl Cache {
             let (cache, folder) = (self.clone(), folder.to_owned());
             let fetch = async move {
                 while let Step::Write(pen) = seat.step(true).await {
-                    cache.write(&seat, pen, &key);
+                    cache.write(&seat, pen, &key, None);
                 }
                 cache.inner.prefetches.done(&folder, id);
             };
@@ -247,9 +258,13 @@ impl Inner {
         if key.kind().is_playlist() { self.playlists.fresh(key, now) } else { self.store.get(key.path()) }
     }
 
-    async fn fetch(&self, key: &Key, pen: &Pen) -> Result<Object, Failure> {
+    async fn fetch(&self, key: &Key, pen: &Pen, via: Option<HeaderValue>) -> Result<Object, Failure> {
         self.metrics.upstream_asked(key.kind());
-        let request = Request::get(key.to_string()).body(()).map_err(|error| failure(key, &error.into()))?;
+        let mut request =
+            Request::get(key.to_string()).body(()).map_err(|error| failure(key, &error.into()))?;
+        if let Some(via) = via {
+            request.headers_mut().insert(VIA, via);
+        }
         let deadline = Instant::now() + self.timeout;
         let response = timeout_at(deadline, ask(&self.upstream, request)).await;
         let response = response.map_err(|_| Failure::Timeout)?.map_err(|error| failure(key, &error))?;

@@ -33,6 +33,10 @@ pub(crate) struct Flush {
     pub(crate) headers: Arc<Headers>,
     /// What the flush is.
     pub(crate) role: Role,
+    /// What is known of the first tag.
+    pub(crate) mark: Option<Mark>,
+    /// The relay said so right before it: whoever counts frames must be told.
+    pub(crate) marked: bool,
 }
 
 impl Flush {
@@ -68,6 +72,10 @@ pub(crate) struct Flusher {
     pending_bytes: usize,
     pending_since: Option<Instant>,
     mark: Option<Mark>,
+    /// The timestamp of the frame that the newest mark was for; `None` until it came.
+    mark_at_ms: Option<u32>,
+    /// No flush has taken it along yet.
+    mark_is_new: bool,
     last_point_ms: Option<u32>,
 }
 
@@ -81,13 +89,18 @@ impl Flusher {
             pending_bytes: 0,
             pending_since: None,
             mark: None,
+            mark_at_ms: None,
+            mark_is_new: false,
             last_point_ms: None,
         }
     }
 
-    /// Remembers the newest pair of media time and wall clock.
-    pub(crate) fn mark(&mut self, mark: Mark) {
+    /// Takes what is known of the next tag, which begins a flush.
+    pub(crate) fn mark(&mut self, mark: Mark, emit: &mut dyn FnMut(Flush)) {
+        self.flush(emit);
         self.mark = Some(mark);
+        self.mark_at_ms = None;
+        self.mark_is_new = true;
     }
 
     /// Takes the next tag; hands each flush that it completes to `emit`.
@@ -98,11 +111,13 @@ impl Flusher {
             }
             return;
         }
+        self.mark_at_ms.get_or_insert(tag.timestamp_ms);
         self.adopt_headers(emit);
         if self.is_point(&tag) {
             self.flush(emit);
             self.last_point_ms = Some(tag.timestamp_ms);
-            emit(Flush { tags: vec![tag], headers: Arc::clone(&self.headers), role: Role::Point(self.mark) });
+            let mark = self.mark_of(&tag);
+            emit(self.made_of(vec![tag], Role::Point(mark)));
             return;
         }
         let due = tag.kind == TagKind::Video || !self.headers.has_video();
@@ -132,8 +147,28 @@ impl Flusher {
         self.pending_since = None;
         if !self.pending.is_empty() {
             let tags = std::mem::take(&mut self.pending);
-            emit(Flush { tags, headers: Arc::clone(&self.headers), role: Role::Media });
+            emit(self.made_of(tags, Role::Media));
         }
+    }
+
+    fn made_of(&mut self, tags: Vec<Tag>, role: Role) -> Flush {
+        let mark = tags.first().and_then(|tag| self.mark_of(tag));
+        let marked = std::mem::take(&mut self.mark_is_new);
+        Flush { tags, headers: Arc::clone(&self.headers), role, mark, marked }
+    }
+
+    /// What the newest mark says of a tag that came after it.
+    fn mark_of(&self, tag: &Tag) -> Option<Mark> {
+        let mut mark = self.mark?;
+        let frame = !tag.is_metadata && !tag.is_sequence_header;
+        let after_ms =
+            tag.timestamp_ms.wrapping_sub(self.mark_at_ms.unwrap_or(tag.timestamp_ms)).cast_signed();
+        if frame {
+            mark.media_time_ms = mark.media_time_ms.saturating_add(after_ms.into());
+            mark.wall_clock_ms = mark.wall_clock_ms.saturating_add_signed(after_ms.into());
+            mark.sequence = tag.sequence;
+        }
+        Some(mark)
     }
 
     fn is_point(&self, tag: &Tag) -> bool {
@@ -156,6 +191,9 @@ impl Flusher {
         self.flush(emit);
         self.headers = Arc::new(self.headers.successor(&incoming));
         self.last_point_ms = None;
-        emit(Flush { tags: incoming, headers: Arc::clone(&self.headers), role: Role::Headers });
+        let mark_is_new = self.mark_is_new;
+        emit(self.made_of(incoming, Role::Headers));
+        // It is for the frame that follows, too.
+        self.mark_is_new = mark_is_new;
     }
 }

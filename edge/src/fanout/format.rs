@@ -9,7 +9,7 @@ use media_core::rtmp;
 use tungstenite::protocol::frame::FrameHeader;
 use tungstenite::protocol::frame::coding::{Data, OpCode};
 
-use super::flush::Flush;
+use super::flush::{Flush, Role};
 use super::headers::Headers;
 
 /// How a stream is written to a viewer's socket.
@@ -23,6 +23,8 @@ pub(crate) enum Format {
     WsFlv,
     /// RTMP messages in chunks.
     Rtmp,
+    /// A relay for another edge: FLV with the marks, and the tags as they came.
+    Relay,
 }
 
 /// The message stream of shared RTMP chunks: what a server answers to a connection's first createStream.
@@ -30,7 +32,7 @@ pub(crate) const RTMP_MESSAGE_STREAM: u32 = 1;
 
 impl Format {
     /// All of them.
-    pub(crate) const ALL: [Self; 4] = [Self::Flv, Self::ChunkedFlv, Self::WsFlv, Self::Rtmp];
+    pub(crate) const ALL: [Self; 5] = [Self::Flv, Self::ChunkedFlv, Self::WsFlv, Self::Rtmp, Self::Relay];
 
     /// Its place in [`Self::ALL`].
     pub(crate) const fn index(self) -> usize {
@@ -39,6 +41,7 @@ impl Format {
             Self::ChunkedFlv => 1,
             Self::WsFlv => 2,
             Self::Rtmp => 3,
+            Self::Relay => 4,
         }
     }
 
@@ -48,6 +51,7 @@ impl Format {
             Self::Flv | Self::ChunkedFlv => "flv",
             Self::WsFlv => "ws_flv",
             Self::Rtmp => "rtmp",
+            Self::Relay => "relay",
         }
     }
 
@@ -56,6 +60,15 @@ impl Format {
         match (self, flush.tags.as_slice()) {
             // Already as it goes out.
             (Self::Flv, [tag]) => tag.tag.clone(),
+            (Self::Relay, tags) => {
+                // Whoever begins or goes on here counts frames from here.
+                let told = flush.marked || matches!(flush.role, Role::Point(_));
+                let mut out = BytesMut::with_capacity(total(tags) + MARK_BYTES);
+                if let Some(mark) = flush.mark.filter(|_| told) {
+                    mark.write_tag(&mut out, flush.timestamp_ms());
+                }
+                flv_tags(out, tags)
+            }
             (Self::Flv, tags) => flv_tags(BytesMut::with_capacity(total(tags)), tags),
             (Self::ChunkedFlv | Self::WsFlv, tags) => {
                 let len = total(tags);
@@ -80,6 +93,11 @@ impl Format {
     /// What a viewer is sent before the first flush: for FLV the file header, then metadata, and sequence
     /// headers at the timestamp at which it starts.
     pub(crate) fn head(self, headers: &Headers, start_ms: u32, mark: Option<Mark>) -> Bytes {
+        if self == Self::Relay {
+            let mut out = BytesMut::from(&flv::header(headers.has_audio(), headers.has_video())[..]);
+            self.relay_headers(&mut out, headers, start_ms, mark);
+            return out.freeze();
+        }
         let metadata = headers.metadata_with_clock(mark);
         let mut out = BytesMut::new();
         match self {
@@ -88,22 +106,36 @@ impl Format {
                 flv::write_tag(&mut out, TagKind::Script, flv::METADATA_TIMESTAMP_MS, &[&metadata]);
             }
             Self::Rtmp => rtmp_message(&mut out, TagKind::Script, flv::METADATA_TIMESTAMP_MS, &metadata),
+            Self::Relay => {}
         }
         self.sequence_headers(&mut out, headers, start_ms);
         self.framed(out)
     }
 
     /// What a viewer who skipped over a change of tracks is sent before it goes on.
-    pub(crate) fn resumption(self, headers: &Headers, start_ms: u32) -> Bytes {
+    pub(crate) fn resumption(self, headers: &Headers, start_ms: u32, mark: Option<Mark>) -> Bytes {
         let mut out = BytesMut::new();
+        if self == Self::Relay {
+            self.relay_headers(&mut out, headers, start_ms, mark);
+            return out.freeze();
+        }
         self.sequence_headers(&mut out, headers, start_ms);
         self.framed(out)
+    }
+
+    /// A mark, and all headers as they came. Without a mark an edge would not know what to make of them: it gets those of
+    /// the next change.
+    fn relay_headers(self, out: &mut BytesMut, headers: &Headers, start_ms: u32, mark: Option<Mark>) {
+        let Some(mark) = mark else { return };
+        mark.write_tag(out, start_ms);
+        flv::write_tag(out, TagKind::Script, flv::METADATA_TIMESTAMP_MS, &[headers.metadata_body()]);
+        self.sequence_headers(out, headers, start_ms);
     }
 
     fn sequence_headers(self, out: &mut BytesMut, headers: &Headers, timestamp_ms: u32) {
         for tag in headers.sequence() {
             match self {
-                Self::Flv | Self::ChunkedFlv | Self::WsFlv => {
+                Self::Flv | Self::ChunkedFlv | Self::WsFlv | Self::Relay => {
                     flv::write_tag(out, tag.kind, timestamp_ms, &[&tag.body]);
                 }
                 Self::Rtmp => rtmp_message(out, tag.kind, timestamp_ms, &tag.body),
@@ -127,7 +159,7 @@ impl Format {
             Self::WsFlv => ws_header(out, len),
             // Writing to a `BytesMut` cannot fail.
             Self::ChunkedFlv => drop(write!(out, "{len:x}\r\n")),
-            Self::Flv | Self::Rtmp => {}
+            Self::Flv | Self::Rtmp | Self::Relay => {}
         }
         write(out);
         if self == Self::ChunkedFlv {
@@ -135,6 +167,9 @@ impl Format {
         }
     }
 }
+
+/// Room for a mark's tag.
+const MARK_BYTES: usize = 144;
 
 /// The longest framing: a chunk's size and the ends of its lines. A server's longest WebSocket header (RFC 6455 §5.2,
 /// without a mask) has 10 bytes.

@@ -31,6 +31,11 @@ impl Headers {
         self.version
     }
 
+    /// The metadata as it came.
+    pub(crate) fn metadata_body(&self) -> &[u8] {
+        &self.metadata_body
+    }
+
     /// The sequence headers.
     pub(crate) fn sequence(&self) -> &[Tag] {
         &self.sequence

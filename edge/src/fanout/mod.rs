@@ -65,9 +65,9 @@ impl Fanout {
         }
     }
 
-    /// Takes a pair of media time and wall clock.
-    pub(crate) fn mark(&self, mark: Mark) {
-        self.state.lock().flusher.mark(mark);
+    /// Takes what is known of the next tag.
+    pub(crate) fn mark(&self, mark: Mark, now: Instant) {
+        self.with_flusher(now, |flusher, emit| flusher.mark(mark, emit));
     }
 
     /// Takes the next tag.
@@ -157,7 +157,8 @@ impl State {
             return Arc::clone(outlet);
         }
         let outlet = fresh();
-        outlet.set_fallback(self.headers.version(), entry(format, &self.headers, 0, None));
+        let known = self.gop.last().and_then(|(flush, _)| flush.mark).filter(|_| format == Format::Relay);
+        outlet.set_fallback(self.headers.version(), entry(format, &self.headers, 0, known));
         // Nobody can wait for it yet.
         let mut wake = Vec::new();
         for (flush, at) in &self.gop {
@@ -174,7 +175,8 @@ impl State {
 fn publish(outlet: &Outlet, format: Format, flush: &Flush, now: Instant, wake: &mut Vec<Waker>) {
     let entry_at = |mark| entry(format, &flush.headers, flush.timestamp_ms(), mark);
     if flush.role == Role::Headers {
-        outlet.set_fallback(flush.headers.version(), entry_at(None));
+        let known = flush.mark.filter(|_| format == Format::Relay);
+        outlet.set_fallback(flush.headers.version(), entry_at(known));
     }
     let unit = Unit {
         bytes: format.flush(flush),
@@ -190,5 +192,8 @@ fn publish(outlet: &Outlet, format: Format, flush: &Flush, now: Instant, wake: &
 }
 
 fn entry(format: Format, headers: &Headers, start_ms: u32, mark: Option<Mark>) -> Entry {
-    Entry { head: format.head(headers, start_ms, mark), resumption: format.resumption(headers, start_ms) }
+    Entry {
+        head: format.head(headers, start_ms, mark),
+        resumption: format.resumption(headers, start_ms, mark),
+    }
 }

@@ -15,9 +15,15 @@ fn config() -> FanoutConfig {
 
 fn feed(fanout: &Fanout, tags: &[Tag], marks: &[Mark]) {
     let now = Instant::now();
-    // The studio's marks stand before keyframes; the last one tells as much as all.
-    marks.iter().for_each(|mark| fanout.mark(*mark));
-    tags.iter().for_each(|tag| fanout.push(tag.clone(), now));
+    let mut marked = None;
+    for tag in tags {
+        let mark = marks.iter().find(|mark| mark.sequence == tag.sequence && marked != Some(mark.sequence));
+        if let Some(mark) = mark {
+            fanout.mark(*mark, now);
+            marked = Some(mark.sequence);
+        }
+        fanout.push(tag.clone(), now);
+    }
 }
 
 /// All that a reader can have without waiting, as it was handed out.
@@ -509,4 +515,71 @@ fn units_ahead_are_found_up_to_a_bound_and_sent_once() {
     assert!(find(&viewer, 0, usize::MAX).is_empty());
     viewer.advance(1);
     assert_eq!(viewer.step(u64::MAX, now), Step::Send(all[2].clone()));
+}
+
+/// What an edge reads of a relay that this one serves.
+fn relayed(pieces: &[Bytes]) -> (Vec<Tag>, Vec<Mark>) {
+    let mut decoder = media_core::relay::Decoder::new();
+    pieces.iter().for_each(|piece| decoder.push(piece.clone()));
+    let (mut tags, mut marks) = (Vec::new(), Vec::new());
+    while let Some(event) = decoder.next_event().unwrap() {
+        match event {
+            media_core::relay::Event::Tag(tag) => tags.push(tag),
+            media_core::relay::Event::Mark(mark) => marks.push(mark),
+        }
+    }
+    (tags, marks)
+}
+
+#[test]
+fn an_edge_behind_this_one_gets_the_same_tags_under_the_same_numbers() {
+    let fanout = Fanout::new(&config());
+    let mut studio = Studio::new();
+    let mut edge = fanout.enter(Format::Relay, Start::Gop);
+    let mut frames = Vec::new();
+    for n in 0..6 {
+        frames.push(studio.picture(n % 3 == 0, 100));
+        frames.push(studio.sound(20));
+    }
+    studio.republish(|tracks| tracks.truncate(1));
+    frames.extend((0..4).map(|n| studio.picture(n == 0, 50)));
+    let (tags, marks) = studio::events(&frames);
+    // The headers and the first picture: a reader begins when it first reads.
+    let (first, rest) = tags.split_at(4);
+    feed(&fanout, first, &marks);
+    let mut sent = pieces(&mut edge).0;
+    feed(&fanout, rest, &marks);
+    sent.extend(pieces(&mut edge).0);
+    let (got, got_marks) = relayed(&sent);
+    let media = |tags: &[Tag]| -> Vec<Tag> {
+        tags.iter().filter(|tag| !tag.is_metadata && !tag.is_sequence_header).cloned().collect()
+    };
+    assert_eq!(media(&got), media(&tags));
+    for mark in &marks {
+        assert!(got_marks.contains(mark), "{mark:?} is not among {got_marks:?}");
+    }
+    // Whoever comes later finds the newest keyframe, with its headers and number.
+    let (late, late_marks) = relayed(&pieces(&mut fanout.enter(Format::Relay, Start::Gop)).0);
+    assert_eq!(late_marks.first(), marks.last());
+    assert_eq!(media(&late), media(&tags)[12..]);
+    assert_eq!(late.iter().filter(|tag| tag.is_sequence_header).count(), 1);
+}
+
+#[test]
+fn an_edge_is_told_the_numbers_of_sound_alone() {
+    let fanout = Fanout::new(&config());
+    let mut studio = Studio::audio_only();
+    let frames: Vec<_> = (0..200)
+        .map(|_| {
+            let frame = studio.sound(20);
+            studio.now_ms += 23;
+            frame
+        })
+        .collect();
+    let (tags, marks) = studio::events(&frames);
+    feed(&fanout, &tags, &marks);
+    let (got, _) = relayed(&pieces(&mut fanout.enter(Format::Relay, Start::Gop)).0);
+    let frames: Vec<_> = got.iter().filter(|tag| !tag.is_metadata && !tag.is_sequence_header).collect();
+    assert!(!frames.is_empty());
+    assert!(frames.iter().all(|tag| tag.sequence == number(&tag.body)), "{frames:?}");
 }

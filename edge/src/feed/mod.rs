@@ -5,6 +5,7 @@
 
 mod pull;
 mod resume;
+mod timeline;
 mod viewer;
 
 use std::collections::HashMap;
@@ -14,6 +15,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use control_api::Viewers;
+use http::HeaderValue;
 use media_core::hub::StreamKey;
 use parking_lot::Mutex;
 use tokio::sync::watch;
@@ -36,6 +38,9 @@ pub(crate) enum Refusal {
     /// The origin doesn't answer, or not as it should.
     #[error("the stream's origin can't be reached")]
     Unavailable,
+    /// No origin that could have it answers now.
+    #[error("the stream's origin can't be reached at the moment")]
+    Away,
     /// As many streams or viewers as configured.
     #[error("this server is full")]
     Full,
@@ -54,6 +59,8 @@ pub(crate) struct Feeds {
 /// One stream's feed.
 struct Feed {
     key: StreamKey,
+    /// The edges that it is pulled through.
+    via: Option<HeaderValue>,
     fanout: Fanout,
     /// Those who watch or are about to.
     seats: watch::Sender<usize>,
@@ -86,7 +93,18 @@ impl Feeds {
         format: Format,
         start: Start,
     ) -> Result<Viewer, Refusal> {
-        let seat = self.seat(key)?;
+        self.join_via(key, format, start, None).await
+    }
+
+    /// The same for another edge, behind those that `via` names.
+    pub(crate) async fn join_via(
+        self: &Arc<Self>,
+        key: &StreamKey,
+        format: Format,
+        start: Start,
+        via: Option<HeaderValue>,
+    ) -> Result<Viewer, Refusal> {
+        let seat = self.seat(key, via)?;
         let mut phase = seat.feed.phase.subscribe();
         let phase = match phase.wait_for(|phase| *phase != Phase::Starting).await {
             Ok(phase) => *phase,
@@ -123,7 +141,7 @@ impl Feeds {
     }
 
     /// A seat in a feed that is there or begins.
-    fn seat(self: &Arc<Self>, key: &StreamKey) -> Result<Seat, Refusal> {
+    fn seat(self: &Arc<Self>, key: &StreamKey, via: Option<HeaderValue>) -> Result<Seat, Refusal> {
         let mut feeds = self.feeds.lock();
         let count = feeds.len();
         match feeds.entry(key.clone()) {
@@ -138,6 +156,7 @@ impl Feeds {
                 }
                 let feed = Arc::new(Feed {
                     key: key.clone(),
+                    via,
                     fanout: Fanout::new(&self.fanout),
                     seats: watch::Sender::new(0),
                     phase: watch::Sender::new(Phase::Starting),

@@ -10,8 +10,9 @@ use http_body_util::BodyExt;
 use media_core::relay::{Decoder, Event};
 
 use super::resume::Resume;
+use super::timeline::Timeline;
 use super::{Feed, Feeds, Phase, Refusal, now};
-use crate::upstream::{Body, BoxError, ask, segment};
+use crate::upstream::{Body, BoxError, VIA, ask, segment};
 
 /// The first wait before the upstream is asked again; it doubles up to [`MAX_BACKOFF`].
 const MIN_BACKOFF: Duration = Duration::from_millis(100);
@@ -98,11 +99,12 @@ impl Pull {
         let key = &self.feed.key;
         let grace = Duration::from_millis(self.feeds.config.grace_ms);
         let mut resume = Resume::default();
+        let mut timeline = Timeline::default();
         let mut lost: Option<Instant> = None;
         let mut backoff = MIN_BACKOFF;
         loop {
             let before = resume.progress();
-            let error = match self.pull(&mut resume).await {
+            let error = match self.pull(&mut resume, &mut timeline).await {
                 Ok(()) => {
                     tracing::info!(stream = %key, "stream ended");
                     return;
@@ -137,6 +139,9 @@ impl Pull {
             // A response that waits for a stream is kept by no cache.
             self.feeds.absent.insert(key, 0, now());
             Refusal::Absent
+        } else if matches!(error, Error::Status(StatusCode::SERVICE_UNAVAILABLE)) {
+            tracing::info!(stream = %key, %error, "stream can't be had at the moment");
+            Refusal::Away
         } else {
             tracing::warn!(stream = %key, %error, "stream can't be had");
             Refusal::Unavailable
@@ -146,7 +151,7 @@ impl Pull {
     }
 
     /// One request and its body to the end, which is the stream's.
-    async fn pull(&self, resume: &mut Resume) -> Result<(), Error> {
+    async fn pull(&self, resume: &mut Resume, timeline: &mut Timeline) -> Result<(), Error> {
         let mut body = self.request().await?;
         self.feed.settle(Phase::Live);
         tracing::info!(stream = %self.feed.key, "pulling");
@@ -168,10 +173,15 @@ impl Pull {
                 match event {
                     Event::Mark(mark) => {
                         resume.mark(&mark);
-                        fanout.mark(mark);
+                        timeline.mark(mark);
                     }
                     Event::Tag(tag) => {
                         if resume.is_news(&tag) {
+                            let tag = timeline.place(tag);
+                            let frame = !tag.is_metadata && !tag.is_sequence_header;
+                            if frame && let Some(mark) = timeline.take_mark() {
+                                fanout.mark(mark, now());
+                            }
                             fanout.push(tag, now());
                         }
                     }
@@ -185,7 +195,10 @@ impl Pull {
     async fn request(&self) -> Result<Body, Error> {
         let key = &self.feed.key;
         let uri = format!("/relay/{}/{}", segment(key.app()), segment(key.name()));
-        let request = Request::get(uri).body(())?;
+        let mut request = Request::get(uri).body(())?;
+        if let Some(via) = &self.feed.via {
+            request.headers_mut().insert(VIA, via.clone());
+        }
         self.feeds.metrics.upstream_relay.inc();
         let wait = Duration::from_millis(self.feeds.config.connect_timeout_ms);
         let answer = tokio::time::timeout(wait, ask(&self.feeds.upstream, request));

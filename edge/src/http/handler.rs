@@ -18,10 +18,10 @@ use super::route::{BadPath, HlsFile, Route, route};
 use super::watched::watched;
 use super::websocket::WebSocket;
 use super::{Shared, live, network, websocket};
-use crate::fanout::Format;
+use crate::fanout::{Format, Start};
 use crate::guard::{self, Record, Shown};
 use crate::shard::{Latency, Protocol};
-use crate::upstream::{Body, ask};
+use crate::upstream::{Body, VIA, ask};
 
 /// Answers a request, whose progress is noted.
 pub(super) async fn handle(
@@ -70,6 +70,7 @@ fn describe(
         Ok(Route::Flv(key)) => ("flv", Some(key)),
         Ok(Route::Hls(file)) if file.playlist => ("playlist", Some(&file.key)),
         Ok(Route::Hls(file)) => ("media", Some(&file.key)),
+        Ok(Route::Relay(key)) => ("relay", Some(key)),
         Ok(Route::Pages) => ("page", None),
         Ok(Route::Unknown) | Err(_) => ("unknown", None),
     };
@@ -93,6 +94,10 @@ fn admit(
     let guard = &shared.guard;
     if let Some(record) = &mut record {
         describe(shared, connection, route, request.headers(), record);
+    }
+    // Another edge, whose viewers are asked there.
+    if shared.config.relay_key.as_ref().is_some_and(|key| key.is_borne_by(request.headers())) {
+        return Ok(());
     }
     let denied = |denial| Box::new(denied(denial));
     guard.may_ask(network(connection.peer.ip())).map_err(denied)?;
@@ -136,9 +141,15 @@ async fn answer(
     record: &mut Option<Record>,
 ) -> Response<Body> {
     let version = request.version();
+    if let Err(error) = shared.via.check(request.headers()) {
+        return problem(StatusCode::LOOP_DETECTED, &error.to_string());
+    }
     match route {
         Ok(Route::Flv(key)) if matches!(*request.method(), Method::GET | Method::HEAD) => {
             flv(shared, connection, progress, &key, request, record).await
+        }
+        Ok(Route::Relay(key)) if *request.method() == Method::GET => {
+            relay(shared, connection, Arc::clone(progress), &key, request.headers()).await
         }
         route => {
             let response = file(shared, connection, route, request).await;
@@ -164,10 +175,17 @@ async fn file(
         Ok(Route::Pages) => pages(shared, connection, request).await,
         Ok(Route::Unknown) => problem(StatusCode::NOT_FOUND, "there is nothing at this path"),
         Ok(Route::Hls(file)) if matches!(*request.method(), Method::GET | Method::HEAD) => {
-            let mut response = shared.hls.serve(&file, &request.map(drop), connection.peer).await;
+            let mut request = request.map(drop);
+            if request.headers().contains_key(VIA)
+                && let Some(via) = shared.via.passed_on(request.headers())
+            {
+                request.headers_mut().insert(VIA, via);
+            }
+            let mut response = shared.hls.serve(&file, &request, connection.peer).await;
             expose(response.headers_mut());
             response
         }
+        Ok(Route::Relay(_)) => problem(StatusCode::METHOD_NOT_ALLOWED, "a relay can be read with GET only"),
         Ok(Route::Flv(_) | Route::Hls(_)) => other_method(request.method()),
     }
 }
@@ -219,7 +237,7 @@ async fn flv(
                 return head.map(|()| full(Bytes::new()));
             }
             if request.version() >= Version::HTTP_2 {
-                return head.map(|()| live::body(viewer, seat, connection, Arc::clone(progress)));
+                return head.map(|()| live::body(viewer, Some(seat), connection, Arc::clone(progress)));
             }
             (head, Box::new(live::Plain::new(format == Format::ChunkedFlv)))
         }
@@ -241,6 +259,33 @@ async fn flv(
     });
     // The connection is taken out of HTTP's hands before this is asked again.
     std::future::pending().await
+}
+
+/// The stream for another edge, if edges may pull here. They are few: a task each is no burden.
+async fn relay(
+    shared: &Shared,
+    connection: &Arc<Connection>,
+    progress: Arc<Progress>,
+    key: &StreamKey,
+    headers: &HeaderMap,
+) -> Response<Body> {
+    let Some(secret) = &shared.config.relay_key else {
+        return problem(
+            StatusCode::NOT_FOUND,
+            "edges can't pull from this server: it has no `edge.http.relay_key`",
+        );
+    };
+    if !secret.is_borne_by(headers) {
+        return problem(StatusCode::UNAUTHORIZED, "this is for edges, and needs their key");
+    }
+    match shared.feeds.join_via(key, Format::Relay, Start::Gop, shared.via.passed_on(headers)).await {
+        Ok(viewer) => {
+            let mut head = Response::new(());
+            live::headers(head.headers_mut());
+            head.map(|()| live::body(viewer, None, connection, progress))
+        }
+        Err(error) => refusal(error),
+    }
 }
 
 async fn pages(shared: &Shared, connection: &Connection, mut request: Request<Body>) -> Response<Body> {

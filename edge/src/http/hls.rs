@@ -30,7 +30,7 @@ use crate::audience::Audience;
 use crate::cache::{Answer, Cache, Failure, Key, Object};
 use crate::config::{CacheConfig, HlsConfig};
 use crate::metrics::Metrics;
-use crate::upstream::{Body, BoxError, Upstream};
+use crate::upstream::{Body, BoxError, Upstream, VIA};
 
 /// Seconds that a malformed question may be remembered. It stays malformed: this is an origin's answer to it, four
 /// target durations, for the usual 2 s.
@@ -94,7 +94,8 @@ impl Hls {
 
     async fn wait<B>(&self, key: &Key, request: &Request<B>) -> Response<Body> {
         // A range is cut out of the whole.
-        match self.cache.get(key, request.headers().contains_key(RANGE)).await {
+        match self.cache.get_via(key, request.headers().contains_key(RANGE), request.headers().get(VIA)).await
+        {
             Ok(Answer::Whole(object)) if object.age_s(Instant::now()) == 0 => respond(&object, request),
             Ok(Answer::Whole(object) | Answer::Stale(object)) => from_cache(&object, request, Instant::now()),
             Ok(Answer::Absent(max_age_s)) => error(StatusCode::NOT_FOUND, "there is no such file", max_age_s),

@@ -34,7 +34,7 @@ pub(super) fn headers(headers: &mut HeaderMap) {
 /// The body of a response over HTTP/2.
 pub(super) fn body(
     viewer: Viewer,
-    seat: Seat,
+    seat: Option<Seat>,
     connection: &Arc<Connection>,
     progress: Arc<Progress>,
 ) -> Body {
@@ -102,7 +102,7 @@ struct LiveBody {
     viewer: Viewer,
     progress: Arc<Progress>,
     connection: Arc<Connection>,
-    _seat: Seat,
+    _seat: Option<Seat>,
 }
 
 impl HttpBody for LiveBody {

@@ -33,14 +33,15 @@ pub use certificates::{CertificateError, Certificates};
 #[cfg(test)]
 pub(crate) use connection::serve_pipe;
 pub(crate) use hls::Hls;
+pub(crate) use problem::problem;
 pub(crate) use wire::Wire;
 
-use crate::config::{HttpConfig, TlsConfig};
+use crate::config::{HttpConfig, RtmpConfig, TlsConfig};
 use crate::feed::Feeds;
 use crate::guard::{Guard, MEASURE_EVERY};
 use crate::metrics::Metrics;
 use crate::shard::{Shards, Transport};
-use crate::upstream::Pages;
+use crate::upstream::{Pages, Via};
 use tls::Tls;
 
 /// How long accepting pauses when it fails for want of file descriptors: some will be free again.
@@ -50,9 +51,11 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 pub(crate) struct Shared {
     pub(crate) config: HttpConfig,
     pub(crate) tls: TlsConfig,
+    pub(crate) rtmp: RtmpConfig,
     pub(crate) feeds: Arc<Feeds>,
     pub(crate) shards: Shards,
     pub(crate) hls: Hls,
+    pub(crate) via: Via,
     pub(crate) pages: Option<Pages>,
     pub(crate) guard: Guard,
     pub(crate) metrics: Arc<Metrics>,

@@ -21,7 +21,7 @@ pub(super) fn full(bytes: Bytes) -> Body {
 }
 
 /// A problem document.
-pub(super) fn problem(status: StatusCode, detail: &str) -> Response<Body> {
+pub(crate) fn problem(status: StatusCode, detail: &str) -> Response<Body> {
     let document = serde_json::json!({
         "type": "about:blank",
         "title": status.canonical_reason().unwrap_or("Error"),
@@ -47,7 +47,7 @@ pub(super) fn refusal(refusal: Refusal) -> Response<Body> {
     let status = match refusal {
         Refusal::Absent => StatusCode::NOT_FOUND,
         Refusal::Unavailable => StatusCode::BAD_GATEWAY,
-        Refusal::Full => StatusCode::SERVICE_UNAVAILABLE,
+        Refusal::Full | Refusal::Away => StatusCode::SERVICE_UNAVAILABLE,
     };
     problem(status, &refusal.to_string())
 }

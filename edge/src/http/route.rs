@@ -24,6 +24,8 @@ pub(super) enum Route {
     Flv(StreamKey),
     /// A file of the stream's HLS.
     Hls(HlsFile),
+    /// The stream as another edge pulls it.
+    Relay(StreamKey),
     /// A page, or the API.
     Pages,
     /// Nothing that there is.
@@ -70,6 +72,9 @@ pub(super) fn route(path: &str) -> Result<Route, BadPath> {
     let Some(rest) = path.strip_prefix('/') else { return Ok(Route::Unknown) };
     let segments = rest.split('/').map(decode).collect::<Result<Vec<_>, _>>()?;
     let [app, tail @ ..] = segments.as_slice() else { return Ok(Route::Unknown) };
+    if let ("relay", [app, name]) = (app.as_ref(), tail) {
+        return Ok(Route::Relay(StreamKey::parse(app, name, RESERVED_APPS)?));
+    }
     if rest.is_empty() || RESERVED_APPS.contains(&app.as_ref()) {
         return Ok(Route::Pages);
     }
@@ -120,6 +125,8 @@ mod tests {
         assert_eq!(route("/live/a.flv"), Ok(Route::Flv(key("live", "a"))));
         assert_eq!(route("/live/a.b.flv"), Ok(Route::Flv(key("live", "a.b"))));
         assert_eq!(route("/live/%61.flv"), Ok(Route::Flv(key("live", "a"))));
+        assert_eq!(route("/relay/live/a"), Ok(Route::Relay(key("live", "a"))));
+        assert_eq!(route("/relay/live"), Ok(Route::Pages));
         assert_eq!(route("/"), Ok(Route::Pages));
         assert_eq!(route("/api/v1/streams"), Ok(Route::Pages));
         assert_eq!(route("/watch/live/a"), Ok(Route::Pages));

@@ -1,9 +1,9 @@
 //! Marks: where in the stream the feed is.
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 
 use crate::amf0::{self, Value};
-use crate::flv;
+use crate::flv::{self, TagKind};
 use crate::hub::Epoch;
 
 /// The script tag's name.
@@ -37,6 +37,11 @@ impl Mark {
                 number("wallClockMs", self.wall_clock_ms as f64),
             ],
         )
+    }
+
+    /// Writes it as a script tag.
+    pub fn write_tag(&self, out: &mut BytesMut, timestamp_ms: u32) {
+        flv::write_tag(out, TagKind::Script, timestamp_ms, &[&self.body()]);
     }
 
     /// Whether a script tag is a mark.

@@ -118,7 +118,7 @@ impl Reader {
 
 /// An HTTP-FLV viewer.
 pub struct Viewer {
-    body: futures_util::stream::BoxStream<'static, reqwest::Result<bytes::Bytes>>,
+    body: futures_util::stream::BoxStream<'static, std::io::Result<bytes::Bytes>>,
     reader: Reader,
 }
 
@@ -128,7 +128,28 @@ impl Viewer {
         let response = within("an FLV answer", reqwest::get(url)).await.unwrap();
         assert_eq!(response.status(), 200, "{url}");
         assert_eq!(response.headers()["content-type"], "video/x-flv");
-        Self { body: response.bytes_stream().boxed(), reader: Reader::default() }
+        let body = response.bytes_stream().map(|piece| piece.map_err(std::io::Error::other));
+        Self { body: body.boxed(), reader: Reader::default() }
+    }
+
+    /// Asks for a stream by WebSocket.
+    pub async fn open_websocket(server: SocketAddr, path: &str) -> Self {
+        let mut socket = TcpStream::connect(server).await.unwrap();
+        let request = format!(
+            "GET {path} HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+        );
+        socket.write_all(request.as_bytes()).await.unwrap();
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            head.push(within("a WebSocket answer", socket.read_u8()).await.unwrap());
+        }
+        assert!(head.starts_with(b"HTTP/1.1 101 "), "{}", String::from_utf8_lossy(&head));
+        let messages = futures_util::stream::unfold(socket, |mut socket| async move {
+            let message = message(&mut socket).await.transpose()?;
+            Some((message, socket))
+        });
+        Self { body: messages.boxed(), reader: Reader::default() }
     }
 
     /// The next tag; `None` at the end of the stream.
@@ -154,6 +175,26 @@ impl Viewer {
             if tag.kind == kind && !tag.is_configuration() {
                 return tag;
             }
+        }
+    }
+}
+
+/// The next binary message (RFC 6455 §5.2), which the server neither masks nor splits; `None` when it says goodbye.
+async fn message(socket: &mut TcpStream) -> std::io::Result<Option<bytes::Bytes>> {
+    loop {
+        let (first, short) = (socket.read_u8().await?, socket.read_u8().await?);
+        let len = match short {
+            126 => socket.read_u16().await?.into(),
+            127 => socket.read_u64().await?,
+            len => len.into(),
+        };
+        let mut body = vec![0; usize::try_from(len).unwrap()];
+        socket.read_exact(&mut body).await?;
+        match first {
+            0x82 => return Ok(Some(body.into())),
+            0x88 => return Ok(None),
+            // A ping.
+            _ => {}
         }
     }
 }

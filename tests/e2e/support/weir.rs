@@ -22,6 +22,8 @@ pub struct Weir {
     pub http: SocketAddr,
     /// Where it answers probes and scrapers.
     pub admin: SocketAddr,
+    /// How it was started.
+    arguments: Vec<String>,
 }
 
 /// An answer, read to its end.
@@ -47,6 +49,16 @@ impl Answer {
     }
 }
 
+/// A free port of this machine.
+const ANY_PORT: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 0);
+
+/// A working folder with that configuration.
+fn folder(config: &str) -> TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("weir.toml"), config).unwrap();
+    dir
+}
+
 /// The binary as a command that knows nothing of this machine's environment.
 pub fn command(dir: &TempDir) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_weir"));
@@ -67,15 +79,42 @@ impl Weir {
 
     /// Starts it with this configuration and these flags, and waits until it is ready.
     pub async fn with(config: &str, flags: &[&str]) -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        std::fs::write(dir.path().join("weir.toml"), config).unwrap();
+        let arguments = flags.iter().map(|flag| (*flag).to_owned()).collect();
+        Self::launch(folder(config), arguments, [ANY_PORT; 3]).await
+    }
+
+    /// Starts one role alone: `origin` or `edge`.
+    pub async fn role(role: &str, config: &str, flags: &[&str]) -> Self {
+        let arguments = [&[role], flags].concat().into_iter().map(ToOwned::to_owned).collect();
+        Self::launch(folder(config), arguments, [ANY_PORT; 3]).await
+    }
+
+    /// Kills it without a warning and starts it anew where it was.
+    pub async fn kill_and_restart(self) -> Self {
+        let Self { dir, mut process, rtmp, http, admin, arguments } = self;
+        process.signal("KILL").await;
+        process.exit().await;
+        drop(process);
+        Self::launch(dir, arguments, [rtmp, http, admin]).await
+    }
+
+    /// The same with other flags behind its role.
+    pub async fn kill_and_restart_with(mut self, flags: &[&str]) -> Self {
+        self.arguments.truncate(1);
+        self.arguments.extend(flags.iter().map(|flag| (*flag).to_owned()));
+        self.kill_and_restart().await
+    }
+
+    async fn launch(dir: TempDir, arguments: Vec<String>, [rtmp, http, admin]: [SocketAddr; 3]) -> Self {
+        // What one that was killed left behind says nothing of this one.
+        let _ = std::fs::remove_file(dir.path().join("data/run.json"));
         let mut command = command(&dir);
         // Memory is then counted in pages of 4 KiB; a huge page of 2 MiB would hide whether a client cost 1 MB.
-        command.env("MIMALLOC_ALLOW_THP", "0");
-        for listener in ["--rtmp", "--http", "--admin"] {
-            command.args([listener, "127.0.0.1:0"]);
+        command.env("MIMALLOC_ALLOW_THP", "0").args(&arguments);
+        for (listener, at) in [("--rtmp", rtmp), ("--http", http), ("--admin", admin)] {
+            command.args([listener, &at.to_string()]);
         }
-        command.args(["--data", "data"]).args(flags);
+        command.args(["--data", "data"]);
         let mut process = Process::spawn("weir", command);
         let run = until("data/run.json", || {
             if let Some(status) = process.has_ended() {
@@ -87,8 +126,8 @@ impl Weir {
         .await;
         assert_eq!(run["pid"], process.pid());
         let address = |key: &str| run[key].as_str().unwrap().parse().unwrap();
-        let weir =
-            Self { rtmp: address("rtmp"), http: address("http"), admin: address("admin"), dir, process };
+        let (rtmp, http, admin) = (address("rtmp"), address("http"), address("admin"));
+        let weir = Self { dir, process, rtmp, http, admin, arguments };
         let ready = get(&format!("http://{}/readyz", weir.admin)).await;
         assert_eq!(ready.status, 200, "{}", ready.text());
         weir

@@ -10,7 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use control_api::accepts_gzip;
 use http::header::{CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, VARY};
-use http::{HeaderMap, HeaderValue, Response, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use http_body_util::BodyExt;
 use media_core::fmp4::Fragment;
 use media_core::frame::Kind;
@@ -24,6 +24,8 @@ use super::pieces::Pieces;
 use super::playlists::Which;
 use crate::http::{Body, problem};
 
+/// Tells edges that it is the stream that is not here, and not a part of it: another origin may have it.
+const ABSENT: HeaderName = HeaderName::from_static("x-weir-absent");
 /// A request takes at most this many target durations (RFC 8216bis §6.2.5.2).
 const PATIENCE: u32 = 3;
 const MULTIVARIANT: &str = "index.m3u8";
@@ -257,7 +259,9 @@ fn error(status: StatusCode, detail: &str, max_age: HeaderValue) -> Response<Bod
 }
 
 fn absent(max_age: HeaderValue) -> Response<Body> {
-    error(StatusCode::NOT_FOUND, "no such stream is live", max_age)
+    let mut response = error(StatusCode::NOT_FOUND, "no such stream is live", max_age);
+    response.headers_mut().insert(ABSENT, HeaderValue::from_static("stream"));
+    response
 }
 
 /// How long caches may keep playlists and errors, from the target duration.

@@ -1,4 +1,7 @@
-//! RTMP players: the origin's listener takes connections in and hands those over that want to play.
+//! RTMP players. Where an origin is in the process its listener takes connections in and hands those over that want to
+//! play; else the edge listens itself.
+
+pub(crate) mod listener;
 
 use std::net::SocketAddr;
 use std::time::Instant;
@@ -123,7 +126,9 @@ async fn enter(
     let viewer =
         shared.feeds.join(&key, Format::Rtmp, latency.start).await.map_err(|refusal| match refusal {
             feed::Refusal::Absent => Refusal::not_found(refusal.to_string()),
-            feed::Refusal::Unavailable | feed::Refusal::Full => Refusal::play_failed(refusal.to_string()),
+            feed::Refusal::Unavailable | feed::Refusal::Away | feed::Refusal::Full => {
+                Refusal::play_failed(refusal.to_string())
+            }
         })?;
     Ok((viewer, seat, latency.window))
 }

@@ -1,7 +1,20 @@
 //! Where the edge gets everything from: a service that answers like an origin.
 //!
-//! In one process it is the origin's own service, on many machines an HTTP client. The edge asks it
-//! for `GET /relay/{app}/{name}` and for the files of HLS, and cannot tell which one it has.
+//! In one process it is the origin's own service, on many machines [`Origins`], which chooses among several and asks
+//! them over HTTP. The edge asks it for `GET /relay/{app}/{name}` and for the files of HLS, and cannot tell which one
+//! it has.
+
+mod body;
+mod client;
+mod found;
+mod health;
+mod origins;
+mod question;
+mod race;
+mod rendezvous;
+#[cfg(test)]
+mod tests;
+mod via;
 
 use bytes::Bytes;
 use futures_util::FutureExt;
@@ -11,6 +24,10 @@ use http_body_util::combinators::UnsyncBoxBody;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, PercentEncode, utf8_percent_encode};
 use tower::ServiceExt;
 use tower::util::BoxCloneSyncService;
+
+pub use client::OriginUrlError;
+pub use origins::Origins;
+pub(crate) use via::{VIA, Via};
 
 /// What a service of another house may fail with.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;

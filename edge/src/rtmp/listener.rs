@@ -1,0 +1,167 @@
+//! The RTMP listener of an edge that is a process of its own: for players alone.
+
+use std::convert::Infallible;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use media_core::rtmp::server::{self, Event, Request, Session};
+use media_core::rtmp::{Error, Refusal};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, mpsc};
+use tokio::task::JoinSet;
+
+use super::Play;
+use crate::Edge;
+use crate::config::RtmpConfig;
+
+/// How much is read at once: a player's commands are some hundred bytes.
+const READ_BYTES: usize = 4 << 10;
+
+/// How long a client may take none of what is sent to it, and how long one that was refused has for closing its end:
+/// closing ours earlier can destroy the refusal on its way.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// How long to wait when no connection can be accepted, for lack of file descriptors or memory.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// What a publisher is told.
+const NO_PUBLISHERS: &str = "this server plays streams and takes none in; publish to its origin";
+
+/// Accepts players until `drain` completes, and then lets those who are there finish until the configured deadline.
+pub(crate) async fn serve(edge: &Edge, listener: TcpListener, drain: impl Future<Output = ()>) {
+    let config = &edge.shared.rtmp;
+    let slots = Arc::new(Semaphore::new(config.max_connections));
+    // Nothing is ever sent: each player holds a sender, and the channel closes with the last.
+    let (playing, mut players) = mpsc::channel::<Infallible>(1);
+    let mut connections = JoinSet::new();
+    let mut drain = std::pin::pin!(drain);
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            Some(_) = connections.join_next() => continue,
+            () = &mut drain => break,
+        };
+        let (socket, peer) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                tracing::warn!(%error, "no RTMP connection can be accepted");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
+        let Ok(slot) = Arc::clone(&slots).try_acquire_owned() else {
+            edge.shared.metrics.refused_total.inc();
+            continue;
+        };
+        let (edge, session, playing) = (edge.clone(), session(config), playing.clone());
+        connections.spawn(async move {
+            let mut connection = Connection { socket, session };
+            match connection.until_play().await {
+                Ok(Some(request)) => {
+                    let Connection { socket, session } = connection;
+                    let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
+                    edge.serve_play(Play { socket, peer, session, request, hold: Box::new((slot, playing)) })
+                        .await;
+                }
+                Ok(None) => {}
+                Err(error) => tracing::debug!(%peer, %error, "RTMP client"),
+            }
+        });
+    }
+    drop((listener, playing));
+    while connections.join_next().await.is_some() {}
+    edge.drain_players(async { while players.recv().await.is_some() {} }).await;
+}
+
+fn session(config: &RtmpConfig) -> Session {
+    let limit = Duration::from_millis(config.handshake_timeout_ms);
+    let limits =
+        server::Config { handshake_timeout: limit, request_timeout: limit, ..server::Config::default() };
+    Session::new(limits, Instant::now())
+}
+
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    #[error(transparent)]
+    Protocol(#[from] Error),
+    #[error("it takes nothing")]
+    Stalled,
+}
+
+struct Connection {
+    socket: TcpStream,
+    session: Session,
+}
+
+impl Connection {
+    /// What the client wants to play; `None` if it wants something else, or has left.
+    async fn until_play(&mut self) -> Result<Option<Request>, Failure> {
+        let mut buffer = [0; READ_BYTES];
+        loop {
+            while !self.session.is_closed()
+                && let Some(event) = self.session.poll_event()
+            {
+                match event {
+                    Event::Play(request) => return Ok(Some(*request)),
+                    Event::Publish(request) => {
+                        self.session.refuse(request.id, &Refusal::publish_denied(NO_PUBLISHERS))?;
+                    }
+                    _ => {}
+                }
+            }
+            let sent = self.flush().await;
+            if self.session.is_closed() {
+                sent?;
+                // Whatever comes of it, the connection is over.
+                let _ = tokio::time::timeout(PATIENCE, self.linger(&mut buffer)).await;
+                return Ok(None);
+            }
+            sent?;
+            let deadline = self.session.poll_timeout();
+            let read = tokio::select! {
+                read = self.socket.read(&mut buffer) => read?,
+                () = sleep_until(deadline) => {
+                    let late = self.session.handle_timeout(Instant::now());
+                    self.flush().await?;
+                    late?;
+                    continue;
+                }
+            };
+            if read == 0 {
+                return Ok(None);
+            }
+            let bytes = buffer.get(..read).unwrap_or_default();
+            if let Err(error) = self.session.handle_input(Instant::now(), bytes) {
+                self.flush().await?;
+                return Err(error.into());
+            }
+        }
+    }
+
+    async fn flush(&mut self) -> Result<(), Failure> {
+        while let Some(bytes) = self.session.poll_output() {
+            tokio::time::timeout(PATIENCE, self.socket.write_all(&bytes))
+                .await
+                .map_err(|_| Failure::Stalled)??;
+        }
+        Ok(())
+    }
+
+    async fn linger(&mut self, buffer: &mut [u8]) -> io::Result<()> {
+        self.socket.shutdown().await?;
+        while self.socket.read(buffer).await? > 0 {}
+        Ok(())
+    }
+}
+
+async fn sleep_until(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
+        None => std::future::pending().await,
+    }
+}

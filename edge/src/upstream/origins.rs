@@ -1,0 +1,313 @@
+//! Several origins as one upstream.
+
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwap;
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use http::header::HeaderValue;
+use http::{Method, Request, Response, StatusCode};
+use http_body_util::BodyExt;
+use parking_lot::Mutex;
+use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
+use tower::service_fn;
+
+use super::body::Watched;
+use super::client::{OriginUrl, OriginUrlError, Pool};
+use super::found::Found;
+use super::health::Health;
+use super::question::{Kind, Question};
+use super::race::{ABSENT, Answer, Error, Outcome, race};
+use super::rendezvous::score;
+use super::{Body, BoxError, Upstream, ask};
+use crate::config::UpstreamConfig;
+use crate::http::problem;
+
+/// How long the first origin has for the first byte before a second one is asked, too.
+const HEDGE_AFTER: Duration = Duration::from_millis(200);
+
+/// How long an answer to a question that may wait for media takes at most: the origin's own limit is three target
+/// durations (RFC 8216bis §6.2.5.2), of 10 s at most each.
+const PATIENCE: Duration = Duration::from_secs(32);
+
+/// How long after a stream was last had its HLS is "not there at the moment" when no origin knows it: one that was
+/// started anew knows nothing until the encoder is back, and players take a 404 for the end.
+const RETURN: Duration = Duration::from_secs(15);
+
+/// Chooses among origins. Clones are the same.
+#[derive(Clone)]
+pub struct Origins(Arc<Inner>);
+
+struct Inner {
+    set: ArcSwap<Set>,
+    found: Found,
+    metrics: Metrics,
+}
+
+/// What a configuration makes.
+struct Set {
+    origins: Vec<Arc<Origin>>,
+    limits: Limits,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Limits {
+    first_byte: Duration,
+    stall: Duration,
+}
+
+struct Origin {
+    name: Arc<str>,
+    /// Of its name: what is remembered of where a stream was.
+    id: u64,
+    service: Upstream,
+    health: Mutex<Health>,
+    requests: IntCounter,
+    failures: IntCounter,
+    hedges: IntCounter,
+    up: IntGauge,
+}
+
+struct Metrics {
+    requests: IntCounterVec,
+    failures: IntCounterVec,
+    hedges: IntCounterVec,
+    up: IntGaugeVec,
+}
+
+impl Origins {
+    /// The origins of a configuration.
+    pub fn new(config: &UpstreamConfig) -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
+        let metrics = Metrics::new()?;
+        let set = ArcSwap::from_pointee(Set::connect(config, &metrics)?);
+        Ok(Self(Arc::new(Inner { set, found: Found::new(), metrics })))
+    }
+
+    /// Whether that is an origin's URL.
+    pub fn check(url: &str) -> Result<(), OriginUrlError> {
+        OriginUrl::parse(url).map(drop)
+    }
+
+    /// Those of another one from now on. What is under way goes on.
+    pub fn replace(&self, config: &UpstreamConfig) -> Result<(), OriginUrlError> {
+        self.0.set.store(Arc::new(Set::connect(config, &self.0.metrics)?));
+        Ok(())
+    }
+
+    /// Puts their metrics (`weir_edge_origin_…`) into `registry`.
+    pub fn register(&self, registry: &Registry) -> Result<(), prometheus::Error> {
+        let Metrics { requests, failures, hedges, up } = &self.0.metrics;
+        registry.register(Box::new(requests.clone()))?;
+        registry.register(Box::new(failures.clone()))?;
+        registry.register(Box::new(hedges.clone()))?;
+        registry.register(Box::new(up.clone()))
+    }
+
+    /// All of them as one.
+    pub fn service(&self) -> Upstream {
+        let inner = Arc::clone(&self.0);
+        Upstream::new(service_fn(move |request| {
+            let inner = Arc::clone(&inner);
+            async move { Ok::<_, BoxError>(inner.answer(request).await) }
+        }))
+    }
+
+    #[cfg(test)]
+    pub(super) fn of(services: Vec<(&str, Upstream)>, first_byte: Duration, stall: Duration) -> Self {
+        let metrics = Metrics::new().expect("metrics");
+        let origin = |(name, service): (&str, _)| Arc::new(Origin::new(name.to_owned(), service, &metrics));
+        let origins = services.into_iter().map(origin).collect();
+        let set = ArcSwap::from_pointee(Set { origins, limits: Limits { first_byte, stall } });
+        Self(Arc::new(Inner { set, found: Found::new(), metrics }))
+    }
+}
+
+impl Set {
+    fn connect(config: &UpstreamConfig, metrics: &Metrics) -> Result<Self, OriginUrlError> {
+        let pool = Pool::new(Duration::from_millis(config.connect_timeout_ms));
+        let bearer = config.key.as_ref().and_then(|key| {
+            let mut value = HeaderValue::try_from(format!("Bearer {}", key.reveal())).ok()?;
+            value.set_sensitive(true);
+            Some(value)
+        });
+        let origins = config.origins.iter().map(|url| {
+            let url = OriginUrl::parse(url)?;
+            let name = url.name();
+            Ok(Arc::new(Origin::new(name, pool.origin(url, bearer.clone()), metrics)))
+        });
+        let limits = Limits {
+            first_byte: Duration::from_millis(config.first_byte_timeout_ms),
+            stall: Duration::from_millis(config.stall_timeout_ms),
+        };
+        Ok(Self { origins: origins.collect::<Result<_, _>>()?, limits })
+    }
+
+    /// In the order in which they are asked for a stream: where it was found, then by preference; those that fail last.
+    fn order(&self, stream: &str, found: Option<u64>) -> Vec<Arc<Origin>> {
+        let mut order = self.origins.clone();
+        order.sort_by_cached_key(|origin| {
+            let failing = !origin.health.lock().is_good();
+            let elsewhere = found.is_some_and(|found| found != origin.id);
+            (failing, elsewhere, std::cmp::Reverse(score(&origin.name, stream)))
+        });
+        order
+    }
+}
+
+impl Inner {
+    async fn answer(&self, request: Request<()>) -> Response<Body> {
+        let question = Question::of(request.uri().path());
+        let set = self.set.load_full();
+        let found = self.found.get(question.stream, now());
+        let order = set.order(question.stream, found.map(|(origin, _)| origin));
+        // A stream may have moved, which is found out by playlists and feeds.
+        let knows = found
+            .filter(|_| matches!(question.kind, Kind::Object | Kind::Part))
+            .and_then(|(id, _)| order.iter().position(|origin| origin.id == id));
+        let limit = if question.is_hedged() { set.limits.first_byte } else { PATIENCE };
+        let outcome = race(
+            order.len(),
+            question.is_hedged().then_some(HEDGE_AFTER),
+            knows,
+            |at| match order.get(at) {
+                Some(origin) => Arc::clone(origin).ask(copy(&request), limit, set.limits.stall).boxed(),
+                None => std::future::pending().boxed(),
+            },
+            |at| order.get(at).into_iter().for_each(|origin| origin.hedges.inc()),
+        )
+        .await;
+        match outcome {
+            Outcome::Answer(at, response) => {
+                if let (true, Some(origin)) = (response.status().is_success(), order.get(at)) {
+                    self.found.insert(question.stream, origin.id, now());
+                }
+                response
+            }
+            Outcome::Absent(response)
+                if question.kind != Kind::Relay
+                    && response.headers().contains_key(ABSENT)
+                    && found.is_some_and(|(_, ago)| ago < RETURN) =>
+            {
+                problem(StatusCode::SERVICE_UNAVAILABLE, "no origin has the stream at the moment")
+            }
+            Outcome::Absent(response) | Outcome::Trouble(response) => response,
+            Outcome::Unreachable => {
+                problem(StatusCode::SERVICE_UNAVAILABLE, "the stream's origin can't be reached at the moment")
+            }
+        }
+    }
+}
+
+impl Origin {
+    fn new(name: String, service: Upstream, metrics: &Metrics) -> Self {
+        let label = [name.as_str()];
+        let up = metrics.up.with_label_values(&label);
+        up.set(1);
+        Self {
+            // The same before and after a change of the configuration, and nothing else needs to know it.
+            id: score(&name, ""),
+            requests: metrics.requests.with_label_values(&label),
+            failures: metrics.failures.with_label_values(&label),
+            hedges: metrics.hedges.with_label_values(&label),
+            up,
+            name: name.into(),
+            service,
+            health: Mutex::default(),
+        }
+    }
+
+    /// Its answer, whose first byte comes within `limit`.
+    fn ask(
+        self: Arc<Self>,
+        request: Request<()>,
+        limit: Duration,
+        stall: Duration,
+    ) -> BoxFuture<'static, Answer> {
+        async move {
+            let origin = || Arc::clone(&self.name);
+            if !self.health.lock().admit(now(), random()) {
+                return Err(Error::Failed { origin: origin(), error: "it failed a moment ago".into() });
+            }
+            self.requests.inc();
+            let answer = tokio::time::timeout(limit, ask(&self.service, request)).await;
+            let error = match answer {
+                Ok(Ok(response)) if response.status() == StatusCode::UNAUTHORIZED => {
+                    Error::Refused { origin: origin() }
+                }
+                Ok(Ok(response)) => {
+                    self.heard();
+                    if response.status().is_server_error() {
+                        self.failures.inc();
+                    }
+                    return Ok(response.map(|body| {
+                        Watched::new(body, origin(), stall, self.failures.clone()).boxed_unsync()
+                    }));
+                }
+                Ok(Err(error)) => Error::Failed { origin: origin(), error },
+                Err(_) => Error::Late { origin: origin(), limit },
+            };
+            self.failed(&error);
+            Err(error)
+        }
+        .boxed()
+    }
+
+    fn heard(&self) {
+        let mut health = self.health.lock();
+        if !health.is_good() {
+            tracing::info!(origin = %self.name, "origin answers again");
+        }
+        health.answered();
+        self.up.set(1);
+    }
+
+    fn failed(&self, error: &Error) {
+        self.failures.inc();
+        let mut health = self.health.lock();
+        if health.is_good() {
+            // A line when the trouble begins, not for each question.
+            tracing::warn!(%error, "origin fails");
+        }
+        health.failed(now(), random());
+        self.up.set(0);
+    }
+}
+
+impl Metrics {
+    fn new() -> Result<Self, prometheus::Error> {
+        let counters = |name: &str, help: &str| {
+            IntCounterVec::new(Opts::new(format!("weir_edge_origin_{name}_total"), help), &["origin"])
+        };
+        Ok(Self {
+            requests: counters("requests", "Requests to an origin")?,
+            failures: counters("failures", "Requests that an origin did not answer as it should")?,
+            hedges: counters("hedges", "Requests to an origin because another one took long")?,
+            up: IntGaugeVec::new(
+                Opts::new("weir_edge_origin_up", "Whether the origin answered when it was last asked"),
+                &["origin"],
+            )?,
+        })
+    }
+}
+
+/// The same question once more.
+fn copy(request: &Request<()>) -> Request<()> {
+    let mut again = Request::new(());
+    *again.method_mut() = Method::GET;
+    *again.uri_mut() = request.uri().clone();
+    *again.headers_mut() = request.headers().clone();
+    again
+}
+
+/// The time, which tests may hold.
+fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
+}
+
+/// Below 1. Each `RandomState` is keyed anew.
+fn random() -> f64 {
+    let random = RandomState::new().build_hasher().finish();
+    f64::from(u32::try_from(random >> 32).unwrap_or_default()) / f64::from(u32::MAX)
+}

@@ -1,0 +1,67 @@
+//! Every role in one process: an origin, an edge whose upstream is that origin's own service, and a
+//! control plane whose pages are what the edge does not know.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use anyhow::Context;
+use edge::{Edge, Play, Upstream};
+use origin::Origin;
+use origin::ingest::rtmp::{Handoff, Ingest, OnPlay};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+
+use super::{Roles, Sockets, Start, hls_end, pages, serve_http};
+use crate::cluster::Local;
+
+pub(super) fn start(start: Start<'_>, sockets: Sockets) -> anyhow::Result<Roles> {
+    let access = start.access();
+    let Start { config, token, grants, registry, life } = start;
+    let Sockets { rtmp, web } = sockets;
+    let origin = Origin::new(config.origin.clone(), registry)?;
+    let cluster = Arc::new(Local::new(origin.clone()));
+
+    let mut control = config.control.clone();
+    control.rtmp_port = rtmp.1.port();
+    let pages = pages(control, Arc::<Local>::clone(&cluster), token, control::Metrics::register(registry)?);
+
+    let edge = Edge::new(config.edge.clone(), access, Upstream::new(origin.service()), Some(pages))
+        .context("the edge cannot start")?;
+    edge.register(registry)?;
+    cluster.join(edge.clone());
+    tokio::spawn(async move { cluster.follow().await });
+
+    // Nothing is ever sent: each player holds a sender, and the channel closes with the last.
+    let (playing, players) = mpsc::channel(1);
+    let ingest =
+        Ingest::new(origin.clone(), Arc::clone(&grants), Some(hand_over(edge.clone(), playing)), registry)?;
+
+    let mut serving = JoinSet::new();
+    let (listening, drain) = (ingest.clone(), life.clone());
+    serving.spawn(async move {
+        listening.serve(rtmp.0, async move { drain.draining().await }).await;
+        "the RTMP listener"
+    });
+    let (stop_http, certificates) = serve_http(&mut serving, edge.clone(), web);
+    Ok(Roles {
+        ingest: Some((origin, ingest)),
+        edge: Some(edge),
+        origins: None,
+        certificates,
+        grants,
+        stop_http,
+        hls_end: hls_end(config),
+        serving,
+        players,
+    })
+}
+
+/// Passes RTMP players on to the edge, which asks for their stream in a task of its own.
+fn hand_over(edge: Edge, playing: mpsc::Sender<Infallible>) -> OnPlay {
+    Box::new(move |handoff| {
+        let (edge, playing) = (edge.clone(), playing.clone());
+        let Handoff { socket, session, request, remote, slot } = handoff;
+        let play = Play { socket, peer: remote, session, request, hold: Box::new((slot, playing)) };
+        tokio::spawn(async move { edge.serve_play(play).await });
+    })
+}

@@ -1,0 +1,262 @@
+//! The roles that a process runs: all of them, or one.
+
+mod all;
+mod edge;
+mod origin;
+mod wish;
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ::edge::{Access, Certificates, Edge, Listeners, Origins};
+use ::origin::Origin;
+use ::origin::ingest::rtmp::Ingest;
+use bytes::Bytes;
+use control::Token;
+use control_api::grant::Grants;
+use http_body_util::BodyExt;
+use prometheus::Registry;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinSet;
+
+use crate::config::Config;
+use crate::grant::key_set;
+use crate::lifecycle::Lifecycle;
+use crate::listen::Listener;
+pub(crate) use wish::Wish;
+
+/// HLS players without low latency stay three segments behind (RFC 8216bis §6.3.3), and ask for each of them,
+/// over new connections too, when the stream has ended.
+pub(crate) const PLAYERS_BEHIND_SEGMENTS: u32 = 3;
+
+/// How long the end of the process waits for the disk that the access log is on.
+const LOG_DEADLINE: Duration = Duration::from_secs(2);
+
+/// What a process is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// Everything.
+    All,
+    /// Takes streams in and serves edges.
+    Origin,
+    /// Serves viewers.
+    Edge,
+}
+
+impl Role {
+    /// The key of where HTTP is served.
+    pub(crate) fn http_key(self) -> &'static str {
+        if self == Self::Origin { "origin.http.listen" } else { "edge.http.listen" }
+    }
+
+    /// Where HTTP is served.
+    pub(crate) fn http(self, config: &Config) -> SocketAddr {
+        if self == Self::Origin { config.origin.http.listen } else { config.edge.http.listen }
+    }
+
+    /// The key of where RTMP is served.
+    pub(crate) fn rtmp_key(self) -> &'static str {
+        if self == Self::Edge { "edge.rtmp.listen" } else { "origin.rtmp.listen" }
+    }
+
+    /// Where RTMP is served.
+    pub(crate) fn rtmp(self, config: &Config) -> SocketAddr {
+        if self == Self::Edge { config.edge.rtmp.listen } else { config.origin.rtmp.listen }
+    }
+
+    /// Where HTTPS is served, if it is.
+    pub(crate) fn https(self, config: &Config) -> Option<SocketAddr> {
+        config.edge.tls.address().filter(|_| self != Self::Origin)
+    }
+}
+
+/// What viewers, publishers and edges come by.
+pub(crate) struct Sockets {
+    pub(crate) rtmp: Listener,
+    /// For an origin alone it is for edges.
+    pub(crate) web: Listeners,
+}
+
+/// What the roles of a process share.
+struct Start<'a> {
+    config: &'a Config,
+    token: Token,
+    grants: Arc<Grants>,
+    registry: &'a Registry,
+    life: &'a Lifecycle,
+}
+
+impl Start<'_> {
+    /// Who may play.
+    fn access(&self) -> Access {
+        Access { play: self.config.grants.play, grants: Arc::clone(&self.grants) }
+    }
+}
+
+/// The roles that run.
+pub(crate) struct Roles {
+    ingest: Option<(Origin, Ingest)>,
+    edge: Option<Edge>,
+    /// Those of an edge alone.
+    origins: Option<Origins>,
+    certificates: Option<Certificates>,
+    grants: Arc<Grants>,
+    /// Drains the HTTP listener.
+    stop_http: oneshot::Sender<()>,
+    /// How long HLS players have for fetching the end of their stream.
+    hls_end: Duration,
+    /// What listens; each ends when it is drained.
+    serving: JoinSet<&'static str>,
+    /// Ends when the last RTMP player that an origin handed over has left.
+    players: mpsc::Receiver<Infallible>,
+}
+
+impl Roles {
+    /// Starts the roles. They stop taking anything in when `life` begins to drain.
+    pub(crate) fn start(
+        role: Role,
+        config: &Config,
+        sockets: Sockets,
+        token: Token,
+        registry: &Registry,
+        life: &Lifecycle,
+    ) -> anyhow::Result<Self> {
+        let grants = Arc::new(Grants::new(key_set(&config.grants)?));
+        let start = Start { config, token, grants, registry, life };
+        match role {
+            Role::All => all::start(start, sockets),
+            Role::Origin => origin::start(start, sockets),
+            Role::Edge => edge::start(start, sockets),
+        }
+    }
+
+    /// Takes over what of `config` can change at run time.
+    pub(crate) fn reload(&self, config: &Config) {
+        if let Some((_, ingest)) = &self.ingest {
+            ingest.reload(&config.origin);
+        }
+        if let Some(origins) = &self.origins
+            && let Err(error) = origins.replace(&config.edge.upstream)
+        {
+            tracing::error!(%error, "`edge.upstream.origins` was not changed");
+        }
+        if let Some(certificates) = &self.certificates {
+            certificates.reload();
+        }
+        if let Some(edge) = &self.edge {
+            edge.reload(&config.edge, config.grants.play);
+        }
+        // Also if nothing changed here: a key may stand in a file that did.
+        match key_set(&config.grants) {
+            Ok(keys) => self.grants.replace(keys),
+            Err(error) => tracing::error!("the keys of grants stay as they were: {error:#}"),
+        }
+    }
+
+    /// Ends when a listener does, which none should before it is drained. Says which.
+    pub(crate) async fn failed(&mut self) -> &'static str {
+        match self.serving.join_next().await {
+            Some(Ok(what)) => what,
+            Some(Err(_)) => "a listener",
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Ends all streams that come in here: publishers are told, viewers get what is left. Returns when the last viewer
+    /// has it, at the latest after `deadline`: whoever is left is cut off.
+    pub(crate) async fn drain(self, deadline: Duration) {
+        let Self { ingest, edge, stop_http, hls_end, mut serving, mut players, .. } = self;
+        let watches_hls = |edge: &Edge| edge.totals().viewers.hls > 0;
+        // Edges fetch the end for players of which an origin knows nothing.
+        let mut hls = edge.as_ref().is_none_or(watches_hls);
+        if let Some((origin, ingest)) = ingest {
+            hls &= !origin.streams().is_empty();
+            // The listeners hold clones of the ingest, and with it a sender to `players`.
+            drop(ingest);
+            // No publisher leaves by itself. The sooner its encoder is told, the sooner it is somewhere else.
+            origin.drain(Duration::ZERO).await;
+        } else {
+            // Streams go on elsewhere, and with them their viewers.
+            hls = false;
+        }
+        let ended = async {
+            if hls {
+                tokio::time::sleep(hls_end).await;
+            }
+            // A listener that has ended already needs no telling.
+            let _ = stop_http.send(());
+            let players_left = async { while players.recv().await.is_some() {} };
+            let listeners_ended = async { while serving.join_next().await.is_some() {} };
+            match &edge {
+                Some(edge) => {
+                    tokio::join!(edge.drain_players(players_left), listeners_ended);
+                }
+                None => listeners_ended.await,
+            }
+        };
+        if tokio::time::timeout(deadline, ended).await.is_err() {
+            tracing::warn!("the drain deadline has passed; connections are cut");
+        }
+        // Those that are cut are in the log, too.
+        drop(serving);
+        if let Some(edge) = edge
+            && tokio::time::timeout(LOG_DEADLINE, edge.flush_log()).await.is_err()
+        {
+            tracing::warn!("the access log was not written to its end");
+        }
+    }
+}
+
+/// Serves viewers over HTTP until told to stop.
+fn serve_http(
+    serving: &mut JoinSet<&'static str>,
+    edge: Edge,
+    web: Listeners,
+) -> (oneshot::Sender<()>, Option<Certificates>) {
+    let certificates = web.https.as_ref().map(|https| https.certificates.clone());
+    let (stop, stopped) = oneshot::channel();
+    serving.spawn(async move {
+        let stopped = async move {
+            // Dropped or sent to: either way the listener is to stop.
+            let _ = stopped.await;
+        };
+        match edge.serve_http(web, stopped).await {
+            Ok(()) => "the HTTP listener",
+            Err(error) => {
+                tracing::error!(%error, "HTTPS cannot be served");
+                "the HTTPS listener"
+            }
+        }
+    });
+    (stop, certificates)
+}
+
+/// The time in which HLS players fetch the end of a stream.
+fn hls_end(config: &Config) -> Duration {
+    Duration::from_millis(config.origin.hls.segment_ms.into()) * PLAYERS_BEHIND_SEGMENTS
+}
+
+fn boxed<B>(response: http::Response<B>) -> http::Response<::edge::Body>
+where
+    B: hyper::body::Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<::edge::BoxError>,
+{
+    response.map(|body| body.map_err(Into::into).boxed_unsync())
+}
+
+/// The control plane as a service that other listeners hand requests to.
+fn pages(
+    config: control::Config,
+    cluster: std::sync::Arc<dyn control_api::Cluster>,
+    token: Token,
+    metrics: control::Metrics,
+) -> ::edge::Pages {
+    let router = control::router(config, cluster, token, metrics);
+    let pages = tower::ServiceBuilder::new()
+        .map_response(boxed)
+        .map_err(|never: Infallible| -> ::edge::BoxError { match never {} })
+        .service(router);
+    ::edge::Pages::new(pages)
+}

@@ -1,0 +1,53 @@
+//! An origin alone: RTMP comes in, edges pull over HTTP, and the API beside them says what is live.
+
+use std::sync::Arc;
+
+use origin::Origin;
+use origin::ingest::rtmp::Ingest;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinSet;
+
+use super::{Roles, Sockets, Start, hls_end, pages};
+use crate::cluster::Local;
+
+pub(super) fn start(start: Start<'_>, sockets: Sockets) -> anyhow::Result<Roles> {
+    let Start { config, token, grants, registry, life } = start;
+    let Sockets { rtmp, web } = sockets;
+    let origin = Origin::new(config.origin.clone(), registry)?;
+    let cluster = Arc::new(Local::new(origin.clone()));
+    let mut control = config.control.clone();
+    control.rtmp_port = rtmp.1.port();
+    // Viewers are at the edges.
+    control.pages = false;
+    let api = pages(control, cluster, token, control::Metrics::register(registry)?);
+    let ingest = Ingest::new(origin.clone(), Arc::clone(&grants), None, registry)?;
+
+    let mut serving = JoinSet::new();
+    let (listening, drain) = (ingest.clone(), life.clone());
+    serving.spawn(async move {
+        listening.serve(rtmp.0, async move { drain.draining().await }).await;
+        "the RTMP listener"
+    });
+    let (stop_http, stopped) = oneshot::channel();
+    let serving_origin = origin.clone();
+    serving.spawn(async move {
+        let stopped = async move {
+            // Dropped or sent to: either way the listener is to stop.
+            let _ = stopped.await;
+        };
+        origin::http::serve(&serving_origin, web.http, Some(api), stopped).await;
+        "the HTTP listener for edges"
+    });
+    let (_, players) = mpsc::channel(1);
+    Ok(Roles {
+        ingest: Some((origin, ingest)),
+        edge: None,
+        origins: None,
+        certificates: None,
+        grants,
+        stop_http,
+        hls_end: hls_end(config),
+        serving,
+        players,
+    })
+}
