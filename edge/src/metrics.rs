@@ -174,7 +174,7 @@ impl Metrics {
             rates_unknown: counter("rates_unknown", "Requests let through for want of room for their rate")?,
             log_dropped: counter("access_log_dropped", "Lines of the access log dropped for want of room")?,
             log_failed: counter("access_log_failed", "Failures to write the access log")?,
-            egress: IntGauge::new("weir_edge_egress_bits_per_second", "Bits sent a second, smoothed")?,
+            egress: IntGauge::new("weir_edge_egress_bytes_per_second", "Bytes sent a second, smoothed")?,
             responses: counters("responses", "HTTP responses by class of status", "class")?,
             sent_bytes: counter("sent_bytes", "Bytes written to clients' sockets")?,
             faults: counter("viewer_faults", "Viewers hung up on because of a fault of the server")?,

@@ -1,7 +1,6 @@
 //! Origin and edges as processes of their own: what plays, who asks whom how often, and what viewers notice when an origin
 //! dies.
 
-use crate::support::browser::Page;
 use crate::support::clip::Clip;
 use crate::support::flv::{Tag, VIDEO, Viewer};
 use crate::support::rtmp::{Client, Publication};
@@ -240,31 +239,4 @@ async fn a_configuration_that_opens_the_origin_to_strangers_is_refused() {
     let output = crate::support::weir::command(&dir).arg("edge").output().await.unwrap();
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(!output.status.success() && said.contains("`edge.upstream.origins`"), "{said}");
-}
-
-#[tokio::test]
-async fn hls_js_goes_on_when_the_origin_is_killed_and_comes_back() {
-    let _turn = turn::take(Load::Alone).await;
-    let clip = Clip::large().await;
-    let origin = origin().await;
-    let edge = edge(&[&origin]).await;
-    let publication = Publication::start(origin.rtmp, "live/a", &clip).await;
-    origin.until_hls("live/a").await;
-    let mut page = Page::open(&edge.url("/watch/live/a?via=hls"));
-    let begin = page.until("the picture", |report| report.number("total_frames") > 50.0).await;
-    assert_eq!(begin.number("fatal_errors"), 0.0, "{begin:?}");
-
-    let origin = origin.kill_and_restart().await;
-    drop(publication);
-    let _publication = Publication::start(origin.rtmp, "live/a", &clip).await;
-    origin.until_live("live/a", 2).await;
-    let shown = page.report().await.number("total_frames");
-    let end = page
-        .until("the picture of the new origin", |report| {
-            assert_eq!(report.number("fatal_errors"), 0.0, "{report:?}");
-            // More than can have been on its way when the origin died.
-            report.number("total_frames") > shown + 250.0
-        })
-        .await;
-    assert_eq!((end.number("loads"), end.number("errors")), (1.0, 0.0), "{end:?}");
 }

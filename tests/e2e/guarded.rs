@@ -70,7 +70,7 @@ async fn only_grants_open_a_stream_by_every_protocol() {
         assert!(says(&play(&weir, &format!("a?token={shown}")).await, "NetStream.Play.Failed"));
     }
     assert!(says(&play(&weir, "a").await, "add ?token="));
-    for kind in ["relay", "hls"] {
+    for kind in ["relay", "playlist", "blocking", "init", "segment", "part"] {
         let asked = weir.metric(&format!("weir_edge_upstream_requests_total{{kind=\"{kind}\"}}")).await;
         assert_eq!(asked, Some(0.0), "{kind}");
     }

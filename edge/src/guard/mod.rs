@@ -177,7 +177,7 @@ impl Guard {
     /// Looks at how much is sent. To be called every [`MEASURE_EVERY`].
     pub(crate) fn measure(&self) {
         self.egress.measure(self.metrics.sent_bytes.get(), Instant::now());
-        self.metrics.egress.set(i64::try_from(self.egress.bits_per_second()).unwrap_or(i64::MAX));
+        self.metrics.egress.set(i64::try_from(self.egress.bits_per_second() / 8).unwrap_or(i64::MAX));
     }
 
     fn deny(&self, denial: Denial) -> Denial {

@@ -175,7 +175,7 @@ mod tests {
         let mut poll = watch(&mut sealed);
         let all: Vec<u8> = (0..=u8::MAX).cycle().take(20_000_000).collect();
         let expected = all.clone();
-        let (go, may_go) = std::sync::mpsc::channel();
+        let (go, may_go) = std::sync::mpsc::sync_channel(1);
         let reading = thread::spawn(move || {
             may_go.recv().unwrap();
             let mut heard = vec![0; expected.len()];

@@ -75,9 +75,10 @@ impl Window {
         Self::starting_at(config, 1)
     }
 
-    /// An empty window, whose segments and discontinuities are counted from `first` on, which is at least 1. Neither
-    /// number may go back in what a player takes for one playlist (RFC 8216bis §6.2.1): whoever continues the playlist
-    /// of another window, of which it knows nothing, starts above what that one can have reached.
+    /// An empty window, whose segments are counted from `first` on, which is at least 1. The number may not go back in
+    /// what a player takes for one playlist (RFC 8216bis §6.2.1): whoever continues the playlist of another window, of
+    /// which it knows nothing, starts above what that one can have reached. Discontinuities are counted from 0 all the
+    /// same: hls.js goes through all numbers up to theirs, and with large ones stands still.
     pub fn starting_at(config: Config, first: u64) -> Self {
         let part_target = Duration::from_millis(u64::from(config.part_ms));
         let first = first.max(1);
@@ -92,7 +93,7 @@ impl Window {
             hurried: 0,
             first_msn: first,
             next_msn: first,
-            discontinuity_sequence: first - 1,
+            discontinuity_sequence: 0,
             bytes: 0,
             peak_bps: Vec::new(),
             idle_layouts: VecDeque::new(),
