@@ -192,7 +192,7 @@ mod tests {
                 Io::Done(len) => at += len,
                 Io::Later => {
                     full += 1;
-                    let _ = go.send(());
+                    let _ = go.try_send(());
                     wait(&mut poll);
                 }
                 Io::Gone => panic!("gone"),
