@@ -21,9 +21,9 @@ impl Secret {
         &self.0
     }
 
-    /// Whether that is it. The time that this takes depends on the lengths only.
+    /// Whether that is it; an empty one is nothing's key. The time that this takes depends on the lengths only.
     pub fn is(&self, offered: &[u8]) -> bool {
-        self.0.as_bytes().ct_eq(offered).into()
+        !self.0.is_empty() && bool::from(self.0.as_bytes().ct_eq(offered))
     }
 
     /// Whether a request brings it: `Authorization: Bearer …` (RFC 6750 §2.1).
@@ -64,5 +64,7 @@ mod tests {
             assert!(!borne(other), "{other:?}");
         }
         assert!(!secret.is_borne_by(&HeaderMap::new()));
+        let empty = HeaderMap::from_iter([(header::AUTHORIZATION, "Bearer ".parse().unwrap())]);
+        assert!(!Secret::new("").is(b"") && !Secret::new("").is_borne_by(&empty));
     }
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use control_api::Secret;
 use control_api::grant::{Algorithm, Audience, Claims, Grants, Key, KeySet, Play, Signer};
 use http::{Method, Request, Response};
 use http_body_util::{BodyExt, Empty};
@@ -95,6 +96,21 @@ pub(super) const WEBSOCKET: [(&str, &str); 4] = [
     ("sec-websocket-version", "13"),
     ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ=="),
 ];
+
+#[tokio::test]
+async fn another_edge_shows_its_key_instead_of_a_grant() {
+    let origin = Origin::default();
+    origin.file(MEDIA[0], Response::new("#EXTM3U"));
+    let mut config = Config::default();
+    config.http.relay_key = Some(Secret::new("between-edges"));
+    let server = Server::guarded(&origin, config, access(), None).await;
+    for wrong in ["Bearer between-edge", "Bearer ", "between-edges"] {
+        let headers = [("authorization", wrong)];
+        assert_eq!(server.request(Method::GET, MEDIA[0], &headers).await.status(), 401, "{wrong}");
+    }
+    let headers = [("authorization", "Bearer between-edges")];
+    assert_eq!(server.request(Method::GET, MEDIA[0], &headers).await.status(), 200);
+}
 
 #[tokio::test]
 async fn no_wrong_grant_lets_anybody_in_or_is_asked_about_upstream() {
