@@ -338,11 +338,15 @@ impl Default for HlsConfig {
 pub struct CacheConfig {
     /// Bytes of parts, segments and playlists that are kept in memory.
     pub memory_bytes: usize,
+    /// Bytes on disk for parts, segments and init segments that leave memory; 0 keeps none there.
+    pub disk_bytes: usize,
+    /// Folder for them, which nothing else uses; by default one in the data folder.
+    pub folder: Option<PathBuf>,
 }
 
 impl Default for CacheConfig {
     fn default() -> Self {
-        Self { memory_bytes: 256 * 1024 * 1024 }
+        Self { memory_bytes: 256 * 1024 * 1024, disk_bytes: 0, folder: None }
     }
 }
 

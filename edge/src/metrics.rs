@@ -39,6 +39,24 @@ pub(crate) struct Metrics {
     cache_bytes: IntGaugeVec,
     /// Bytes of segments, parts and init segments in memory.
     pub(crate) cache_memory: IntGauge,
+    /// Bytes that are reserved on disk; 0 if it is not used.
+    pub(crate) cache_disk: IntGauge,
+    cache_disk_hits: [IntCounter; Kind::ALL.len()],
+    all_cache_disk_hits: IntCounterVec,
+    disk_bytes: IntCounterVec,
+    /// Bytes of bodies that were read from disk.
+    pub(crate) cache_disk_read: IntCounter,
+    /// Bytes that were written to disk, in whole pages.
+    pub(crate) cache_disk_written: IntCounter,
+    disk_faults: [IntCounter; DiskFault::ALL.len()],
+    all_disk_faults: IntCounterVec,
+    disk_skips: IntCounterVec,
+    /// Files that were not read, because too many are being read.
+    pub(crate) cache_disk_busy: IntCounter,
+    /// Files that were not written, because too much waits to be.
+    pub(crate) cache_disk_dropped: IntCounter,
+    /// Files that were not written, because they are too large.
+    pub(crate) cache_disk_large: IntCounter,
     /// Playlists from before that were handed out because the upstream could not say better.
     pub(crate) cache_stale: IntCounter,
     prefetches: IntCounterVec,
@@ -89,6 +107,35 @@ pub(crate) struct Metrics {
     pub(crate) faults: IntCounter,
 }
 
+/// What goes wrong with the disk of the HLS cache.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum DiskFault {
+    /// It could not be opened.
+    Open,
+    /// A read failed.
+    Read,
+    /// A write failed.
+    Write,
+    /// It took too long to read.
+    Timeout,
+    /// What was there is not what was written.
+    Checksum,
+}
+
+impl DiskFault {
+    const ALL: [Self; 5] = [Self::Open, Self::Read, Self::Write, Self::Timeout, Self::Checksum];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Open => "open",
+            Self::Read => "read",
+            Self::Write => "write",
+            Self::Timeout => "timeout",
+            Self::Checksum => "checksum",
+        }
+    }
+}
+
 impl std::fmt::Debug for Metrics {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Metrics").finish_non_exhaustive()
@@ -116,11 +163,19 @@ impl Metrics {
         let all = Refused::ALL.into_iter().map(Denial::Grant).chain(Denial::OTHERS);
         all.for_each(|denial| not_served.with_label_values(&[denial.reason()]).reset());
         let all_cache_hits = counters("cache_hits", "HLS requests answered from memory", "kind")?;
-        let help = "HLS requests that began a request to the upstream";
+        let help = "HLS requests answered neither from memory nor by what another one began";
         let all_cache_misses = counters("cache_misses", help, "kind")?;
         let help = "HLS files that left the cache for others";
         let cache_evictions = counters("cache_evictions", help, "kind")?;
-        let help = "Bytes of HLS files in the cache, without playlists";
+        let help = "HLS requests answered from disk";
+        let all_cache_disk_hits = counters("cache_disk_hits", help, "kind")?;
+        let help = "Bytes of HLS files read from disk and written to it";
+        let disk_bytes = counters("cache_disk_bytes", help, "operation")?;
+        let help = "Failures of the HLS cache's disk";
+        let all_disk_faults = counters("cache_disk_errors", help, "operation")?;
+        let help = "HLS files not read from disk (busy) or not written to it (queue full, too large)";
+        let disk_skips = counters("cache_disk_skips", help, "reason")?;
+        let help = "Bytes of HLS files in memory, without playlists, and for them on disk";
         let cache_bytes = IntGaugeVec::new(Opts::new("weir_edge_cache_bytes", help), &["tier"])?;
         let help = "Parts to fetch ahead: used by somebody, wasted, or refused for their number";
         let prefetches = counters("prefetches", help, "outcome")?;
@@ -149,7 +204,19 @@ impl Metrics {
             cache_evictions_playlists: cache_evictions.with_label_values(&["playlist"]),
             cache_evictions,
             cache_memory: cache_bytes.with_label_values(&["memory"]),
+            cache_disk: cache_bytes.with_label_values(&["disk"]),
             cache_bytes,
+            cache_disk_hits: Kind::ALL.map(|kind| all_cache_disk_hits.with_label_values(&[kind.name()])),
+            all_cache_disk_hits,
+            cache_disk_read: disk_bytes.with_label_values(&["read"]),
+            cache_disk_written: disk_bytes.with_label_values(&["write"]),
+            disk_bytes,
+            disk_faults: DiskFault::ALL.map(|fault| all_disk_faults.with_label_values(&[fault.name()])),
+            all_disk_faults,
+            cache_disk_busy: disk_skips.with_label_values(&["busy"]),
+            cache_disk_dropped: disk_skips.with_label_values(&["queue"]),
+            cache_disk_large: disk_skips.with_label_values(&["large"]),
+            disk_skips,
             cache_stale: counter("cache_stale", "Playlists from before, handed out for want of better")?,
             prefetch_used: prefetches.with_label_values(&["used"]),
             prefetch_refused: prefetches.with_label_values(&["refused"]),
@@ -198,6 +265,10 @@ impl Metrics {
         registry.register(Box::new(self.all_cache_misses.clone()))?;
         registry.register(Box::new(self.cache_evictions.clone()))?;
         registry.register(Box::new(self.cache_bytes.clone()))?;
+        registry.register(Box::new(self.all_cache_disk_hits.clone()))?;
+        registry.register(Box::new(self.disk_bytes.clone()))?;
+        registry.register(Box::new(self.all_disk_faults.clone()))?;
+        registry.register(Box::new(self.disk_skips.clone()))?;
         registry.register(Box::new(self.cache_stale.clone()))?;
         registry.register(Box::new(self.prefetches.clone()))?;
         registry.register(Box::new(self.absent_hits.clone()))?;
@@ -231,6 +302,25 @@ impl Metrics {
     pub(crate) fn cache_hit(&self, kind: Kind) {
         if let Some(hits) = self.cache_hits.get(kind.index()) {
             hits.inc();
+        }
+    }
+
+    /// A file was on disk.
+    pub(crate) fn cache_disk_hit(&self, kind: Kind) {
+        if let Some(hits) = self.cache_disk_hits.get(kind.index()) {
+            hits.inc();
+        }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn cache_disk_hits(&self, kind: Kind) -> u64 {
+        self.cache_disk_hits.get(kind.index()).map_or(0, IntCounter::get)
+    }
+
+    /// The disk did not do as it was told.
+    pub(crate) fn disk_fault(&self, fault: DiskFault) {
+        if let Some(faults) = self.disk_faults.get(fault as usize) {
+            faults.inc();
         }
     }
 

@@ -24,6 +24,9 @@ const LEAST_BYTES: usize = 1 << 20;
 /// Less does not hold the window of one stream, and viewers of HLS cost the origin what the edge is there to spare it.
 const LEAST_CACHE_BYTES: usize = 16 << 20;
 
+/// A disk is written in blocks of 16 MiB, of which some are always being emptied.
+const LEAST_DISK_BYTES: usize = 128 << 20;
+
 /// What is wrong with a key, or between several: those that it could be mended at.
 #[derive(Debug)]
 pub(super) struct Finding {
@@ -216,6 +219,13 @@ fn room(config: &Config, findings: &mut Findings) {
     }
     if config.edge.cache.memory_bytes < LEAST_CACHE_BYTES {
         findings.say("edge.cache.memory_bytes", format!("must be at least {LEAST_CACHE_BYTES}"));
+    }
+    if (1..LEAST_DISK_BYTES).contains(&config.edge.cache.disk_bytes) {
+        let what = format!("must be at least {LEAST_DISK_BYTES}, or 0 to keep nothing on disk");
+        findings.say("edge.cache.disk_bytes", what);
+    }
+    if config.edge.cache.folder.as_ref().is_some_and(|folder| folder.as_os_str().is_empty()) {
+        findings.say("edge.cache.folder", "a folder is needed");
     }
 }
 
@@ -488,6 +498,9 @@ mod tests {
         assert_eq!(wrong(|c| c.origin.streams.cache_bytes = 1000), ["origin.streams.cache_bytes"]);
         assert_eq!(wrong(|c| c.edge.fanout.ring_bytes = 0), ["edge.fanout.ring_bytes"]);
         assert_eq!(wrong(|c| c.edge.cache.memory_bytes = 1 << 20), ["edge.cache.memory_bytes"]);
+        assert_eq!(wrong(|c| c.edge.cache.disk_bytes = 1 << 20), ["edge.cache.disk_bytes"]);
+        assert_eq!(wrong(|c| c.edge.cache.disk_bytes = 1 << 30), [""; 0]);
+        assert_eq!(wrong(|c| c.edge.cache.folder = Some("".into())), ["edge.cache.folder"]);
     }
 
     #[test]

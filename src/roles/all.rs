@@ -15,7 +15,7 @@ use super::{Roles, Sockets, Start, hls_end, pages, serve_http};
 use crate::cluster::Local;
 
 pub(super) fn start(start: Start<'_>, sockets: Sockets) -> anyhow::Result<Roles> {
-    let access = start.access();
+    let (access, edge) = (start.access(), start.edge());
     let Start { config, token, grants, registry, life } = start;
     let Sockets { rtmp, web } = sockets;
     let origin = Origin::new(config.origin.clone(), registry)?;
@@ -25,7 +25,7 @@ pub(super) fn start(start: Start<'_>, sockets: Sockets) -> anyhow::Result<Roles>
     control.rtmp_port = rtmp.1.port();
     let pages = pages(control, Arc::<Local>::clone(&cluster), token, control::Metrics::register(registry)?);
 
-    let edge = Edge::new(config.edge.clone(), access, Upstream::new(origin.service()), Some(pages))
+    let edge = Edge::new(edge, access, Upstream::new(origin.service()), Some(pages))
         .context("the edge cannot start")?;
     edge.register(registry)?;
     cluster.join(edge.clone());

@@ -22,7 +22,7 @@ const UNKNOWN: &[u8] = br#"{"title":"Service Unavailable","status":503,"detail":
 const STREAMS: &str = "/api/v1/streams";
 
 pub(super) fn start(start: Start<'_>, sockets: Sockets) -> anyhow::Result<Roles> {
-    let access = start.access();
+    let (access, edge) = (start.access(), start.edge());
     let Start { config, token, grants, registry, life } = start;
     let Sockets { rtmp, web } = sockets;
     let origins = Origins::new(&config.edge.upstream).map_err(|error| anyhow!(error))?;
@@ -33,8 +33,7 @@ pub(super) fn start(start: Start<'_>, sockets: Sockets) -> anyhow::Result<Roles>
     let pages = pages(control, Arc::<Watched>::clone(&cluster), token, control::Metrics::register(registry)?);
 
     let pages = without_streams(pages);
-    let edge = Edge::new(config.edge.clone(), access, origins.service(), Some(pages))
-        .context("the edge cannot start")?;
+    let edge = Edge::new(edge, access, origins.service(), Some(pages)).context("the edge cannot start")?;
     edge.register(registry)?;
     cluster.join(edge.clone());
     tokio::spawn(async move { cluster.follow().await });

@@ -72,6 +72,9 @@ impl Role {
     }
 }
 
+/// Where the edge's cache is, in the data folder.
+const CACHE: &str = "cache";
+
 /// What viewers, publishers and edges come by.
 pub(crate) struct Sockets {
     pub(crate) rtmp: Listener,
@@ -89,6 +92,13 @@ struct Start<'a> {
 }
 
 impl Start<'_> {
+    /// The edge's configuration, which knows no data folder.
+    fn edge(&self) -> ::edge::Config {
+        let mut edge = self.config.edge.clone();
+        edge.cache.folder.get_or_insert_with(|| self.config.data.join(CACHE));
+        edge
+    }
+
     /// Who may play.
     fn access(&self) -> Access {
         Access { play: self.config.grants.play, grants: Arc::clone(&self.grants) }

@@ -22,6 +22,7 @@ mod hostile_rtmp;
 mod hostile_viewers;
 mod ll_hls;
 mod low_latency;
+mod on_disk;
 mod operating;
 mod pages;
 mod publish_command;

@@ -1,8 +1,10 @@
 //! HLS objects: fetched from upstream once for all who ask, and kept for as long as they may be.
 //!
 //! A request becomes a [`Key`]; [`Cache::find`] looks without waiting, [`Cache::get_via`] waits for the one flight of that
-//! key. Whole answers land in the [`store`](Store) (what never changes) or among the [`Playlists`].
+//! key. Whole answers land in the [`store`](Store) (what never changes, in memory and then on disk) or among the
+//! [`Playlists`]. The one who is to ask the upstream looks on disk first.
 
+mod disk;
 mod flight;
 mod freshness;
 mod key;
@@ -26,9 +28,10 @@ pub(crate) use key::{Key, Kind};
 pub(crate) use object::{Head, Object};
 
 use crate::config::{CacheConfig, HlsConfig};
-use crate::metrics::Metrics;
+use crate::metrics::{DiskFault, Metrics};
 use crate::negative::Absent;
 use crate::upstream::{Body, BoxError, Upstream, VIA, ask};
+use disk::Place;
 use flight::{Flights, Pen, Seat, Step, Ticket};
 use freshness::Keep;
 use playlists::Playlists;
@@ -112,7 +115,7 @@ impl Cache {
             timeout: Duration::from_millis(hls.request_timeout_ms),
             flights: Flights::default(),
             playlists: Playlists::new(playlist_bytes, grace, Arc::clone(&metrics)),
-            store: Store::new(object_bytes, Arc::clone(&metrics)),
+            store: Store::new(object_bytes, place(cache, &metrics), Arc::clone(&metrics)),
             absent: Absent::new(absent_ttl),
             prefetches: Prefetches::default(),
             metrics,
@@ -202,6 +205,9 @@ impl Cache {
     fn write(&self, seat: &Seat, pen: Pen, key: &Key, via: Option<HeaderValue>) {
         let (cache, key) = (self.clone(), key.clone());
         seat.launch(async move {
+            if let Some(object) = cache.inner.load(&key).await {
+                return pen.whole(object);
+            }
             match cache.inner.fetch(&key, &pen, via).await {
                 Ok(object) => {
                     let object = Arc::new(object);
@@ -256,6 +262,16 @@ impl Cache {
 impl Inner {
     fn look(&self, key: &Key, now: Instant) -> Option<Arc<Object>> {
         if key.kind().is_playlist() { self.playlists.fresh(key, now) } else { self.store.get(key.path()) }
+    }
+
+    /// What is on disk.
+    async fn load(&self, key: &Key) -> Option<Arc<Object>> {
+        if key.kind().is_playlist() {
+            return None;
+        }
+        let object = self.store.load(key.path()).await?;
+        self.metrics.cache_disk_hit(key.kind());
+        Some(object)
     }
 
     async fn fetch(&self, key: &Key, pen: &Pen, via: Option<HeaderValue>) -> Result<Object, Failure> {
@@ -317,6 +333,19 @@ impl Inner {
         pieces.iter().for_each(|piece| whole.extend_from_slice(piece));
         Ok(whole.freeze())
     }
+}
+
+/// Where on disk files are to be.
+fn place(config: &CacheConfig, metrics: &Metrics) -> Option<Place> {
+    if config.disk_bytes == 0 {
+        return None;
+    }
+    let Some(folder) = config.folder.clone() else {
+        metrics.disk_fault(DiskFault::Open);
+        tracing::error!("cannot keep HLS files on disk: edge.cache.disk_bytes needs edge.cache.folder");
+        return None;
+    };
+    Some(Place::new(folder, config.disk_bytes))
 }
 
 fn failure(key: &Key, error: &BoxError) -> Failure {

@@ -66,6 +66,25 @@ impl Head {
         Self { status, headers, declared, keep, absence, born, text }
     }
 
+    /// Of a file that was kept for ever, and is so old.
+    pub(super) fn restored(headers: HeaderMap, age: Duration) -> Self {
+        let now = Instant::now();
+        Self {
+            status: StatusCode::OK,
+            declared: None,
+            headers,
+            keep: Keep::Always,
+            absence: None,
+            born: now.checked_sub(age).unwrap_or(now),
+            text: false,
+        }
+    }
+
+    /// Milliseconds since it was made.
+    pub(super) fn age_ms(&self) -> u64 {
+        u64::try_from(self.born.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
     /// The whole answer.
     pub(crate) fn whole(mut self, body: Bytes, ahead: Option<Arc<Ahead>>) -> Object {
         self.headers.insert(CONTENT_LENGTH, HeaderValue::from(body.len()));

@@ -323,7 +323,7 @@ async fn media_is_kept_for_ever_if_it_may_be() {
 
 #[tokio::test(start_paused = true)]
 async fn memory_has_a_bound_in_bytes() {
-    let config = CacheConfig { memory_bytes: 16 << 20 };
+    let config = CacheConfig { memory_bytes: 16 << 20, ..CacheConfig::default() };
     let (cache, mut calls) = cache_of(&config);
     for n in 0..200 {
         let key = key(&format!("/live/a/v0/1-{n}.m4s"));
@@ -349,6 +349,34 @@ async fn memory_has_a_bound_in_bytes() {
     }
     assert!(cache.inner.playlists.kept().0 <= 2 << 20);
     assert!(metrics.cache_evictions_playlists.get() > 0);
+}
+
+#[tokio::test]
+async fn what_is_on_disk_is_not_asked_for_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let config =
+        CacheConfig { memory_bytes: 16 << 20, disk_bytes: 128 << 20, folder: Some(folder.path().to_owned()) };
+    let (cache, mut calls) = cache_of(&config);
+    for n in 0..200 {
+        let waiting = asking(&cache, &key(&format!("/live/a/v0/1-{n}.2.m4s")));
+        let body = vec![u8::try_from(n).unwrap(); 200_000];
+        calls.next().await.answer(immutable(&body));
+        match waiting.await.unwrap() {
+            Ok(Answer::Whole(_)) => {}
+            Ok(Answer::Flowing(_, mut reader)) => while reader.next().await.is_some() {},
+            _ => panic!("no answer"),
+        }
+        cache.inner.store.settled().await;
+    }
+    let first = key("/live/a/v0/1-0.2.m4s");
+    assert!(cache.find(&first, Instant::now()).is_none(), "it left memory");
+    let together = [asking(&cache, &first), asking(&cache, &first)];
+    for waiting in together {
+        assert_eq!(body(waiting.await.unwrap()), vec![0; 200_000]);
+    }
+    assert!(cache.find(&first, Instant::now()).is_some(), "it is in memory again");
+    assert_eq!(calls.count(), 200);
+    assert_eq!(cache.inner.metrics.cache_disk_hits(Kind::Part), 1);
 }
 
 #[tokio::test(start_paused = true)]
