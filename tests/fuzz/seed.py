@@ -168,11 +168,34 @@ rtmp {{ server {{ listen 127.0.0.1:{port}; application live {{ live on; }} }} }}
     put("chunk_reader", "wide_ids", b"\x09" + bytes.fromhex("0040000000000001080100000061 01ffff00000000000109010000 0062"))
 
 
+# As weir's own and as other packagers write them, and what none should.
+HEAD = "#EXTM3U\n#EXT-X-VERSION:9\n#EXT-X-TARGETDURATION:2\n#EXT-X-PART-INF:PART-TARGET=0.2\n"
+SEGMENTS = '#EXT-X-MAP:URI="init-7-1.mp4"\n#EXTINF:2.00000,\n7-11.m4s\n'
+PART = '#EXT-X-PART:DURATION=0.20000,URI="7-12.2.m4s",INDEPENDENT=YES\n'
+HINT = '#EXT-X-PRELOAD-HINT:TYPE=PART,URI="7-12.3.m4s"\n'
+REPORT = '#EXT-X-RENDITION-REPORT:URI="../a0/media.m3u8",LAST-MSN=12,LAST-PART=2\n'
+PLAYLISTS = {
+    "live": HEAD + SEGMENTS + PART + HINT + REPORT,
+    "delta": HEAD + "#EXT-X-SKIP:SKIPPED-SEGMENTS=9\n" + SEGMENTS + PART + HINT,
+    "ended": HEAD + SEGMENTS + "#EXT-X-ENDLIST\n",
+    "crlf": (HEAD + SEGMENTS + HINT).replace("\n", "\r\n"),
+    "no_hint": HEAD + SEGMENTS + PART,
+    "hint_of_map": HEAD + SEGMENTS + '#EXT-X-PRELOAD-HINT:TYPE=MAP,URI="init-8-1.mp4"\n',
+    "stranger": HEAD + '#EXT-X-PART:DURATION=1,URI="a/b.mp4?x"\n#EXT-X-PRELOAD-HINT:URI="c.mp4",TYPE=PART\n',
+    "elsewhere": HEAD + '#EXT-X-PRELOAD-HINT:TYPE=PART,URI="../../7-12.3.m4s"\n',
+    "multivariant": "#EXTM3U\n#EXT-X-STREAM-INF:BANDWIDTH=1000000\nmain/media.m3u8\n",
+    "no_quote": '#EXT-X-PRELOAD-HINT:TYPE=PART,URI="7-12.3.m4s',
+    "numbers": "18446744073709551615-18446744073709551616.m4s\n07-1.m4s\n-1-2.m4s\n1-2.4294967296.m4s\n",
+}
+
+
 def main(ffmpeg):
     queries = ["_HLS_msn=12", "_HLS_msn=12&_HLS_part=3", "_HLS_msn=1&_HLS_skip=YES", "_HLS_part=1", "_HLS_msn=",
                "_HLS_msn=18446744073709551616", "a=b&_HLS_skip=v2&token=%20", "_HLS_msn=-1&_HLS_msn=2"]
     for index, query in enumerate(queries):
         put("hls_query", str(index), query.encode())
+    for name, playlist in PLAYLISTS.items():
+        put("hls_tail", name, playlist.encode())
     connect = {"app": "live", "tcUrl": "rtmp://h/live", "fourCcList": ["av01", "hvc1"], "capsEx": 4, "fpad": False}
     put("amf0", "connect", amf("connect", 1, connect))
     put("amf0", "publish", amf("publish", 5, None, "name?key=1", "live"))

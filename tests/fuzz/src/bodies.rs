@@ -8,7 +8,8 @@ use media_core::codec::{self, Error};
 use media_core::flv::{self, Demuxed, Demuxer, Tag, TagKind};
 use media_core::fmp4::{MediaTrack, init_segment};
 use media_core::frame::{Codec, Params, Timescale, Track, TrackId};
-use media_core::hls::Query;
+use media_core::hls::playlist::Tail;
+use media_core::hls::{Name, Query};
 use media_core::rtmp::chunk;
 use media_core::rtmp::server::{Config, Event, Session};
 use media_core::{amf0, relay};
@@ -25,6 +26,7 @@ pub const TARGETS: &[Target] = &[
     ("flv_demuxer", flv_demuxer),
     ("relay_decoder", relay_decoder),
     ("hls_query", hls_query),
+    ("hls_tail", hls_tail),
     ("h264", h264),
     ("h265", h265),
     ("av1", av1),
@@ -117,6 +119,33 @@ pub fn hls_query(data: &[u8]) {
     parts.extend(query.part.map(|part| format!("_HLS_part={part}")));
     parts.extend(query.skip.then(|| "_HLS_skip=YES".to_owned()));
     assert_eq!(Query::parse(&parts.join("&")), Ok(query));
+}
+
+/// A playlist of a stranger. What is found in it stands there, as the name of a file in the playlist's folder and
+/// nowhere else; what comes before the newest object means nothing.
+pub fn hls_tail(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    let tail = Tail::read(text);
+    for name in tail.hint.into_iter().chain(tail.newest) {
+        let spelled = name.to_string();
+        assert_eq!(spelled.parse(), Ok(name));
+        assert!(text.contains(&spelled), "{spelled}");
+    }
+    if tail.hint.is_some() {
+        assert_eq!(tail.newest, tail.hint);
+        assert!(text.contains("#EXT-X-PRELOAD-HINT:"));
+    }
+    if tail.ended {
+        assert!(text.contains("#EXT-X-ENDLIST"));
+    }
+    match tail.newest {
+        None => assert_eq!((tail.epoch(), tail.msn()), (None, None)),
+        Some(Name::Init { epoch, .. }) => assert_eq!((tail.epoch(), tail.msn()), (Some(epoch), None)),
+        Some(Name::Segment { epoch, msn } | Name::Part { epoch, msn, .. }) => {
+            assert_eq!((tail.epoch(), tail.msn()), (Some(epoch), Some(msn)));
+            assert_eq!(Tail::read(&format!("#EXTM3U\n1-1.m4s\n{text}")), tail);
+        }
+    }
 }
 
 /// What is decoded encodes to a form that stays the same.
