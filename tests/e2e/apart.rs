@@ -1,6 +1,7 @@
 //! Origin and edges as processes of their own: what plays, who asks whom how often, and what viewers notice when an origin
 //! dies.
 
+use crate::support::browser::Page;
 use crate::support::clip::Clip;
 use crate::support::flv::{Tag, VIDEO, Viewer};
 use crate::support::rtmp::{Client, Publication};
@@ -9,6 +10,9 @@ use crate::support::until;
 use crate::support::weir::{Answer, Weir, send};
 
 const KEY: &str = "between-origin-and-edges";
+
+/// Seconds of latency that a player can make up for.
+const MOST_AHEAD_S: f64 = 5.0;
 
 async fn origin() -> Weir {
     Weir::role("origin", &format!("[origin.http]\nkey = \"{KEY}\"\n"), &[]).await
@@ -238,4 +242,34 @@ async fn a_configuration_that_opens_the_origin_to_strangers_is_refused() {
     let output = crate::support::weir::command(&dir).arg("edge").output().await.unwrap();
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(!output.status.success() && said.contains("`edge.upstream.origins`"), "{said}");
+}
+
+#[tokio::test]
+async fn hls_js_goes_on_when_the_origin_is_killed_and_comes_back() {
+    let _turn = turn::take(Load::Alone).await;
+    let clip = Clip::large().await;
+    let origin = origin().await;
+    let edge = edge(&[&origin]).await;
+    let publication = Publication::start(origin.rtmp, "live/a", &clip).await;
+    origin.until_hls("live/a").await;
+    let mut page = Page::open(&edge.url("/watch/live/a?via=hls"));
+    let begin = page.until("the picture", |report| report.number("total_frames") > 250.0).await;
+    assert_eq!(begin.number("fatal_errors"), 0.0, "{begin:?}");
+
+    let origin = origin.kill_and_restart().await;
+    drop(publication);
+    let _publication = Publication::start(origin.rtmp, "live/a", &clip).await;
+    origin.until_live("live/a", 2).await;
+    let lost = page.report().await;
+    let end = page
+        .until("the picture of the new origin", |report| {
+            assert_eq!(report.number("fatal_errors"), 0.0, "{report:?}");
+            // It goes on where it stood, over what was lost: a playhead that leaps further waits for the stream.
+            let since = |key: &str| report.number(key) - lost.number(key);
+            assert!(since("current_time") <= since("at_ms") / 1_000.0 + MOST_AHEAD_S, "{lost:?}\n{report:?}");
+            // More than can have been on its way when the origin died.
+            since("total_frames") > 250.0
+        })
+        .await;
+    assert_eq!((end.number("loads"), end.number("errors")), (1.0, 0.0), "{end:?}");
 }

@@ -36,6 +36,11 @@ describe('pace', () => {
     expect(at(0.9, 1, true).jump).toBe(false);
   });
 
+  it('jumps back from beyond the live edge', () => {
+    expect(at(-0.1)).toEqual({ jump: true });
+    expect(at(0).jump).toBe(false);
+  });
+
   it('comes to rest at the target from anywhere', () => {
     for (const start of [0.05, 0.4, 1.2, 2.9, 8]) {
       let [behind, rate] = [start, 1];

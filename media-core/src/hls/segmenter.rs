@@ -12,7 +12,7 @@ use super::pace::Pace;
 use super::presence::Presence;
 use super::settle::{Arrived, Settling, Start};
 use super::{Config, Layout, Part, Rendition, plan};
-use crate::frame::{Frame, Kind, Track, TrackId};
+use crate::frame::{Frame, Kind, Timescale, Timestamp, Track, TrackId};
 use run::Run;
 
 /// Pictures without a keyframe for this long are a problem worth telling, in ticks of 90 kHz: 10 s.
@@ -98,6 +98,8 @@ pub struct Segmenter {
     version: u32,
     events: VecDeque<Event>,
     presence: Presence,
+    /// Milliseconds from the frames' time to that of the media; `None` until the first frame.
+    media_from_ms: Option<i64>,
 }
 
 impl Segmenter {
@@ -113,6 +115,7 @@ impl Segmenter {
             version: 0,
             events: VecDeque::new(),
             presence: Presence::default(),
+            media_from_ms: None,
         }
     }
 
@@ -131,7 +134,8 @@ impl Segmenter {
     pub fn quiet_until_ms(&self) -> Option<i64> {
         match &self.state {
             State::Running(run) => {
-                run.earliest_cut(&self.pace).map(|at| at.div_euclid(i64::from(CUTS.get()) / 1_000))
+                let ms = run.earliest_cut(&self.pace)?.div_euclid(i64::from(CUTS.get()) / 1_000);
+                Some(ms.saturating_sub(self.media_from_ms.unwrap_or_default()))
             }
             State::Settling(_) | State::Refused | State::Ended => None,
         }
@@ -175,8 +179,9 @@ impl Segmenter {
         self.events.push_back(Event::Ended);
     }
 
-    /// Takes a frame that came in at `wall_ms` (milliseconds since 1970, UTC).
-    pub fn push(&mut self, frame: Frame, wall_ms: i64) {
+    /// Takes a frame that came in at `wall_ms` (milliseconds since 1970, UTC). The first one's is its time in the media,
+    /// too, and the others keep their distance to it: media time counts from 1970.
+    pub fn push(&mut self, mut frame: Frame, wall_ms: i64) {
         let Some(scale) = self.tracks.iter().find(|t| t.id == frame.track).map(|t| t.timescale) else {
             return;
         };
@@ -184,6 +189,7 @@ impl Segmenter {
             // The renditions were decided before this track came.
             return;
         }
+        self.put_on_media_time(&mut frame, scale, wall_ms);
         let arrived = Arrived::new(frame, scale, wall_ms);
         match &mut self.state {
             State::Refused | State::Ended => {}
@@ -195,6 +201,16 @@ impl Segmenter {
             }
             State::Running(_) => self.run(arrived),
         }
+    }
+
+    /// A player that stays while a stream begins anew (its origin was started again) takes what it gets then for what
+    /// follows, since discontinuities are counted anew, too (EXT-X-DISCONTINUITY-SEQUENCE, RFC 8216bis §4.4.3.3): so it
+    /// must have later timestamps, as far apart as the two beginnings are.
+    fn put_on_media_time(&mut self, frame: &mut Frame, scale: Timescale, wall_ms: i64) {
+        let from_ms =
+            *self.media_from_ms.get_or_insert_with(|| wall_ms.saturating_sub(frame.dts.millis(scale)));
+        let from = Timestamp::from_millis(from_ms, scale);
+        frame.dts = Timestamp(frame.dts.0.saturating_add(from.0));
     }
 
     fn settle_again(&mut self) {

@@ -64,8 +64,15 @@ export async function attachHls(video: HTMLVideoElement, url: string, events: Ev
     }
     begun = true;
   };
+  // Segments that do not follow on those known, as after an origin was started again, hls.js puts where their numbers
+  // would be, which may be far from where they are, until it has loaded one.
+  let newest: number | null = null;
+  let guessed = false;
+  hls.on(Hls.Events.LEVEL_PTS_UPDATED, () => (guessed = false));
   let over = false;
   hls.on(Hls.Events.LEVEL_UPDATED, (_event, { details }) => {
+    if (newest !== null && details.startSN > newest + 1) guessed = true;
+    newest = details.endSN;
     begin(details.partHoldBack);
     over = !details.live;
     // Joined after its end: its last seconds are nothing to watch.
@@ -80,10 +87,12 @@ export async function attachHls(video: HTMLVideoElement, url: string, events: Ev
     keepUp: (stalls) => {
       const { latency, liveSyncPosition, targetLatency, latestLevelDetails } = hls;
       if (liveSyncPosition === null || targetLatency === null || latency === 0 || video.seeking || over) return;
+      if (guessed) return;
       const target_s = Math.max(LEAST_TARGET_S, latestLevelDetails?.partHoldBack ?? 0) + extraAfter(stalls);
       const move = pace({ behind_s: latency, target_s, rate: video.playbackRate, starting: false });
+      const to_s = liveSyncPosition + targetLatency - target_s;
       if (!move.jump) video.playbackRate = move.rate;
-      else video.currentTime = Math.max(video.currentTime, liveSyncPosition + targetLatency - target_s);
+      else video.currentTime = latency < 0 ? to_s : Math.max(video.currentTime, to_s);
     },
     over: () => over,
     destroy: () => {

@@ -21,7 +21,7 @@ const STALL_COSTS_S = 0.25;
 const MOST_EXTRA_S = 2;
 
 export interface Position {
-  /** Seconds to the live edge. */
+  /** Seconds to the live edge; negative beyond it. */
   behind_s: number;
   /** How many are wanted. */
   target_s: number;
@@ -35,6 +35,8 @@ export type Move = { jump: true } | { jump: false; rate: number };
 
 /** What to do to come close to `target_s`. */
 export function pace({ behind_s, target_s, rate, starting }: Position): Move {
+  // Beyond the live edge nothing comes until the stream gets there.
+  if (behind_s < 0) return { jump: true };
   const excess = behind_s - target_s;
   if (excess > (starting ? JUMP_AT_START_S : JUMP_S)) return { jump: true };
   if (excess > FASTER_FROM_S) return { jump: false, rate: FASTER };

@@ -258,7 +258,27 @@ fn packaging_waits_for_the_first_keyframe() {
     assert!(first.parts[0].independent);
     assert_eq!(first.date_time.as_deref(), Some("2026-01-01T00:00:01.500Z"));
     let begin = times(&station, 0).iter().map(|(id, base, _)| (*id, *base)).take(2).collect::<Vec<_>>();
-    assert_eq!(begin, [(1, 135_000), (2, 72_000)], "sound and picture begin together");
+    let at = |ticks_per_ms: u64| (u64::try_from(EPOCH_MS).unwrap() + 1_500) * ticks_per_ms;
+    assert_eq!(begin, [(1, at(90)), (2, at(48))], "sound and picture begin together");
+}
+
+#[test]
+fn a_stream_that_begins_anew_has_later_timestamps_as_far_on_as_the_clock() {
+    let begin = |first_ms: i64, wall_ms: i64| {
+        let mut station = Station::new(Config::default());
+        station.wall_from_ms = wall_ms - first_ms;
+        station.tracks(1, &[video(0, AVC_30), audio(0)]);
+        let first_ms = u64::try_from(first_ms).unwrap();
+        station.play(first_ms..first_ms + 4_000);
+        times(&station, 0)
+    };
+    // The encoder's clock says nothing: it may begin anew, or not.
+    let before = begin(7_000, EPOCH_MS);
+    let after = begin(0, EPOCH_MS + 10_000);
+    for (track, ticks) in [(1, 90 * 10_000), (2, 48 * 10_000)] {
+        let of = |all: &[(u32, u64, u64)]| all.iter().find(|(id, ..)| *id == track).map(|(_, at, _)| *at);
+        assert_eq!(of(&after).unwrap(), of(&before).unwrap() + ticks, "track {track}");
+    }
 }
 
 #[test]
@@ -327,9 +347,10 @@ fn a_track_that_falls_silent_is_left_out_until_it_returns() {
     assert_eq!(playlist.segments.iter().filter(|s| s.discontinuity).count(), 2);
     let total: f64 = playlist.segments.iter().filter_map(|s| s.extinf).sum();
     assert!((17.9..20.1).contains(&total), "{total}");
+    let at = |seconds: u64| (u64::try_from(EPOCH_MS).unwrap() / 1_000 + seconds) * 48_000;
     let sound: u64 = times(&station, 0)
         .iter()
-        .filter(|(id, base, _)| *id == 2 || (*base >= 6 * 48_000 && *base < 15 * 48_000))
+        .filter(|(id, base, _)| *id == 2 || (at(6)..at(15)).contains(base))
         .map(|(_, _, sum)| sum)
         .sum();
     assert!(sound >= 19 * 48_000, "{sound}");

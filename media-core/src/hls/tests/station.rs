@@ -56,6 +56,8 @@ pub(super) struct Station {
     pub(super) gop_frames: u64,
     pub(super) frame_rate: (u64, u64),
     pub(super) frame_bytes: usize,
+    /// The wall clock where frames have the time 0.
+    pub(super) wall_from_ms: i64,
     now_ms: i64,
 }
 
@@ -69,6 +71,7 @@ impl Station {
             gop_frames: 60,
             frame_rate: (30, 1),
             frame_bytes: 100,
+            wall_from_ms: EPOCH_MS,
             now_ms: 0,
         }
     }
@@ -97,7 +100,7 @@ impl Station {
         self.now_ms = ms;
         let is_key_picture = keyframe && id.kind == Kind::Video;
         let quiet = self.segmenter.quiet_until_ms().is_some_and(|until| ms < until && !is_key_picture);
-        self.segmenter.push(frame, EPOCH_MS + ms);
+        self.segmenter.push(frame, self.wall_from_ms + ms);
         // Unless it began anew, because too much waits or all pictures are gone.
         let quiet = quiet && self.segmenter.quiet_until_ms().is_some();
         assert!(!quiet || !self.segmenter.has_events(), "{id} at {ms} ms was to change nothing");
