@@ -3,11 +3,11 @@
 
 use crate::support::browser::Page;
 use crate::support::clip::Clip;
-use crate::support::flv::{Tag, VIDEO, Viewer};
+use crate::support::flv::{self, SCRIPT, Tag, VIDEO, Viewer};
 use crate::support::rtmp::{Client, Publication};
 use crate::support::turn::{self, Load};
-use crate::support::until;
 use crate::support::weir::{Answer, Weir, send};
+use crate::support::{until, versions, within};
 
 const KEY: &str = "between-origin-and-edges";
 
@@ -20,8 +20,13 @@ async fn origin() -> Weir {
 
 /// An edge that pulls from these, and that others can pull from.
 async fn edge(upstreams: &[&Weir]) -> Weir {
+    edge_with(upstreams, &[]).await
+}
+
+async fn edge_with(upstreams: &[&Weir], flags: &[&str]) -> Weir {
     let urls: Vec<String> = upstreams.iter().map(|weir| weir.url("")).collect();
-    let flags: Vec<&str> = urls.iter().flat_map(|url| ["--origin", url]).collect();
+    let upstreams = urls.iter().flat_map(|url| ["--origin", url]);
+    let flags: Vec<&str> = upstreams.chain(flags.iter().copied()).collect();
     Weir::role(
         "edge",
         &format!("[edge.upstream]\nkey = \"{KEY}\"\n[edge.http]\nrelay_key = \"{KEY}\"\n"),
@@ -129,7 +134,7 @@ async fn everything_plays_behind_a_shield_and_the_origin_is_asked_once() {
     let clip = Clip::small().await;
     let origin = origin().await;
     let shield = edge(&[&origin]).await;
-    let edges = [edge(&[&shield]).await, edge(&[&shield]).await];
+    let edges = [edge_with(&[&shield], &["--https", "127.0.0.1:0"]).await, edge(&[&shield]).await];
     let _publication = Publication::start(origin.rtmp, "live/a", &clip).await;
     origin.until_live("live/a", 2).await;
 
@@ -146,11 +151,66 @@ async fn everything_plays_behind_a_shield_and_the_origin_is_asked_once() {
     let playlist = until_there(&edges[0], "/live/a/main/media.m3u8").await.text();
     let objects: Vec<&str> = playlist.lines().filter(|line| line.ends_with(".m4s")).collect();
     assert!(!objects.is_empty(), "{playlist}");
-    for name in objects {
+    let init = playlist.split('"').find(|part| part.starts_with("init-")).expect("an init segment");
+    let part = playlist.split('"').find(|part| part.ends_with(".0.m4s")).expect("a part");
+    for name in objects.iter().chain([&init, &part]) {
         let path = format!("/live/a/main/{name}");
         let (here, there) = (edges[0].get(&path).await, get_as_edge(&origin, &path).await);
         assert_eq!((here.status, &here.body), (there.status, &there.body), "{path}");
     }
+    for name in [objects[0], init, part] {
+        let path = format!("/live/a/main/{name}");
+        let there = get_as_edge(&origin, &path).await.body;
+        for by in versions::ALL {
+            assert!(versions::fetch(&edges[0], by, &path).await == there, "{path} by {by:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_last_edge_sends_the_origins_frames_over_every_version() {
+    let _turn = turn::take(Load::Light).await;
+    let clip = Clip::small().await;
+    let config = format!("[origin.http]\nkey = \"{KEY}\"\n[origin.streams]\ngrace_ms = 100\n");
+    let origin = Weir::role("origin", &config, &[]).await;
+    let shield = edge(&[&origin]).await;
+    let edge = edge_with(&[&shield], &["--https", "127.0.0.1:0"]).await;
+    let mut publisher = Client::publisher(origin.rtmp, "live/a").await;
+    let media = clip.frames.iter().filter(|tag| tag.timestamp < 1000);
+    for tag in clip.configurations.iter().chain(media.clone().take(1)) {
+        publisher.sender.tag(tag).await.unwrap();
+    }
+    origin.until_live("live/a", 2).await;
+    let mut viewers = Vec::new();
+    for by in versions::ALL {
+        let mut command = versions::client(&edge, by, "/live/a.flv");
+        viewers.push((by, tokio::spawn(async move { command.output().await.unwrap() })));
+    }
+    let relay = send(reqwest::Client::new().get(origin.url("/relay/live/a")).bearer_auth(KEY));
+    let relay = tokio::spawn(relay);
+    until("four viewers and two relays", async || {
+        let viewers = edge.metric("weir_edge_viewers{protocol=\"flv\"}").await;
+        let relays = origin.metric("weir_origin_relay_readers").await;
+        ((viewers, relays) == (Some(4.0), Some(2.0))).then_some(())
+    })
+    .await;
+    for tag in media.skip(1) {
+        publisher.sender.tag(tag).await.unwrap();
+    }
+    drop(publisher);
+    // An edge has no marks for viewers, and says when the stream's first picture came in.
+    let media =
+        |file: &[u8]| flv::tags(file).into_iter().filter(|tag| tag.kind != SCRIPT).collect::<Vec<_>>();
+    let sent = media(&relay.await.unwrap().body);
+    assert!(sent.len() > 40, "{}", sent.len());
+    let mut bodies = Vec::new();
+    for (by, viewer) in viewers {
+        let output = within(&format!("the end by {by:?}"), viewer).await.unwrap();
+        assert!(output.status.success(), "{by:?}: {}", String::from_utf8_lossy(&output.stderr));
+        assert!(media(&output.stdout) == sent, "{by:?}");
+        bodies.push(output.stdout);
+    }
+    assert!(bodies.iter().all(|body| *body == bodies[0]), "the same to the last byte");
 }
 
 #[tokio::test]

@@ -1,67 +1,19 @@
-//! HTTPS, HTTP/2 and HTTP/3: the same bytes whatever they are asked for by, and a certificate that is replaced while
-//! people watch.
+//! HTTPS, HTTP/2 and HTTP/3: the same bytes whatever they are asked for by, browsers that play by them, and a certificate
+//! that is replaced while people watch.
 
 use std::path::{Path, PathBuf};
 
 use tokio::process::Command;
 
+use crate::support::browser::Page;
 use crate::support::clip::Clip;
 use crate::support::flv::{VIDEO, Viewer};
 use crate::support::process::Process;
 use crate::support::rtmp::{Client, Publication};
 use crate::support::turn::{self, Load};
+use crate::support::versions::{ALL, By, client, fetch, port};
 use crate::support::weir::Weir;
-use crate::support::{tool, until, within};
-
-/// How a client asks.
-#[derive(Debug, Clone, Copy)]
-enum By {
-    Http1,
-    Https1,
-    Http2,
-    Http3,
-}
-
-const ALL: [By; 4] = [By::Http1, By::Https1, By::Http2, By::Http3];
-
-/// Where HTTPS and HTTP/3 are served.
-async fn port(weir: &Weir) -> u16 {
-    let run = std::fs::read(weir.dir.path().join("data/run.json")).unwrap();
-    let run: serde_json::Value = serde_json::from_slice(&run).unwrap();
-    run["https"].as_str().unwrap().rsplit_once(':').unwrap().1.parse().unwrap()
-}
-
-/// A client that writes the body of a path to its standard output, and fails if that has no regular end.
-async fn client(weir: &Weir, by: By, path: &str) -> Command {
-    let certificate = weir.dir.path().join("data/self-signed.pem");
-    let https = format!("https://localhost:{}{path}", port(weir).await);
-    let mut command = match by {
-        By::Http3 => {
-            let mut command = Command::new(tool("http3/bin/python"));
-            let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/e2e/clients/fetch.py");
-            command.arg(script).arg(certificate).arg(https);
-            command
-        }
-        _ => {
-            let mut command = Command::new("curl");
-            command.args(["--silent", "--show-error", "--fail", "--no-buffer"]);
-            match by {
-                By::Http1 => command.arg(weir.url(path)),
-                By::Https1 => command.args(["--http1.1", "--cacert"]).arg(certificate).arg(https),
-                _ => command.args(["--http2", "--cacert"]).arg(certificate).arg(https),
-            };
-            command
-        }
-    };
-    command.kill_on_drop(true);
-    command
-}
-
-async fn fetch(weir: &Weir, by: By, path: &str) -> Vec<u8> {
-    let output = within(&format!("{path} by {by:?}"), client(weir, by, path).await.output()).await.unwrap();
-    assert!(output.status.success(), "{by:?}, {path}: {}", String::from_utf8_lossy(&output.stderr));
-    output.stdout
-}
+use crate::support::{until, within};
 
 #[tokio::test]
 async fn flv_is_the_same_to_the_last_byte_over_every_version() {
@@ -76,7 +28,7 @@ async fn flv_is_the_same_to_the_last_byte_over_every_version() {
     weir.until_live("live/a", 2).await;
     let mut viewers = Vec::new();
     for by in ALL {
-        let mut command = client(&weir, by, "/live/a.flv").await;
+        let mut command = client(&weir, by, "/live/a.flv");
         viewers.push((by, tokio::spawn(async move { command.output().await.unwrap() })));
     }
     until("four viewers", async || {
@@ -127,10 +79,50 @@ async fn hls_is_the_same_over_every_version_and_names_http3() {
     let answers = futures_util::future::join_all(ALL.map(|by| fetch(&weir, by, path))).await;
     assert!(answers.iter().all(|answer| String::from_utf8_lossy(answer).contains("#EXTM3U")));
 
-    let port = port(&weir).await;
+    let port = port(&weir);
     let head = trusting(&weir.dir.path().join("data/self-signed.pem"), port).await.unwrap();
     assert!(head.contains(&format!("alt-svc: h3=\":{port}\"; ma=86400")), "{head}");
     assert!(weir.stop().await.0.success());
+}
+
+/// Chromium plays a stream on its page, all media of these kinds by that version of HTTP.
+async fn chromium_plays(by: By, via: &str, kinds: &[&str]) {
+    let _turn = turn::take(Load::Alone).await;
+    let weir = Weir::with("", &["--https", "127.0.0.1:0"]).await;
+    let _publication = Publication::start(weir.rtmp, "live/a", &Clip::large().await).await;
+    weir.until_hls("live/a").await;
+    let url = format!("https://localhost:{}/watch/live/a?via={via}", port(&weir));
+    let mut page = Page::open_secure(&url, &weir.dir.path().join("data/self-signed.pem"), by);
+    let report = page
+        .until(&format!("ten seconds of {via} by {by:?}"), |report| report.number("total_frames") > 250.0)
+        .await;
+    assert_eq!((report.number("fatal_errors"), report.number("errors")), (0.0, 0.0), "{report:?}");
+    let expected = if let By::Http3 = by { "h3" } else { "h2" };
+    for kind in kinds {
+        let protocols = report.0["protocols"][kind].as_object();
+        let protocols: Vec<&String> = protocols.into_iter().flatten().map(|(name, _)| name).collect();
+        assert_eq!(protocols, [expected], "{kind}: {report:?}");
+    }
+}
+
+#[tokio::test]
+async fn hls_js_plays_over_http2() {
+    chromium_plays(By::Http2, "hls", &["m3u8", "mp4", "m4s"]).await;
+}
+
+#[tokio::test]
+async fn hls_js_plays_over_http3() {
+    chromium_plays(By::Http3, "hls", &["m3u8", "mp4", "m4s"]).await;
+}
+
+#[tokio::test]
+async fn mpegts_js_plays_over_http2() {
+    chromium_plays(By::Http2, "flv", &["flv"]).await;
+}
+
+#[tokio::test]
+async fn mpegts_js_plays_over_http3() {
+    chromium_plays(By::Http3, "flv", &["flv"]).await;
 }
 
 /// The head of an answer over HTTPS to a client that trusts one certificate alone. `None` if another is shown.
@@ -178,7 +170,7 @@ async fn a_certificate_is_replaced_without_a_restart_and_a_broken_one_is_not_tak
         key.display()
     );
     let weir = Weir::configured(&config).await;
-    let port = port(&weir).await;
+    let port = port(&weir);
     assert!(trusting(&second.0, port).await.is_none());
     assert!(trusting(&first.0, port).await.is_some());
     let _publication = Publication::start(weir.rtmp, "live/a", &Clip::small().await).await;

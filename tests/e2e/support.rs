@@ -13,6 +13,7 @@ pub mod memory;
 pub mod process;
 pub mod rtmp;
 pub mod turn;
+pub mod versions;
 pub mod weir;
 
 use std::net::SocketAddr;

@@ -1,9 +1,12 @@
 // Opens a page of weir in headless Chromium and prints, four times a second, what its player says of
 // itself, or the text of each live stream if there is no player: a JSON object a line. Ends, with the browser, when its standard input does.
+// With a certificate, which the server shows, the page is asked for over HTTP/3 (h3) or only by others (h2); `protocols` in what
+// is printed counts by what the files of media came.
 //
-//   node watch.mjs URL
+//   node watch.mjs URL [CERTIFICATE h2|h3]
 
-import { existsSync } from 'node:fs';
+import { X509Certificate, createHash } from 'node:crypto';
+import { existsSync, readFileSync } from 'node:fs';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { delimiter, join } from 'node:path';
@@ -11,7 +14,19 @@ import puppeteer from 'puppeteer-core';
 
 const REPORT_MS = 250;
 
-const [url] = process.argv.slice(2);
+const [url, certificate, version] = process.argv.slice(2);
+
+function secure() {
+  if (!certificate) return [];
+  const key = new X509Certificate(readFileSync(certificate)).publicKey.export({ type: 'spki', format: 'der' });
+  const hash = createHash('sha256').update(key).digest('base64');
+  return [
+    `--ignore-certificate-errors-spki-list=${hash}`,
+    '--host-resolver-rules=MAP localhost 127.0.0.1',
+    version === 'h3' ? `--origin-to-force-quic-on=${new URL(url).host}` : '--disable-quic',
+  ];
+}
+
 const executablePath = process.env.PATH.split(delimiter)
   .map((folder) => join(folder, 'chromium'))
   .find(existsSync);
@@ -34,6 +49,7 @@ const browser = await puppeteer.launch({
     '--disable-sync',
     '--autoplay-policy=no-user-gesture-required',
     '--window-size=800,600',
+    ...secure(),
   ],
 });
 
@@ -56,6 +72,15 @@ page.on('pageerror', (error) => {
   console.error(`page error: ${error.message}`);
 });
 page.on('console', (message) => console.error(`console: ${message.text()}`));
+const protocols = {};
+const network = await page.createCDPSession();
+network.on('Network.responseReceived', ({ response }) => {
+  const kind = /\.(m3u8|mp4|m4s|flv)$/.exec(new URL(response.url).pathname)?.[1];
+  if (!kind) return;
+  const counts = (protocols[kind] ??= {});
+  counts[response.protocol] = (counts[response.protocol] ?? 0) + 1;
+});
+await network.send('Network.enable');
 await page.goto(url, { waitUntil: 'load' });
 
 function read() {
@@ -68,6 +93,6 @@ function read() {
 
 while (!ending) {
   const stats = await page.evaluate(read).catch(() => null);
-  if (stats) console.log(JSON.stringify({ ...stats, loads, errors, at_ms: Date.now() }));
+  if (stats) console.log(JSON.stringify({ ...stats, loads, errors, protocols, at_ms: Date.now() }));
   await new Promise((resolve) => setTimeout(resolve, REPORT_MS));
 }

@@ -1,5 +1,6 @@
 //! Chromium with the project's own pages, driven by a small script (`browser/watch.mjs`).
 
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -8,6 +9,7 @@ use tempfile::TempDir;
 use tokio::process::Command;
 
 use super::process::Process;
+use super::versions::By;
 use super::within;
 
 /// How long a browser may take to end, which takes a fraction of a second; then it is killed.
@@ -24,12 +26,22 @@ pub struct Page {
 impl Page {
     /// Opens a page.
     pub fn open(url: &str) -> Self {
+        Self::launch(url, &[])
+    }
+
+    /// Opens a page of a server that shows that certificate, by HTTP/3 or else without it.
+    pub fn open_secure(url: &str, certificate: &Path, by: By) -> Self {
+        let version = if let By::Http3 = by { "h3" } else { "h2" };
+        Self::launch(url, &[certificate.as_os_str(), version.as_ref()])
+    }
+
+    fn launch(url: &str, arguments: &[&OsStr]) -> Self {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/e2e/browser");
         let modules: PathBuf = folder.join("node_modules/puppeteer-core");
         assert!(modules.exists(), "{} is missing: run make test", modules.display());
         let mut command = Command::new("node");
         let dir = tempfile::tempdir().unwrap();
-        command.arg(folder.join("watch.mjs")).arg(url).env("TMPDIR", dir.path());
+        command.arg(folder.join("watch.mjs")).arg(url).args(arguments).env("TMPDIR", dir.path());
         Self { process: Process::spawn("a browser", command), mark: 0, _dir: dir }
     }
 
