@@ -16,6 +16,7 @@ pub(crate) struct Metrics {
     pub(crate) jumps: IntCounter,
     pub(crate) relay_readers: IntGauge,
     pub(crate) relay_skips: IntCounter,
+    pub(crate) relay_resumptions: IntCounter,
     pub(crate) http_refusals: IntCounter,
     frames: IntCounterVec,
     repairs: IntCounterVec,
@@ -58,6 +59,10 @@ impl Metrics {
                 "weir_origin_relay_skips_total",
                 "Times that an edge read too slowly and was moved on to a keyframe.",
             )?,
+            relay_resumptions: IntCounter::new(
+                "weir_origin_relay_resumptions_total",
+                "Times that an edge whose connection broke was sent what follows what it had.",
+            )?,
             http_refusals: IntCounter::new(
                 "weir_origin_http_refusals_total",
                 "Requests of edges refused because their key is missing or wrong.",
@@ -78,6 +83,7 @@ impl Metrics {
         registry.register(Box::new(self.repairs.clone()))?;
         registry.register(Box::new(self.relay_readers.clone()))?;
         registry.register(Box::new(self.relay_skips.clone()))?;
+        registry.register(Box::new(self.relay_resumptions.clone()))?;
         registry.register(Box::new(self.http_refusals.clone()))
     }
 }
@@ -93,7 +99,7 @@ mod tests {
         metrics.register(&registry).unwrap();
         metrics.refusals.with_label_values(&["busy"]).inc();
         let families = registry.gather();
-        assert_eq!(families.len(), 10);
+        assert_eq!(families.len(), 11);
         for family in families {
             assert!(family.name().starts_with("weir_origin_"), "{}", family.name());
             for label in family.get_metric().iter().flat_map(|m| m.get_label()) {

@@ -4,6 +4,7 @@
 use crate::support::browser::Page;
 use crate::support::clip::Clip;
 use crate::support::flv::{self, SCRIPT, Tag, VIDEO, Viewer};
+use crate::support::line::Line;
 use crate::support::rtmp::{Client, Publication};
 use crate::support::turn::{self, Load};
 use crate::support::weir::{Answer, Weir, send};
@@ -251,6 +252,35 @@ async fn viewers_stay_when_the_origin_is_killed_and_comes_back() {
         line.unwrap_or_else(|| panic!("no number in {text}")).parse::<u64>().unwrap()
     };
     assert!(number(&fresh) > number(&playlist), "{playlist}\n{fresh}");
+}
+
+#[tokio::test]
+async fn lines_that_break_cost_no_frame() {
+    // Beyond the first GOP, and then anywhere.
+    const BREAKS: &[u64] = &[20_000, 3_001, 2_503, 5_007, 4_001];
+    let _turn = turn::take(Load::Light).await;
+    let clip = Clip::small().await;
+    let origin = origin().await;
+    let near = Line::to(origin.http, BREAKS).await;
+    let shield = edge_with(&[], &["--origin", &near.url()]).await;
+    let far = Line::to(shield.http, BREAKS).await;
+    let edge = edge_with(&[], &["--origin", &far.url()]).await;
+    let _publication = Publication::start(origin.rtmp, "live/a", &clip).await;
+    origin.until_live("live/a", 2).await;
+
+    let mut viewer = Viewer::open(&edge.url("/live/a.flv")).await;
+    let first = viewer.next_frame(VIDEO).await;
+    let mut expected = clip.forever().skip_while(|tag| *tag != first).skip(1);
+    let (mut seen, mut after) = (1, 0);
+    // A second beyond the last break.
+    while after < 60 {
+        let tag = viewer.next().await.expect("the stream goes on");
+        assert_eq!(tag, expected.next().unwrap(), "behind {seen} frames and {} breaks", far.breaks());
+        seen += 1;
+        after += u32::from(near.breaks() == BREAKS.len() && far.breaks() == BREAKS.len());
+    }
+    let resumed = origin.metric("weir_origin_relay_resumptions_total").await;
+    assert_eq!(resumed, Some(BREAKS.len() as f64));
 }
 
 #[tokio::test]

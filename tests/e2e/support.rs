@@ -9,6 +9,7 @@ pub mod clip;
 pub mod ffmpeg;
 pub mod flv;
 pub mod innocent;
+pub mod line;
 pub mod memory;
 pub mod process;
 pub mod rtmp;

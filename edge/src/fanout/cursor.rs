@@ -3,7 +3,9 @@
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use media_core::relay;
 
+use super::format::Format;
 use super::ring::{Over, Ring};
 
 /// The span over which skips are counted.
@@ -16,6 +18,8 @@ pub(crate) enum Start {
     Gop,
     /// At the next keyframe: as late as can be. At the live edge, if none comes for too long.
     Live,
+    /// Where that frame is, which an edge has already, so that it misses none. As [`Start::Gop`], if it is gone.
+    After(relay::Place),
 }
 
 /// Units that are found ahead at most.
@@ -56,24 +60,27 @@ pub(crate) struct Cursor {
 enum Place {
     /// Not yet started; waits for a join point at or behind that number.
     Before(u64),
+    /// What a decoder must be told comes first.
+    Opening(u64, Bytes),
     At(u64),
 }
 
 impl Cursor {
     /// A new viewer's. It may skip `max_skips` times a minute.
     pub(crate) fn new(ring: &Ring, start: Start, max_skips: u32) -> Self {
-        let from = match start {
-            Start::Gop => 0,
-            Start::Live => ring.next(),
+        let (place, version) = match start {
+            Start::Gop => (Place::Before(0), 0),
+            Start::Live => (Place::Before(ring.next()), 0),
+            Start::After(place) => match ring.find(place) {
+                Some((sequence, unit, frames)) => {
+                    // Only relays know their frames.
+                    let head = Format::Relay.head(&frames.headers, unit.timestamp_ms, Some(frames.mark));
+                    (Place::Opening(sequence, head), unit.version)
+                }
+                None => (Place::Before(0), 0),
+            },
         };
-        Self {
-            place: Place::Before(from),
-            version: 0,
-            max_skips,
-            skips: 0,
-            skips_since: None,
-            total_skips: 0,
-        }
+        Self { place, version, max_skips, skips: 0, skips_since: None, total_skips: 0 }
     }
 
     /// How often it lost its place.
@@ -91,6 +98,11 @@ impl Cursor {
     pub(crate) fn step(&mut self, ring: &Ring, until: u64, now: Instant) -> Step {
         match self.place {
             Place::Before(from) => self.enter(ring, from),
+            Place::Opening(next, ref mut head) => {
+                let head = std::mem::take(head);
+                self.place = Place::At(next);
+                Step::Send(head)
+            }
             Place::At(next) if next < ring.first() => self.skip(ring, now),
             Place::At(next) if next >= until && next < ring.next() => Step::Wait,
             Place::At(next) => self.follow(ring, next),

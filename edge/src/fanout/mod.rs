@@ -26,7 +26,7 @@ pub(crate) use ring::Over;
 use crate::config::FanoutConfig;
 use flush::{Flush, Flusher, Role};
 use headers::Headers;
-use ring::{Entry, Limits, MAX_POINT_AGE_MS, Unit, media_ms};
+use ring::{Entry, Frames, Limits, MAX_POINT_AGE_MS, Unit, media_ms};
 
 /// The fan-out of one stream.
 pub(crate) struct Fanout {
@@ -113,7 +113,8 @@ impl Fanout {
         act(flusher, &mut |flush| {
             for (format, place) in Format::ALL.into_iter().zip(outlets.iter_mut()) {
                 if let Some(outlet) = place {
-                    if Arc::strong_count(outlet) == 1 {
+                    // An edge whose connection broke comes back for what it missed.
+                    if Arc::strong_count(outlet) == 1 && format != Format::Relay {
                         // Nobody uses the format any more, and nobody can come in: that takes our lock.
                         *place = None;
                         continue;
@@ -187,8 +188,14 @@ fn publish(outlet: &Outlet, format: Format, flush: &Flush, now: Instant, wake: &
             Role::Headers | Role::Media => None,
         },
         media: flush.role != Role::Headers,
+        frames: frames(format, flush),
     };
     outlet.push(unit, now, wake);
+}
+
+fn frames(format: Format, flush: &Flush) -> Option<Frames> {
+    let mark = flush.mark.filter(|_| format == Format::Relay && flush.role != Role::Headers)?;
+    Some(Frames { mark, last: flush.tags.last()?.sequence, headers: Arc::clone(&flush.headers) })
 }
 
 fn entry(format: Format, headers: &Headers, start_ms: u32, mark: Option<Mark>) -> Entry {

@@ -1,9 +1,13 @@
 //! The last seconds of a stream in one wire format, as flush units that viewers share.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use media_core::relay::{Mark, Place};
+
+use super::headers::Headers;
 
 /// A flush as it goes out.
 #[derive(Debug, Clone)]
@@ -18,6 +22,25 @@ pub(crate) struct Unit {
     pub(crate) entry: Option<Entry>,
     /// Has frames, not only headers.
     pub(crate) media: bool,
+    /// Which frames: where readers may go on who have some of them.
+    pub(crate) frames: Option<Frames>,
+}
+
+/// What a unit consists of.
+#[derive(Debug, Clone)]
+pub(crate) struct Frames {
+    /// Of the first frame.
+    pub(crate) mark: Mark,
+    /// The sequence of the last one.
+    pub(crate) last: u64,
+    /// What decodes them.
+    pub(crate) headers: Arc<Headers>,
+}
+
+impl Frames {
+    fn have(&self, place: Place) -> bool {
+        place.epoch == self.mark.epoch && (self.mark.sequence..=self.last).contains(&place.sequence)
+    }
 }
 
 impl Unit {
@@ -160,6 +183,14 @@ impl Ring {
     pub(crate) fn get(&self, sequence: u64) -> Option<&Unit> {
         let index = usize::try_from(sequence.checked_sub(self.first)?).ok()?;
         self.units.get(index).map(|(unit, _)| unit)
+    }
+
+    /// The unit that has a frame.
+    pub(crate) fn find(&self, place: Place) -> Option<(u64, &Unit, &Frames)> {
+        let has = |(unit, _): &(Unit, _)| unit.frames.as_ref().is_some_and(|frames| frames.have(place));
+        let index = self.units.iter().rposition(has)?;
+        let (unit, _) = self.units.get(index)?;
+        Some((self.first + index as u64, unit, unit.frames.as_ref()?))
     }
 
     /// Where viewers can start, with its unit.

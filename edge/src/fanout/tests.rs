@@ -566,6 +566,34 @@ fn an_edge_behind_this_one_gets_the_same_tags_under_the_same_numbers() {
 }
 
 #[test]
+fn an_edge_that_comes_back_misses_no_frame() {
+    let fanout = Fanout::new(&config());
+    let mut studio = Studio::new();
+    let (tags, marks) = two_gops(&mut studio);
+    // It was here before; nobody else is while it is away.
+    drop(fanout.enter(Format::Relay, Start::Gop));
+    feed(&fanout, &tags, &marks);
+    let back = |epoch: u64, sequence: u64| {
+        let place = media_core::relay::Place { epoch: media_core::hub::Epoch(epoch), sequence };
+        let (tags, marks) = relayed(&pieces(&mut fanout.enter(Format::Relay, Start::After(place))).0);
+        let frames = tags.iter().filter(|tag| !tag.is_metadata && !tag.is_sequence_header);
+        let frames: Vec<u64> = frames.map(|tag| tag.sequence).collect();
+        assert_eq!(marks[0].sequence, frames[0]);
+        assert_eq!(tags.iter().filter(|tag| tag.is_sequence_header).count(), 2, "once");
+        frames
+    };
+    for sequence in 0..=10 {
+        let frames = back(1, sequence);
+        // With the flush that has it: a picture and the sound before it.
+        assert!((sequence.saturating_sub(1)..=sequence).contains(&frames[0]), "{sequence}: {frames:?}");
+        assert_eq!(frames, (frames[0]..=10).collect::<Vec<_>>());
+    }
+    for (epoch, sequence) in [(1, 11), (1, u64::MAX), (0, 3), (2, 3)] {
+        assert_eq!(back(epoch, sequence), (6..=10).collect::<Vec<_>>(), "the newest keyframe");
+    }
+}
+
+#[test]
 fn an_edge_is_told_the_numbers_of_sound_alone() {
     let fanout = Fanout::new(&config());
     let mut studio = Studio::audio_only();

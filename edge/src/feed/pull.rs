@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use http::{Request, StatusCode};
 use http_body_util::BodyExt;
-use media_core::relay::{Decoder, Event};
+use media_core::relay::{Decoder, Event, Place};
 
 use super::resume::Resume;
 use super::timeline::Timeline;
@@ -152,7 +152,7 @@ impl Pull {
 
     /// One request and its body to the end, which is the stream's.
     async fn pull(&self, resume: &mut Resume, timeline: &mut Timeline) -> Result<(), Error> {
-        let mut body = self.request().await?;
+        let mut body = self.request(resume.place()).await?;
         self.feed.settle(Phase::Live);
         tracing::info!(stream = %self.feed.key, "pulling");
         let fanout = &self.feed.fanout;
@@ -192,9 +192,12 @@ impl Pull {
         }
     }
 
-    async fn request(&self) -> Result<Body, Error> {
+    async fn request(&self, after: Option<Place>) -> Result<Body, Error> {
         let key = &self.feed.key;
-        let uri = format!("/relay/{}/{}", segment(key.app()), segment(key.name()));
+        let mut uri = format!("/relay/{}/{}", segment(key.app()), segment(key.name()));
+        if let Some(after) = after {
+            uri = format!("{uri}?{}", after.query());
+        }
         let mut request = Request::get(uri).body(())?;
         if let Some(via) = &self.feed.via {
             request.headers_mut().insert(VIA, via.clone());

@@ -10,6 +10,7 @@ use http::header::{
 };
 use http::{Method, Request, Response, StatusCode, Version};
 use media_core::hub::StreamKey;
+use media_core::relay::Place;
 
 use super::connection::{Connection, Departure, Progress};
 use super::intake::limited;
@@ -149,7 +150,7 @@ async fn answer(
             flv(shared, connection, progress, &key, request, record).await
         }
         Ok(Route::Relay(key)) if *request.method() == Method::GET => {
-            relay(shared, connection, Arc::clone(progress), &key, request.headers()).await
+            relay(shared, connection, Arc::clone(progress), &key, &request.map(drop)).await
         }
         route => {
             let response = file(shared, connection, route, request).await;
@@ -267,8 +268,9 @@ async fn relay(
     connection: &Arc<Connection>,
     progress: Arc<Progress>,
     key: &StreamKey,
-    headers: &HeaderMap,
+    request: &Request<()>,
 ) -> Response<Body> {
+    let headers = request.headers();
     let Some(secret) = &shared.config.relay_key else {
         return problem(
             StatusCode::NOT_FOUND,
@@ -278,7 +280,11 @@ async fn relay(
     if !secret.is_borne_by(headers) {
         return problem(StatusCode::UNAUTHORIZED, "this is for edges, and needs their key");
     }
-    match shared.feeds.join_via(key, Format::Relay, Start::Gop, shared.via.passed_on(headers)).await {
+    let start = match Place::of_query(request.uri().query()) {
+        Ok(after) => after.map_or(Start::Gop, Start::After),
+        Err(error) => return problem(StatusCode::BAD_REQUEST, &error.to_string()),
+    };
+    match shared.feeds.join_via(key, Format::Relay, start, shared.via.passed_on(headers)).await {
         Ok(viewer) => {
             let mut head = Response::new(());
             live::headers(head.headers_mut());

@@ -102,12 +102,36 @@ async fn viewers_wait_while_the_origin_is_lost_and_see_no_frame_twice() {
     again.send(second.bytes).await;
     again.send(studio.picture(false, 100).bytes).await;
     assert_eq!(player.number().await, Some(2));
-    assert_eq!(origin.count("/relay/live/a"), 4);
+    assert_eq!((origin.count("/relay/live/a"), origin.count("/relay/live/a?after=1-1")), (1, 3));
     // Another publisher's numbers may begin anywhere; its epoch is higher.
     let mut other = Studio::new();
     other.republish(|_| {});
     again.send(other.picture(true, 100).bytes).await;
     assert_eq!(player.number().await, Some(0));
+}
+
+#[tokio::test]
+async fn a_connection_that_is_cut_in_mid_frame_costs_no_frame_and_repeats_none() {
+    let origin = Origin::default();
+    let mut relay = origin.relay("a");
+    let server = Server::start(&origin).await;
+    let mut studio = Studio::new();
+    relay.send(opening(&studio.picture(true, 100))).await;
+    let mut player = Player::new(server.get("/live/a.flv").await);
+    assert_eq!(player.number().await, Some(0));
+    for (number, share) in (1..).zip([0, 1, 5, 9, 10]) {
+        let frame = studio.picture(false, 100);
+        let cut = (frame.bytes.len() - 1) * share / 10;
+        let again = origin.relay("a");
+        relay.send(frame.bytes.slice(..cut)).await;
+        relay.fail().await;
+        // An origin that still has what the edge has goes on behind it.
+        again.send(frame.opening()).await;
+        again.send(frame.tag).await;
+        assert_eq!(player.number().await, Some(number), "cut behind {cut} bytes");
+        assert_eq!(origin.count(&format!("/relay/live/a?after=1-{}", number - 1)), 1);
+        relay = again;
+    }
 }
 
 #[tokio::test]

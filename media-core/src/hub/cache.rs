@@ -118,6 +118,12 @@ impl Cache {
         }
     }
 
+    /// The oldest unit that reading can start at, or where a new consumer begins.
+    pub(super) fn oldest_join_point(&self) -> u64 {
+        let oldest = self.units.iter().find(|unit| unit.is_join_point());
+        oldest.map_or_else(|| self.join_point(), |unit| unit.sequence)
+    }
+
     /// Where a new consumer begins: the newest keyframe; without one, or without video, a little behind the live
     /// edge.
     pub(super) fn join_point(&self) -> u64 {

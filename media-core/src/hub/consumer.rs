@@ -47,6 +47,11 @@ impl Consumer {
         self.skips
     }
 
+    /// Goes back to the oldest keyframe that is kept.
+    pub fn rewind(&mut self) {
+        self.next = self.stream.with_state(|s| s.cache.oldest_join_point());
+    }
+
     /// Goes on behind the newest unit.
     pub fn skip_to_live(&mut self) {
         self.next = self.stream.with_state(|s| s.cache.next_sequence());

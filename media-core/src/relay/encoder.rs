@@ -38,8 +38,10 @@ pub struct Encoder {
 /// A unit in the feed.
 #[derive(Debug, Clone)]
 pub struct Encoded {
-    /// When its frame is decoded, in milliseconds from the beginning of the stream.
-    pub media_time_ms: i64,
+    /// What a mark says of it.
+    pub mark: Mark,
+    /// The tracks it belongs to.
+    pub tracks: Arc<TrackSet>,
     /// What a reader that has everything before it is sent: the mark and headers where they are due, and the
     /// frame. Whole tags in one piece.
     pub bytes: Bytes,
@@ -84,17 +86,13 @@ impl Encoder {
         let body = flv::frame_body(track, &unit.frame);
         let capacity = body.len() + flv::TAG_OVERHEAD_BYTES + if marked { MARK_CAPACITY } else { 0 };
         let mut out = BytesMut::with_capacity(capacity);
+        let mark = Mark { epoch: unit.tracks.epoch, sequence: unit.sequence, media_time_ms, wall_clock_ms };
         let mut start = None;
         if marked {
             self.marked_at_ms = Some(media_time_ms);
-            let mark =
-                Mark { epoch: unit.tracks.epoch, sequence: unit.sequence, media_time_ms, wall_clock_ms };
-            flv::write_tag(&mut out, TagKind::Script, timestamp_ms, &[&mark.body()]);
+            mark.write_tag(&mut out, timestamp_ms);
             if can_start {
-                let mut beginning = BytesMut::from(&file_header(&unit.tracks)[..]);
-                beginning.extend_from_slice(&out);
-                write_headers(&mut beginning, &unit.tracks, timestamp_ms);
-                start = Some(beginning.freeze());
+                start = Some(beginning(&mark, &unit.tracks, timestamp_ms));
             }
         }
         if new_tracks {
@@ -104,7 +102,8 @@ impl Encoder {
         let tag_at = out.len();
         flv::write_tag(&mut out, tag_kind(track.codec.kind()), timestamp_ms, &body.pieces());
         let bytes = out.freeze();
-        Some(Encoded { media_time_ms, tag: bytes.slice(tag_at..), bytes, start })
+        let tracks = Arc::clone(&unit.tracks);
+        Some(Encoded { mark, tracks, tag: bytes.slice(tag_at..), bytes, start })
     }
 
     /// Whether keyframes stay out for so long that reading must start without one. A consumer that begins without a
@@ -115,6 +114,23 @@ impl Encoder {
             Some(at) => media_time_ms.saturating_sub(at) > KEYFRAME_WAIT_MS,
         }
     }
+}
+
+impl Encoded {
+    /// What a feed begins with that goes on with this unit for a reader who has all before it: as [`Self::start`], to be
+    /// sent before `tag`, but its frame need not be one that reading can start at.
+    pub fn opening(&self) -> Bytes {
+        let timestamp_ms = u32::try_from(self.mark.media_time_ms.rem_euclid(1 << 32)).unwrap_or_default();
+        beginning(&self.mark, &self.tracks, timestamp_ms)
+    }
+}
+
+/// File header, mark, metadata and sequence headers.
+fn beginning(mark: &Mark, tracks: &TrackSet, timestamp_ms: u32) -> Bytes {
+    let mut out = BytesMut::from(&file_header(tracks)[..]);
+    mark.write_tag(&mut out, timestamp_ms);
+    write_headers(&mut out, tracks, timestamp_ms);
+    out.freeze()
 }
 
 fn file_header(tracks: &TrackSet) -> [u8; 13] {

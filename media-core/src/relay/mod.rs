@@ -7,15 +7,18 @@
 //! last case, and at the beginning, `onMetaData` and the sequence headers of all tracks follow the mark.
 //!
 //! So whoever lost a feed can join another one of the same stream, from the same origin or not, and drop what it
-//! has already, and whoever finds a higher epoch knows that the publisher was another.
+//! has already, and whoever finds a higher epoch knows that the publisher was another. Who says what it has ([`Place`])
+//! is sent what follows, as long as that is kept.
 
 mod decoder;
 mod encoder;
 mod mark;
+mod place;
 
 pub use decoder::{Decoder, Error, Event, Tag};
 pub use encoder::{Encoded, Encoder};
 pub use mark::Mark;
+pub use place::{BadPlace, Place};
 
 #[cfg(test)]
 mod tests;

@@ -106,6 +106,25 @@ fn a_feed_begins_with_header_mark_metadata_and_sequence_headers() {
 }
 
 #[test]
+fn a_feed_can_go_on_with_any_frame() {
+    for file in testing::ALL {
+        let units = units(file, 1, 0);
+        let encoded = encode(&units);
+        for (at, first) in encoded.iter().enumerate() {
+            if let Some(start) = &first.start {
+                assert_eq!(first.opening(), start);
+            }
+            let pieces = [first.opening(), first.tag.clone()].into_iter();
+            let rest = encoded[at + 1..].iter().map(|encoded| encoded.bytes.clone());
+            let events = decode(pieces.chain(rest)).unwrap();
+            let Event::Mark(mark) = events[0] else { panic!("{:?}", events[0]) };
+            assert_eq!(Place::from(mark), Place { epoch: Epoch(1), sequence: units[at].sequence });
+            assert_eq!(frames(&events), expected(&units[at..]));
+        }
+    }
+}
+
+#[test]
 fn frames_and_their_numbers_come_through() {
     for file in testing::ALL {
         let units = units(file, 1, 0);

@@ -8,6 +8,7 @@ use control_api::RESERVED_APPS;
 use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use media_core::hub::StreamKey;
+use media_core::relay::Place;
 use percent_encoding::percent_decode_str;
 
 use super::{Body, BoxError, empty, problem};
@@ -17,7 +18,8 @@ use crate::Origin;
 const RELAY: &str = "relay";
 
 /// Answers `GET` and `HEAD` for
-/// - `/relay/{app}/{name}`: the stream's feed ([`media_core::relay`]), endless until the stream ends;
+/// - `/relay/{app}/{name}`: the stream's feed ([`media_core::relay`]), endless until the stream ends; with
+///   `?after={epoch}-{sequence}` from the frame behind that one on, if it is kept;
 /// - `/{app}/{name}/…`: the playlists, parts and segments of HLS.
 ///
 /// Everything else, and every error, is a problem document.
@@ -59,10 +61,13 @@ async fn answer(origin: &Origin, request: &Request<()>) -> Response<Body> {
     let mut segments = path.strip_prefix('/').unwrap_or(path).splitn(3, '/');
     let (first, second, rest) = (segments.next(), segments.next(), segments.next());
     let mut response = match (first, second, rest) {
-        (Some(RELAY), Some(app), Some(name)) => match key(app, name) {
-            Ok(key) => relay(origin, &key, is_head),
-            Err(response) => *response,
-        },
+        (Some(RELAY), Some(app), Some(name)) => {
+            match (key(app, name), Place::of_query(request.uri().query())) {
+                (Ok(key), Ok(after)) => relay(origin, &key, after, is_head),
+                (Err(response), _) => *response,
+                (_, Err(error)) => problem(StatusCode::BAD_REQUEST, error.to_string()),
+            }
+        }
         (Some(app), Some(name), Some(rest)) if app != RELAY => match key(app, name) {
             Ok(key) => origin.hls().handle(&key, rest, request.uri().query(), request.headers()).await,
             Err(response) => *response,
@@ -85,11 +90,11 @@ fn key(app: &str, name: &str) -> Result<StreamKey, Box<Response<Body>>> {
     StreamKey::parse(&app, &name, RESERVED_APPS).map_err(|error| refuse(error.to_string()))
 }
 
-fn relay(origin: &Origin, key: &StreamKey, is_head: bool) -> Response<Body> {
+fn relay(origin: &Origin, key: &StreamKey, after: Option<Place>, is_head: bool) -> Response<Body> {
     let body = if is_head {
         origin.registry().stream(key).map(|_| empty())
     } else {
-        origin.relay().body(origin.registry(), key)
+        origin.relay().body(origin.registry(), key, after)
     };
     let Some(body) = body else { return problem(StatusCode::NOT_FOUND, "no such stream is live") };
     let mut response = Response::new(body);

@@ -2,7 +2,8 @@
 //!
 //! While any edge pulls a stream, one task reads it from the hub and encodes it
 //! ([`media_core::relay::Encoder`]) into a ring; each edge's response is a cursor into that ring and
-//! refers to the same bytes. Nothing runs for a stream that nobody pulls.
+//! refers to the same bytes. Nothing runs for a stream that nobody pulls; a ring begins with what the hub still has, so
+//! that an edge whose connection broke can go on behind what it has, though it be the only one.
 
 mod ring;
 
@@ -14,7 +15,7 @@ use bytes::Bytes;
 use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody};
 use media_core::hub::{Consumer, Event, Registry, Stream, StreamKey};
-use media_core::relay::Encoder;
+use media_core::relay::{Encoder, Place};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
@@ -54,10 +55,15 @@ impl Feeds {
         Arc::new(Self { feeds: Mutex::default(), ring_bytes, metrics })
     }
 
-    /// The stream as an endless body that begins at its newest keyframe and ends when the stream does. `None`: there
-    /// is no such stream.
-    pub(crate) fn body(self: &Arc<Self>, registry: &Registry, key: &StreamKey) -> Option<Body> {
-        let reader = Reader::new(self.join(registry, key)?, self.metrics.clone());
+    /// The stream as an endless body that ends when the stream does, and begins behind the frame `after`, or at the newest
+    /// keyframe if that frame is not there. `None`: there is no such stream.
+    pub(crate) fn body(
+        self: &Arc<Self>,
+        registry: &Registry,
+        key: &StreamKey,
+        after: Option<Place>,
+    ) -> Option<Body> {
+        let reader = Reader::new(self.join(registry, key)?, after, self.metrics.clone());
         let pieces = futures_util::stream::unfold(reader, |mut reader| async move {
             let piece = reader.next().await.transpose()?;
             Some((piece.map(Frame::data), reader))
@@ -120,6 +126,16 @@ impl Drop for Feed {
 async fn encode(mut consumer: Consumer, feed: Weak<Feed>) {
     let end = End(&feed);
     let mut encoder = Encoder::new();
+    consumer.rewind();
+    let mut kept = Vec::new();
+    while let Some(Event::Unit(unit)) = consumer.try_next() {
+        kept.extend(encoder.unit(&unit, unix_ms()));
+        tokio::task::coop::consume_budget().await;
+    }
+    // At once: who begins at the newest keyframe must not find an older one.
+    let Some(ring) = feed.upgrade() else { return };
+    ring.update(|ring| kept.into_iter().for_each(|encoded| ring.push(encoded)));
+    drop(ring);
     loop {
         let event = consumer.next().await;
         // Units that are ready are had without waiting; other tasks shall run between them all the same.
@@ -160,9 +176,9 @@ struct Reader {
 }
 
 impl Reader {
-    fn new(feed: Arc<Feed>, metrics: Metrics) -> Self {
+    fn new(feed: Arc<Feed>, after: Option<Place>, metrics: Metrics) -> Self {
         metrics.relay_readers.inc();
-        Self { feed, cursor: Cursor::default(), metrics }
+        Self { feed, cursor: Cursor::after(after), metrics }
     }
 
     /// The next piece, when it is there; `None` at the end of the stream.
@@ -172,6 +188,9 @@ impl Reader {
             changed.as_mut().enable();
             let skips = self.cursor.skips();
             let read = self.feed.ring.lock().read(&mut self.cursor);
+            if self.cursor.take_resumed() {
+                self.metrics.relay_resumptions.inc();
+            }
             if self.cursor.skips() != skips {
                 self.metrics.relay_skips.inc();
                 tracing::warn!(stream = %self.feed.stream.key(), "an edge reads too slowly and was moved on");

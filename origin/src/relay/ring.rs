@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use bytes::Bytes;
-use media_core::relay::Encoded;
+use media_core::relay::{Encoded, Place};
 
 /// What a file header takes at the beginning of [`Encoded::start`]: a reader in the middle has had one.
 const FILE_HEADER_BYTES: usize = 13;
@@ -37,17 +37,32 @@ enum State {
     Broken,
 }
 
-/// A reader's place.
+/// Where a reader is.
 #[derive(Debug, Default)]
 pub(super) struct Cursor {
+    /// What it has already, until it began.
+    after: Option<Place>,
     /// `None` until it began.
     next: Option<u64>,
+    /// It begins with the next unit, behind what it has.
+    opens: bool,
+    resumed: bool,
     /// The frame that comes after a beginning.
     pending: Option<Bytes>,
     skips: u64,
 }
 
 impl Cursor {
+    /// Goes on behind a frame, if the ring has it.
+    pub(super) fn after(after: Option<Place>) -> Self {
+        Self { after, ..Self::default() }
+    }
+
+    /// Whether, since this was asked last, the frame was found that it goes on behind.
+    pub(super) fn take_resumed(&mut self) -> bool {
+        std::mem::take(&mut self.resumed)
+    }
+
     /// How often the units it wanted were gone.
     pub(super) fn skips(&self) -> u64 {
         self.skips
@@ -86,13 +101,13 @@ impl Ring {
         } else if self.start.is_none() {
             return;
         }
-        let now_ms = unit.media_time_ms;
+        let now_ms = unit.mark.media_time_ms;
         self.bytes += cost(&unit);
         self.units.push_back(unit);
         while self.units.len() > 1
             && let Some(oldest) = self.units.front()
         {
-            let dispensable = now_ms.saturating_sub(oldest.media_time_ms) > MIN_SPAN_MS
+            let dispensable = now_ms.saturating_sub(oldest.mark.media_time_ms) > MIN_SPAN_MS
                 && self.previous_start.is_some_and(|keep| self.first < keep);
             if !dispensable && self.bytes <= self.max_bytes {
                 break;
@@ -125,20 +140,27 @@ impl Ring {
         if let Some(tag) = cursor.pending.take() {
             return Read::Piece(tag);
         }
+        if !self.units.is_empty()
+            && let Some(after) = cursor.after.take()
+            && let Some(at) = self.find(after)
+        {
+            cursor.next = Some(at + 1);
+            (cursor.opens, cursor.resumed) = (true, true);
+        }
         if let Some(next) = cursor.next
             && next >= self.first
         {
-            return match self.get(next) {
-                Some(unit) => {
-                    cursor.next = Some(next + 1);
-                    Read::Piece(unit.bytes.clone())
-                }
-                None => self.nothing(),
-            };
+            let Some(unit) = self.get(next) else { return self.nothing() };
+            cursor.next = Some(next + 1);
+            if !std::mem::take(&mut cursor.opens) {
+                return Read::Piece(unit.bytes.clone());
+            }
+            cursor.pending = Some(unit.tag.clone());
+            return Read::Piece(unit.opening());
         }
         // It begins, or what it wanted is gone.
         let Some((at, unit, start)) = self.newest_start() else { return self.nothing() };
-        let lost = cursor.next.replace(at + 1).is_some();
+        let lost = cursor.next.replace(at + 1).is_some() && !std::mem::take(&mut cursor.opens);
         cursor.pending = Some(unit.tag.clone());
         if lost {
             cursor.skips += 1;
@@ -151,6 +173,11 @@ impl Ring {
         let at = self.start?;
         let unit = self.get(at)?;
         Some((at, unit, unit.start.as_ref()?))
+    }
+
+    fn find(&self, place: Place) -> Option<u64> {
+        let at = self.units.iter().rposition(|unit| Place::from(unit.mark) == place)?;
+        Some(self.first + at as u64)
     }
 
     fn get(&self, index: u64) -> Option<&Encoded> {
@@ -176,12 +203,27 @@ fn cost(unit: &Encoded) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use media_core::hub::{Epoch, TrackSet};
+    use media_core::relay::Mark;
+
     use super::*;
 
     fn unit(number: u8, start: bool) -> Encoded {
+        unit_at(i64::from(number) * 2_000, number, start)
+    }
+
+    fn unit_at(media_time_ms: i64, number: u8, start: bool) -> Encoded {
         let bytes = Bytes::from(vec![number; 10]);
         let start = start.then(|| Bytes::from([&[b'H'; FILE_HEADER_BYTES][..], &[number]].concat()));
-        Encoded { media_time_ms: i64::from(number) * 2_000, tag: bytes.slice(4..), bytes, start }
+        let mark = Mark { epoch: Epoch(1), sequence: number.into(), media_time_ms, wall_clock_ms: 0 };
+        let tracks = Arc::new(TrackSet { epoch: Epoch(1), version: 1, tracks: Vec::new() });
+        Encoded { mark, tracks, tag: bytes.slice(4..), bytes, start }
+    }
+
+    fn after(epoch: u64, sequence: u64) -> Cursor {
+        Cursor::after(Some(Place { epoch: Epoch(epoch), sequence }))
     }
 
     fn pieces(ring: &Ring, cursor: &mut Cursor) -> Vec<(u8, usize)> {
@@ -225,15 +267,13 @@ mod tests {
         let mut ring = Ring::new(10 << 20);
         let mut push = |number: u8| {
             let bytes = Bytes::from(vec![number; 80 << 10]);
-            let media_time_ms = i64::from(number) * 100;
-            ring.push(Encoded { media_time_ms, tag: bytes.slice(4..), bytes, ..unit(number, true) });
+            let unit = unit_at(i64::from(number) * 100, number, true);
+            ring.push(Encoded { tag: bytes.slice(4..), bytes, ..unit });
         };
         push(0);
         (1..=50).for_each(&mut push);
         assert_eq!((ring.first, ring.units.len()), (0, 51));
-        let mut push =
-            |number: u8| ring.push(Encoded { media_time_ms: i64::from(number) * 100, ..unit(number, true) });
-        push(51);
+        ring.push(unit_at(5_100, 51, true));
         assert_eq!((ring.first, ring.units.len()), (1, 51));
     }
 
@@ -250,6 +290,45 @@ mod tests {
         assert_eq!(ring.read(&mut cursor), Read::Later);
         ring.push(unit(10, true));
         assert_eq!(pieces(&ring, &mut cursor), [(10, FILE_HEADER_BYTES + 1), (10, 6)]);
+    }
+
+    #[test]
+    fn a_reader_goes_on_behind_what_it_has() {
+        let mut ring = Ring::new(10_000);
+        let mut early = after(1, 1);
+        assert_eq!(ring.read(&mut early), Read::Later);
+        for (number, start) in [(0, true), (1, false), (2, true), (3, false)] {
+            ring.push(unit(number, start));
+        }
+        // An opening, the frame alone, and what follows.
+        let opening = unit(2, false).opening().len();
+        assert_eq!(pieces(&ring, &mut early), [(0, opening), (2, 6), (3, 10)]);
+        // It has all there is.
+        let mut newest = after(1, 3);
+        assert_eq!(ring.read(&mut newest), Read::Later);
+        assert!(newest.take_resumed());
+        ring.push(unit(4, false));
+        assert_eq!(pieces(&ring, &mut newest), [(0, opening), (4, 6)]);
+        assert!(!newest.take_resumed());
+        // Frames that the ring has not, or that are another publisher's.
+        for mut unknown in [after(1, 5), after(2, 1), after(1, u64::MAX)] {
+            assert_eq!(pieces(&ring, &mut unknown)[0], (2, FILE_HEADER_BYTES + 1));
+            assert!(!unknown.take_resumed());
+        }
+    }
+
+    #[test]
+    fn a_reader_whose_next_frame_is_gone_before_it_began_begins_anew() {
+        let mut ring = Ring::new(10_000);
+        ring.push(unit(0, true));
+        let mut cursor = after(1, 0);
+        assert_eq!(ring.read(&mut cursor), Read::Later);
+        for number in 1..10 {
+            ring.push(unit(number, true));
+        }
+        // With a file header, since it has had none.
+        assert_eq!(pieces(&ring, &mut cursor), [(9, FILE_HEADER_BYTES + 1), (9, 6)]);
+        assert_eq!(cursor.skips(), 0);
     }
 
     #[test]

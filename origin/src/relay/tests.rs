@@ -21,7 +21,17 @@ struct Edge {
 
 impl Edge {
     async fn pull(origin: &Origin) -> Self {
-        let response = ask(origin, Method::GET, PATH).await;
+        Self::pull_from(origin, PATH).await
+    }
+
+    /// What follows that frame.
+    async fn pull_after(origin: &Origin, mark: &Mark, last: &Tag) -> Self {
+        let place = Place { epoch: mark.epoch, sequence: last.sequence };
+        Self::pull_from(origin, &format!("{PATH}?{}", place.query())).await
+    }
+
+    async fn pull_from(origin: &Origin, path: &str) -> Self {
+        let response = ask(origin, Method::GET, path).await;
         assert_eq!(response.status(), StatusCode::OK);
         Self { body: response.into_body(), decoder: Decoder::new(), marks: Vec::new() }
     }
@@ -84,6 +94,56 @@ async fn an_edge_starts_with_the_newest_gop_and_gets_what_follows() {
     let live = edge.frames(clip().1.len()).await;
     let sequences: Vec<_> = cached.iter().chain(&live).map(|t| t.sequence).collect();
     assert!(sequences.windows(2).all(|s| s[1] == s[0] + 1));
+}
+
+#[tokio::test]
+async fn an_edge_whose_connection_breaks_goes_on_behind_what_it_has() {
+    let origin = origin(Config::default());
+    let mut publication = publish(&origin, 0);
+    let mut edge = Edge::pull(&origin).await;
+    let mut seen = edge.frames(joined()).await;
+    // Alone, the edge takes the feed with it, and the hub remembers; beside another one it finds it.
+    for (round, alone) in (1..).zip([true, false, true, true, false]) {
+        let _other = if alone { None } else { Some(Edge::pull(&origin).await) };
+        send(&mut publication, round * 1_000);
+        seen.extend(edge.frames(5).await);
+        // In the middle of a frame.
+        let half = edge.piece().await.unwrap();
+        edge.decoder.push(half.slice(..half.len() / 2));
+        assert!(edge.decoder.next_event().unwrap().is_none());
+        let mark = *edge.marks.last().unwrap();
+        drop(edge);
+        edge = Edge::pull_after(&origin, &mark, seen.last().unwrap()).await;
+        seen.extend(edge.frames(clip().1.len() - 5).await);
+    }
+    let sequences: Vec<_> = seen.iter().map(|t| t.sequence).collect();
+    assert!(sequences.windows(2).all(|s| s[1] == s[0] + 1), "{sequences:?}");
+    assert!(seen.windows(2).all(|t| t[0].kind != t[1].kind || t[0].timestamp_ms < t[1].timestamp_ms));
+    assert_eq!(origin.metrics().relay_resumptions.get(), 5);
+
+    // With nothing new it waits, and another publisher's frames follow, too.
+    let (mark, last) = (*edge.marks.last().unwrap(), seen.last().unwrap().clone());
+    let mut edge = Edge::pull_after(&origin, &mark, &last).await;
+    drop(publication);
+    let publication = publish(&origin, 0);
+    assert_eq!(edge.frame().await.unwrap().sequence, last.sequence + 1);
+    assert_eq!(edge.marks.last().map(|m| m.epoch), Some(publication.epoch()));
+}
+
+#[tokio::test]
+async fn an_edge_that_has_what_the_origin_has_not_begins_at_the_newest_keyframe() {
+    let origin = origin(Config::default());
+    let publication = publish(&origin, 0);
+    let epoch = publication.epoch().0;
+    let expected = Edge::pull(&origin).await.frames(joined()).await;
+    for after in [format!("{epoch}-{}", u64::MAX), format!("{}-0", epoch - 1), format!("{}-0", epoch + 1)] {
+        let mut edge = Edge::pull_from(&origin, &format!("{PATH}?after={after}")).await;
+        assert_eq!(edge.frames(joined()).await, expected, "{after}");
+    }
+    for query in ["after=", "after=1", "after=x-1", "after=1-2&x", "x=1", "after=-1-1"] {
+        let response = ask(&origin, Method::GET, &format!("{PATH}?{query}")).await;
+        assert_eq!(response.status(), StatusCode::BAD_REQUEST, "{query}");
+    }
 }
 
 #[tokio::test]
