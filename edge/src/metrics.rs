@@ -99,13 +99,17 @@ pub(crate) struct Metrics {
     pub(crate) log_failed: IntCounter,
     /// Bits sent a second, measured.
     pub(crate) egress: IntGauge,
-    responses: IntCounterVec,
+    responses: [IntCounter; CLASSES.len()],
+    all_responses: IntCounterVec,
     /// Bytes written to sockets.
     pub(crate) sent_bytes: IntCounter,
     windows: GaugeVec,
     /// Viewers that were hung up on because something here panicked.
     pub(crate) faults: IntCounter,
 }
+
+/// Classes of status codes, from 100 on.
+const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
 
 /// What goes wrong with the disk of the HLS cache.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -179,6 +183,7 @@ impl Metrics {
         let cache_bytes = IntGaugeVec::new(Opts::new("weir_edge_cache_bytes", help), &["tier"])?;
         let help = "Parts to fetch ahead: used by somebody, wasted, or refused for their number";
         let prefetches = counters("prefetches", help, "outcome")?;
+        let all_responses = counters("responses", "HTTP responses by class of status", "class")?;
         let refused = counters("connections_refused", "HTTP connections closed at once", "reason")?;
         Ok(Self {
             viewers: Format::ALL.map(|format| all_viewers.with_label_values(&[format.name()])),
@@ -242,7 +247,8 @@ impl Metrics {
             log_dropped: counter("access_log_dropped", "Lines of the access log dropped for want of room")?,
             log_failed: counter("access_log_failed", "Failures to write the access log")?,
             egress: IntGauge::new("weir_edge_egress_bytes_per_second", "Bytes sent a second, smoothed")?,
-            responses: counters("responses", "HTTP responses by class of status", "class")?,
+            responses: CLASSES.map(|class| all_responses.with_label_values(&[class])),
+            all_responses,
             sent_bytes: counter("sent_bytes", "Bytes written to clients' sockets")?,
             faults: counter("viewer_faults", "Viewers hung up on because of a fault of the server")?,
             windows: GaugeVec::new(
@@ -282,7 +288,7 @@ impl Metrics {
         registry.register(Box::new(self.log_dropped.clone()))?;
         registry.register(Box::new(self.log_failed.clone()))?;
         registry.register(Box::new(self.refused.clone()))?;
-        registry.register(Box::new(self.responses.clone()))?;
+        registry.register(Box::new(self.all_responses.clone()))?;
         registry.register(Box::new(self.windows.clone()))?;
         registry.register(Box::new(self.faults.clone()))?;
         registry.register(Box::new(self.sent_bytes.clone()))
@@ -386,14 +392,10 @@ impl Metrics {
 
     /// A response's head was made.
     pub(crate) fn responded(&self, status: http::StatusCode) {
-        let class = match status.as_u16() {
-            100..=199 => "1xx",
-            200..=299 => "2xx",
-            300..=399 => "3xx",
-            400..=499 => "4xx",
-            _ => "5xx",
-        };
-        self.responses.with_label_values(&[class]).inc();
+        let class = usize::from(status.as_u16() / 100).clamp(1, CLASSES.len()) - 1;
+        if let Some(responses) = self.responses.get(class) {
+            responses.inc();
+        }
     }
 }
 

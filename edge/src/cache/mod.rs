@@ -131,6 +131,15 @@ impl Cache {
         Some(found)
     }
 
+    /// A part, segment or init segment in memory, by the path of its key. Anything else that is asked for by that path
+    /// would have another key, so whoever finds it needs none.
+    pub(crate) fn find_media(&self, path: &str) -> Option<Arc<Object>> {
+        let found = self.inner.store.get(path)?;
+        self.inner.metrics.cache_hit(found.head.kind);
+        found.used();
+        Some(found)
+    }
+
     /// The upstream's answer, for which one question is asked however many wait for it; with `whole`, not before
     /// all of it has come.
     #[cfg(test)]

@@ -24,8 +24,9 @@ use crate::metrics::Metrics;
 const NOT_PASSED_ON: [HeaderName; 10] =
     [AGE, ALT_SVC, CONNECTION, CONTENT_LENGTH, DATE, SET_COOKIE, TE, TRAILER, TRANSFER_ENCODING, UPGRADE];
 
-/// What an object takes beside its bytes: its name, headers and places in tables.
-const OVERHEAD_BYTES: usize = 1024;
+/// What an object takes beside its bytes: its name, headers (twice: as they came, and as most get them) and places in
+/// tables.
+const OVERHEAD_BYTES: usize = 3072;
 
 /// What an answer says of itself.
 #[derive(Debug, Clone)]
@@ -40,6 +41,7 @@ pub(crate) struct Head {
     pub(crate) absence: Option<u32>,
     /// When it was made, as far as caches on the way told.
     born: Instant,
+    pub(crate) kind: Kind,
     /// A playlist.
     text: bool,
 }
@@ -63,11 +65,11 @@ impl Head {
         if let Some(len) = declared {
             headers.insert(CONTENT_LENGTH, HeaderValue::from(len));
         }
-        Self { status, headers, declared, keep, absence, born, text }
+        Self { status, headers, declared, keep, absence, born, kind, text }
     }
 
     /// Of a file that was kept for ever, and is so old.
-    pub(super) fn restored(headers: HeaderMap, age: Duration) -> Self {
+    pub(super) fn restored(kind: Kind, headers: HeaderMap, age: Duration) -> Self {
         let now = Instant::now();
         Self {
             status: StatusCode::OK,
@@ -76,6 +78,7 @@ impl Head {
             keep: Keep::Always,
             absence: None,
             born: now.checked_sub(age).unwrap_or(now),
+            kind,
             text: false,
         }
     }
@@ -92,7 +95,15 @@ impl Head {
             Ok(text) if self.text => Tail::read(text),
             _ => Tail::default(),
         };
-        Object { head: self, body, tail, arrived: Instant::now(), gzip: OnceLock::new(), ahead }
+        Object {
+            head: self,
+            body,
+            tail,
+            arrived: Instant::now(),
+            gzip: OnceLock::new(),
+            ready: OnceLock::new(),
+            ahead,
+        }
     }
 }
 
@@ -106,6 +117,7 @@ pub(crate) struct Object {
     pub(crate) tail: Tail,
     pub(super) arrived: Instant,
     gzip: OnceLock<Bytes>,
+    ready: OnceLock<HeaderMap>,
     ahead: Option<Arc<Ahead>>,
 }
 
@@ -139,6 +151,15 @@ impl Object {
     /// The text compressed, which happens once; `None` for what is not text.
     pub(crate) fn gzip(&self) -> Option<Bytes> {
         self.head.text.then(|| self.gzip.get_or_init(|| compress(&self.body)).clone())
+    }
+
+    /// Its headers, put together for those who find it in memory, which happens once.
+    pub(crate) fn ready(&self, complete: impl FnOnce(&mut HeaderMap)) -> &HeaderMap {
+        self.ready.get_or_init(|| {
+            let mut headers = self.head.headers.clone();
+            complete(&mut headers);
+            headers
+        })
     }
 
     /// Somebody has it.

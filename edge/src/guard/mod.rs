@@ -135,6 +135,11 @@ impl Guard {
         })
     }
 
+    /// Whether requests are logged.
+    pub(crate) fn keeps_log(&self) -> bool {
+        self.log.is_some()
+    }
+
     /// The record of an HTTP request, if there is a log.
     pub(crate) fn record<B>(&self, who: impl FnOnce() -> Who, request: &Request<B>) -> Option<Record> {
         self.log.as_ref().map(|log| Record::http(log, self.log_every, who(), request))

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::FutureExt;
-use futures_util::future::BoxFuture;
+use futures_util::future::{BoxFuture, Either, Ready, ready};
 use http::header::ALT_SVC;
 use http::{HeaderMap, HeaderValue, Request, Response, Version};
 use http_body::Body as HttpBody;
@@ -27,8 +27,10 @@ use tokio::net::TcpStream;
 use tokio::sync::{SetOnce, watch};
 use tokio::time::Instant;
 
+use super::at_once::at_once;
 use super::calm::Calm;
 use super::handler::handle;
+use super::head_timer::HeadTimer;
 use super::opening::opening;
 use super::tls::{Secured, Tls};
 use super::{Place, Shared, Wire};
@@ -181,9 +183,14 @@ impl Connection {
         }
     }
 
+    /// A request was read.
+    fn asked(&self) {
+        self.requests.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// A request begins.
     pub(super) fn begin(&self, version: Version) -> Arc<Progress> {
-        self.requests.fetch_add(1, Ordering::Relaxed);
+        self.asked();
         let progress = Arc::new(Progress::new());
         if version < Version::HTTP_2 {
             return progress;
@@ -431,21 +438,28 @@ fn watched_socket<S>(shared: &Shared, socket: S, connection: &Connection) -> Soc
     Socket::new(socket, max_stall, Arc::clone(&connection.stalled), sent).on(Arc::clone(&connection.wire))
 }
 
+type Answer = Result<Response<Body>, Infallible>;
+
 fn respond(
     shared: &Arc<Shared>,
     connection: &Arc<Connection>,
-) -> impl Fn(Request<Incoming>) -> BoxFuture<'static, Result<Response<Body>, Infallible>> + use<> {
+) -> impl Fn(Request<Incoming>) -> Either<Ready<Answer>, BoxFuture<'static, Answer>> + use<> {
     let (shared, connection) = (Arc::clone(shared), Arc::clone(connection));
     move |request| {
+        if let Some(mut response) = at_once(&shared, &connection, &request) {
+            connection.asked();
+            connection.advertise(response.headers_mut());
+            return Either::Left(ready(Ok(response)));
+        }
         let progress = connection.begin(request.version());
         let (shared, connection) = (Arc::clone(&shared), Arc::clone(&connection));
         let request = request.map(|body| body.map_err(BoxError::from).boxed_unsync());
-        async move {
+        let answer = async move {
             let mut response = handle(&shared, &connection, progress, request).await;
             connection.advertise(response.headers_mut());
             Ok(response)
-        }
-        .boxed()
+        };
+        Either::Right(answer.boxed())
     }
 }
 
@@ -467,7 +481,7 @@ where
     shared.metrics.http1.inc();
     let header_timeout = Duration::from_millis(shared.config.header_timeout_ms);
     let mut http = http1::Builder::new()
-        .timer(TokioTimer::new())
+        .timer(HeadTimer::default())
         .header_read_timeout(header_timeout)
         .max_buf_size(MAX_BUFFER_BYTES)
         .serve_connection(TokioIo::new(io), service_fn(respond(shared, connection)));

@@ -324,7 +324,7 @@ fn other_method(method: &Method) -> Response<Body> {
 }
 
 /// What pages may read of a response besides what they always may.
-fn expose(headers: &mut HeaderMap) {
+pub(super) fn expose(headers: &mut HeaderMap) {
     headers.insert(
         ACCESS_CONTROL_EXPOSE_HEADERS,
         HeaderValue::from_static("Age, Content-Length, Content-Range, Date"),

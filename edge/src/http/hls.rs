@@ -36,8 +36,11 @@ use crate::upstream::{Body, BoxError, Upstream, VIA};
 /// target durations, for the usual 2 s.
 const MALFORMED_MAX_AGE_S: u32 = 8;
 
-/// What Age mostly says, made once.
-static AGES: LazyLock<Vec<HeaderValue>> = LazyLock::new(|| (0..=120u64).map(HeaderValue::from).collect());
+/// What Age mostly says, made once, and never freed: then nobody counts who uses it.
+static AGES: LazyLock<Vec<HeaderValue>> = LazyLock::new(|| {
+    let texts = (0..=120u64).map(|age_s| &*age_s.to_string().leak());
+    texts.map(HeaderValue::from_static).collect()
+});
 
 /// Serves HLS files.
 pub(crate) struct Hls {
@@ -92,6 +95,24 @@ impl Hls {
         response
     }
 
+    /// A part or segment in memory, by the path that it is kept by, for a request without conditions. Its headers are put
+    /// together once, by `complete`, which leaves room for Age.
+    pub(super) fn at_once<B>(
+        &self,
+        path: &str,
+        request: &Request<B>,
+        complete: impl FnOnce(&mut HeaderMap),
+    ) -> Option<Response<Body>> {
+        let asked = request.headers();
+        if asked.contains_key(RANGE) || asked.contains_key(IF_NONE_MATCH) {
+            return None;
+        }
+        let object = self.cache.find_media(path)?;
+        let mut headers = object.ready(complete).clone();
+        headers.insert(AGE, age(&object, Instant::now()));
+        Some(answer(StatusCode::OK, headers, object.body.clone(), request))
+    }
+
     async fn wait<B>(&self, key: &Key, request: &Request<B>) -> Response<Body> {
         // A range is cut out of the whole.
         match self.cache.get_via(key, request.headers().contains_key(RANGE), request.headers().get(VIA)).await
@@ -126,10 +147,14 @@ impl Hls {
 /// What was kept says how old it is (RFC 9111 §5.1).
 fn from_cache<B>(object: &Object, request: &Request<B>, now: Instant) -> Response<Body> {
     let mut response = respond(object, request);
+    response.headers_mut().insert(AGE, age(object, now));
+    response
+}
+
+fn age(object: &Object, now: Instant) -> HeaderValue {
     let age_s = object.age_s(now);
     let made = usize::try_from(age_s).ok().and_then(|age_s| AGES.get(age_s));
-    response.headers_mut().insert(AGE, made.cloned().unwrap_or_else(|| HeaderValue::from(age_s)));
-    response
+    made.cloned().unwrap_or_else(|| HeaderValue::from(age_s))
 }
 
 fn respond<B>(object: &Object, request: &Request<B>) -> Response<Body> {

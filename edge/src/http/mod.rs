@@ -1,10 +1,12 @@
 //! The HTTP listener: accepts connections within limits, and lets them end in good order.
 
+mod at_once;
 mod calm;
 mod certificates;
 mod connection;
 mod h3;
 mod handler;
+mod head_timer;
 mod hls;
 mod intake;
 mod live;

@@ -219,6 +219,57 @@ async fn what_may_be_kept_is_asked_for_once_and_says_its_age() {
     assert_eq!(origin.requests().len(), 1);
 }
 
+/// What is answered at once is what the long way answers.
+#[tokio::test]
+async fn the_short_way_to_what_is_in_memory_is_no_other_answer() {
+    let origin = Origin::default();
+    let path = "/live/a/v0/1-7.m4s";
+    let media = || {
+        let mut media = segment("media");
+        media.headers_mut().insert("etag", "\"e\"".parse().unwrap());
+        media
+    };
+    for cors in ["*", "https://good.example"] {
+        let mut config = Config::default();
+        config.guard.cors_origins = vec![cors.into()];
+        let server = Server::with(&origin, config, None).await;
+        origin.file(path, media());
+        server.get(path).await;
+        let ask = async |headers: &[(&str, &str)]| {
+            let response = server.request(Method::GET, path, headers).await;
+            let mut said: Vec<_> =
+                response.headers().iter().map(|(name, value)| (name.clone(), value.clone())).collect();
+            said.retain(|(name, _)| name != "date");
+            said.sort_by(|a, b| (a.0.as_str(), &a.1).cmp(&(b.0.as_str(), &b.1)));
+            (response.status(), said, text(response).await)
+        };
+        for origin in ["https://good.example", "https://evil.example"] {
+            // Conditions go the long way.
+            let long = ask(&[("origin", origin), ("if-none-match", "\"other\"")]).await;
+            assert_eq!(ask(&[("origin", origin)]).await, long);
+            assert_eq!(long.0, 200);
+        }
+        assert_eq!(server.get("/live/%61/v0/1-7.m4s").await.status(), 200, "another spelling");
+    }
+    let mut config = Config::default();
+    config.guard.referers = vec!["good.example".into()];
+    let server = Server::with(&origin, config, None).await;
+    origin.file(path, media());
+    let from = async |page: &str| server.request(Method::GET, path, &[("referer", page)]).await;
+    assert_eq!(from("https://good.example/").await.status(), 200);
+    assert_eq!(from("https://evil.example/").await.status(), 403);
+    let mut config = Config::default();
+    config.guard.max_requests_per_second_per_address = 1;
+    let server = Server::with(&origin, config, None).await;
+    origin.file(path, media());
+    let mut late = 0;
+    for _ in 0..20 {
+        late += u32::from(server.get(path).await.status() == 429);
+    }
+    // More than come in time even if each took a tenth of a second.
+    assert!(late > 0);
+}
+
 #[tokio::test]
 async fn ranges_are_cut_out_of_what_is_kept() {
     let origin = Origin::default();

@@ -1,4 +1,4 @@
-//! How a file is written to disk: a version, when it was made, its headers and its body.
+//! How a file is written to disk: a version, its kind, when it was made, its headers and its body.
 //!
 //! foyer sums all of it up and looks at the sum before it is read here; lengths are checked nevertheless. What is not
 //! understood is as good as not there.
@@ -11,6 +11,7 @@ use bytes::Bytes;
 use foyer::{Code, Error, ErrorKind, Result};
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 
+use crate::cache::Kind;
 use crate::cache::object::{Head, Object};
 use crate::cache::store::Stored;
 
@@ -32,7 +33,8 @@ impl Code for Stored {
         // The clock of the process means nothing to the next one.
         let now_ms = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
         let born_ms = u64::try_from(now_ms).unwrap_or(u64::MAX).saturating_sub(head.age_ms());
-        put(writer, &[VERSION])?;
+        let kind = u8::try_from(head.kind.index()).map_err(|_| odd("kind"))?;
+        put(writer, &[VERSION, kind])?;
         put(writer, &born_ms.to_le_bytes())?;
         let count = u16::try_from(head.headers.len()).map_err(|_| odd("headers"))?;
         put(writer, &count.to_le_bytes())?;
@@ -48,10 +50,11 @@ impl Code for Stored {
     }
 
     fn decode(reader: &mut impl Read) -> Result<Self> {
-        let [version] = array(reader)?;
+        let [version, kind] = array(reader)?;
         if version != VERSION {
             return Err(odd("version"));
         }
+        let kind = *Kind::ALL.get(usize::from(kind)).ok_or_else(|| odd("kind"))?;
         let born_ms = u64::from_le_bytes(array(reader)?);
         let count = u16::from_le_bytes(array(reader)?);
         if count > MAX_HEADERS {
@@ -70,13 +73,13 @@ impl Code for Stored {
         let body = exactly(reader, len)?;
         let born = UNIX_EPOCH.checked_add(std::time::Duration::from_millis(born_ms));
         let age = born.and_then(|born| SystemTime::now().duration_since(born).ok()).unwrap_or_default();
-        Ok(Self(Arc::new(Head::restored(headers, age).whole(Bytes::from(body), None))))
+        Ok(Self(Arc::new(Head::restored(kind, headers, age).whole(Bytes::from(body), None))))
     }
 
     fn estimated_size(&self) -> usize {
         let Object { head, body, .. } = self.0.as_ref();
         let headers = head.headers.iter().map(|(name, value)| 8 + name.as_str().len() + value.len());
-        1 + 8 + 2 + headers.sum::<usize>() + 8 + body.len()
+        2 + 8 + 2 + headers.sum::<usize>() + 8 + body.len()
     }
 }
 
@@ -124,7 +127,6 @@ mod tests {
     use tokio::time::Instant;
 
     use super::*;
-    use crate::cache::Kind;
 
     fn stored(body: &[u8]) -> Stored {
         let headers = HeaderMap::from_iter([
@@ -149,7 +151,7 @@ mod tests {
         let before = stored(b"media");
         let Stored(after) = Stored::decode(&mut &written(&before)[..]).unwrap();
         assert_eq!(after.head.headers, before.0.head.headers);
-        assert_eq!(after.head.status, StatusCode::OK);
+        assert_eq!((after.head.kind, after.head.status), (Kind::Segment, StatusCode::OK));
         assert_eq!(after.body, "media");
         assert!(after.stale_for(Instant::now() + Duration::from_secs(1_000_000)).is_none());
         assert!((7..20).contains(&after.age_s(Instant::now())), "{}", after.age_s(Instant::now()));

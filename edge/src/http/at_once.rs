@@ -1,0 +1,46 @@
+//! Most requests: for a part or segment that is in memory, by the path that it is kept by. They are answered where they are
+//! read, with headers that were put together before; what is out of the ordinary goes the way of all others.
+
+use http::header::{ACCESS_CONTROL_ALLOW_ORIGIN, AGE, HeaderValue, ORIGIN};
+use http::{Method, Request, Response, Version};
+
+use super::connection::Connection;
+use super::handler::expose;
+use super::problem::denied;
+use super::{Shared, network};
+use crate::guard;
+use crate::upstream::{Body, VIA};
+
+/// The answer to a request of HTTP/1, if nothing has to be asked, waited for or logged for it.
+pub(super) fn at_once<B>(
+    shared: &Shared,
+    connection: &Connection,
+    request: &Request<B>,
+) -> Option<Response<Body>> {
+    let guard = &shared.guard;
+    let ordinary = request.version() < Version::HTTP_2
+        && matches!(*request.method(), Method::GET | Method::HEAD)
+        && !request.headers().contains_key(VIA)
+        && !guard.keeps_log()
+        && !guard.asks_for_grants();
+    if !ordinary {
+        return None;
+    }
+    let (_, path) = guard::split(request.uri().path());
+    let mut response = shared.hls.at_once(path, request, |headers| {
+        expose(headers);
+        // Room for what differs from response to response, so that the table never grows.
+        headers.insert(AGE, HeaderValue::from_static("0"));
+        headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+    })?;
+    let headers = request.headers();
+    if !shared.config.relay_key.as_ref().is_some_and(|key| key.is_borne_by(headers)) {
+        let may = guard.may_ask(network(connection.peer.ip())).and_then(|()| guard.may_show(headers, false));
+        if let Err(denial) = may {
+            response = denied(denial);
+        }
+    }
+    guard.share(headers.get(ORIGIN), response.headers_mut());
+    shared.metrics.responded(response.status());
+    Some(response)
+}
