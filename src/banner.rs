@@ -8,17 +8,18 @@ use crate::roles::Role;
 /// The name of the stream that `--demo` publishes, in its app.
 pub(crate) const DEMO: (&str, &str) = ("live", "demo");
 
-/// The banner of a process that listens where `run` says.
-pub(crate) fn banner(role: Role, run: &Run, demo: bool) -> String {
+/// The banner of a process that listens where `run` says. `shown`: an origin shows edges a certificate.
+pub(crate) fn banner(role: Role, run: &Run, demo: bool, shown: bool) -> String {
     match role {
         Role::All => all(run, demo),
-        Role::Origin => origin(run),
+        Role::Origin => origin(run, shown),
         Role::Edge => edge(run),
     }
 }
 
-fn origin(run: &Run) -> String {
-    let (rtmp, http) = (rtmp_base(run.rtmp), format!("http://{}", reachable(run.http)));
+fn origin(run: &Run, shown: bool) -> String {
+    let scheme = if shown { "https" } else { "http" };
+    let (rtmp, http) = (rtmp_base(run.rtmp), format!("{scheme}://{}", reachable(run.http)));
     format!(
         "\
 weir {version}, the origin
@@ -120,7 +121,7 @@ mod tests {
 
     #[test]
     fn it_says_where_to_publish_and_watch() {
-        let text = banner(Role::All, &run("0.0.0.0:1935", "[::]:8080"), false);
+        let text = banner(Role::All, &run("0.0.0.0:1935", "[::]:8080"), false, false);
         for part in [
             "server rtmp://127.0.0.1/live ",
             "-f flv rtmp://127.0.0.1/live/a\n",
@@ -136,27 +137,27 @@ mod tests {
     #[test]
     fn https_is_named_where_it_is_served() {
         let mut run = run("0.0.0.0:1935", "0.0.0.0:8080");
-        assert!(!banner(Role::All, &run, false).contains("HTTPS"));
+        assert!(!banner(Role::All, &run, false, false).contains("HTTPS"));
         run.https = Some("0.0.0.0:8443".parse().unwrap());
-        let text = banner(Role::All, &run, false);
+        let text = banner(Role::All, &run, false, false);
         assert!(text.contains("  HTTPS     https://127.0.0.1:8443/\n  Metrics "), "{text}");
     }
 
     #[test]
     fn a_role_says_what_it_is_for() {
         let run = run("0.0.0.0:1935", "0.0.0.0:8081");
-        let text = banner(Role::Origin, &run, false);
+        let text = banner(Role::Origin, &run, false, false);
         assert!(
             text.contains("weir edge --origin http://127.0.0.1:8081\n") && !text.contains("Watch"),
             "{text}"
         );
-        let text = banner(Role::Edge, &run, false);
+        let text = banner(Role::Edge, &run, false, false);
         assert!(text.contains("http://127.0.0.1:8081/live/a.flv\n") && !text.contains("Publish"), "{text}");
     }
 
     #[test]
     fn other_ports_are_named() {
-        let text = banner(Role::All, &run("127.0.0.1:1936", "127.0.0.1:80"), true);
+        let text = banner(Role::All, &run("127.0.0.1:1936", "127.0.0.1:80"), true, false);
         assert!(text.contains("rtmp://127.0.0.1:1936/live/demo"), "{text}");
         assert!(text.contains("http://127.0.0.1:80/watch/live/demo"), "{text}");
     }

@@ -42,6 +42,14 @@ pub(crate) fn shown(tls: &edge::TlsConfig, data: &Path, at: SocketAddr) -> anyho
     Ok(Shown { certificates, fingerprint: Some(fingerprint(&certificate).with_context(naming)?) })
 }
 
+/// The certificate that an origin shows to edges, if one is configured.
+pub(crate) fn of_origin(http: &origin::HttpConfig) -> anyhow::Result<Option<Certificates>> {
+    let (Some(certificate), Some(key)) = (&http.certificate, &http.certificate_key) else { return Ok(None) };
+    Certificates::load(certificate, key)
+        .context("the keys `origin.http.certificate` and `origin.http.certificate_key`")
+        .map(Some)
+}
+
 /// Makes a certificate for this machine as it is reached from itself, and for where it listens.
 fn make(certificate: &Path, key: &Path, at: SocketAddr) -> anyhow::Result<()> {
     let mut names: Vec<String> = ["localhost", "127.0.0.1", "::1"].map(Into::into).into();

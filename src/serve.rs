@@ -65,7 +65,8 @@ async fn serve(wish: &Wish) -> anyhow::Result<()> {
     let mut roles =
         Roles::start(wish.role, &config, Sockets { rtmp: listeners.rtmp, web }, token, &registry, &life)?;
     life.advance(Phase::Ready);
-    console::print(&banner::banner(wish.role, &run, wish.demo));
+    let shown = config.origin.http.certificate.is_some();
+    console::print(&banner::banner(wish.role, &run, wish.demo, shown));
     console::print(&fingerprint.as_deref().map(banner::fingerprint).unwrap_or_default());
     console::print(&shown_token.unwrap_or_default());
     data.announce(&run)?;

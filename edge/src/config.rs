@@ -185,8 +185,10 @@ impl Default for RtmpConfig {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct UpstreamConfig {
-    /// Origins, or edges that serve relays, as `http://host:port`.
+    /// Origins, or edges that serve relays, as `http://host:port` or `https://host:port`.
     pub origins: Vec<String>,
+    /// PEM file with the certificates that sign those of origins asked by https; without it, those that the machine trusts.
+    pub ca: Option<PathBuf>,
     /// Their key: an origin's `origin.http.key`, an edge's `edge.http.relay_key`.
     pub key: Option<Secret>,
     /// Milliseconds that connecting may take.
@@ -201,6 +203,7 @@ impl Default for UpstreamConfig {
     fn default() -> Self {
         Self {
             origins: Vec::new(),
+            ca: None,
             key: None,
             connect_timeout_ms: 2_000,
             first_byte_timeout_ms: 4_000,

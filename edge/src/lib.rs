@@ -38,7 +38,7 @@ pub use guard::Access;
 pub use http::{CertificateError, Certificates, Https, Listeners};
 pub use rtmp::Play;
 pub use shard::Window;
-pub use upstream::{Body, BoxError, OriginUrlError, Origins, Pages, Upstream};
+pub use upstream::{Body, BoxError, OriginUrlError, Origins, Pages, TrustError, Upstream, UpstreamError};
 
 use feed::Feeds;
 use guard::Guard;

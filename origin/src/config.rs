@@ -1,6 +1,7 @@
 //! The origin's part of the configuration.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 
 use control_api::Secret;
 use serde::{Deserialize, Serialize};
@@ -31,13 +32,23 @@ pub struct HttpConfig {
     pub listen: SocketAddr,
     /// What edges must bring. Without it whoever reaches the listener can pull every stream.
     pub key: Option<Secret>,
+    /// PEM file with the certificate that edges are shown, and those that sign it. With it they are served by TLS alone.
+    pub certificate: Option<PathBuf>,
+    /// PEM file with the certificate's private key.
+    pub certificate_key: Option<PathBuf>,
     /// Connections at once; further ones wait.
     pub max_connections: usize,
 }
 
 impl Default for HttpConfig {
     fn default() -> Self {
-        Self { listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8081)), key: None, max_connections: 50_000 }
+        Self {
+            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8081)),
+            key: None,
+            certificate: None,
+            certificate_key: None,
+            max_connections: 50_000,
+        }
     }
 }
 

@@ -20,7 +20,7 @@ mod stats;
 #[cfg(test)]
 mod testing;
 
-pub use config::Config;
+pub use config::{Config, HttpConfig};
 pub use http::{Body, BoxError};
 pub use origin::{Error, Origin};
 pub use publication::{Publication, PublishError, Publisher};

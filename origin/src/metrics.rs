@@ -18,6 +18,7 @@ pub(crate) struct Metrics {
     pub(crate) relay_skips: IntCounter,
     pub(crate) relay_resumptions: IntCounter,
     pub(crate) http_refusals: IntCounter,
+    pub(crate) http_handshake_failures: IntCounter,
     frames: IntCounterVec,
     repairs: IntCounterVec,
 }
@@ -67,6 +68,10 @@ impl Metrics {
                 "weir_origin_http_refusals_total",
                 "Requests of edges refused because their key is missing or wrong.",
             )?,
+            http_handshake_failures: IntCounter::new(
+                "weir_origin_http_handshake_failures_total",
+                "TLS handshakes with edges that failed or took too long.",
+            )?,
             frames,
             repairs,
         })
@@ -84,7 +89,8 @@ impl Metrics {
         registry.register(Box::new(self.relay_readers.clone()))?;
         registry.register(Box::new(self.relay_skips.clone()))?;
         registry.register(Box::new(self.relay_resumptions.clone()))?;
-        registry.register(Box::new(self.http_refusals.clone()))
+        registry.register(Box::new(self.http_refusals.clone()))?;
+        registry.register(Box::new(self.http_handshake_failures.clone()))
     }
 }
 
@@ -99,7 +105,7 @@ mod tests {
         metrics.register(&registry).unwrap();
         metrics.refusals.with_label_values(&["busy"]).inc();
         let families = registry.gather();
-        assert_eq!(families.len(), 11);
+        assert_eq!(families.len(), 12);
         for family in families {
             assert!(family.name().starts_with("weir_origin_"), "{}", family.name());
             for label in family.get_metric().iter().flat_map(|m| m.get_label()) {

@@ -55,7 +55,7 @@ pub(super) fn check(config: &Config, role: Option<Role>) -> Findings {
     process(config, &mut findings);
     listeners(config, role.unwrap_or(Role::All), &mut findings);
     apart(config, role, &mut findings);
-    tls(&config.edge.tls, &mut findings);
+    tls(config, &mut findings);
     at_least_one(config, &mut findings);
     room(config, &mut findings);
     auth(&config.origin.auth, &config.grants, &mut findings);
@@ -159,14 +159,28 @@ fn is_token(secret: &str) -> bool {
 }
 
 /// A certificate is of no use without its key, nor a key without its certificate.
-fn tls(tls: &edge::TlsConfig, findings: &mut Findings) {
-    let keys = ["edge.tls.certificate", "edge.tls.key"];
-    match (&tls.certificate, &tls.key) {
-        (Some(_), None) => findings.between(&keys, "needs `edge.tls.key`, the file with its private key"),
-        (None, Some(_)) => {
-            findings.between(&keys, "needs `edge.tls.certificate`, the file with the certificate it is for");
+fn tls(config: &Config, findings: &mut Findings) {
+    let (edge, origin) = (&config.edge.tls, &config.origin.http);
+    let pairs = [
+        (["edge.tls.certificate", "edge.tls.key"], &edge.certificate, &edge.key),
+        (
+            ["origin.http.certificate", "origin.http.certificate_key"],
+            &origin.certificate,
+            &origin.certificate_key,
+        ),
+    ];
+    for (keys, certificate, key) in pairs {
+        let [certificate_name, key_name] = keys;
+        match (certificate, key) {
+            (Some(_), None) => {
+                findings.between(&keys, format!("needs `{key_name}`, the file with its private key"));
+            }
+            (None, Some(_)) => findings.between(
+                &keys,
+                format!("needs `{certificate_name}`, the file with the certificate it is for"),
+            ),
+            _ => {}
         }
-        _ => {}
     }
 }
 
@@ -468,6 +482,9 @@ mod tests {
         const KEYS: &str = "edge.tls.certificate edge.tls.key";
         assert_eq!(wrong(|c| c.edge.tls.certificate = Some("a".into())), [KEYS]);
         assert_eq!(wrong(|c| c.edge.tls.key = Some("a".into())), [KEYS]);
+        const OF_ORIGIN: &str = "origin.http.certificate origin.http.certificate_key";
+        assert_eq!(wrong(|c| c.origin.http.certificate = Some("a".into())), [OF_ORIGIN]);
+        assert_eq!(wrong(|c| c.origin.http.certificate_key = Some("a".into())), [OF_ORIGIN]);
         let both = |c: &mut Config| {
             (c.edge.tls.certificate, c.edge.tls.key) = (Some("a".into()), Some("b".into()));
         };

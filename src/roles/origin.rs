@@ -8,11 +8,14 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
 use super::{Roles, Sockets, Start, hls_end, pages};
+use crate::certificate;
 use crate::cluster::Local;
 
 pub(super) fn start(start: Start<'_>, sockets: Sockets) -> anyhow::Result<Roles> {
     let Start { config, token, grants, registry, life } = start;
     let Sockets { rtmp, web } = sockets;
+    let certificates = certificate::of_origin(&config.origin.http)?;
+    let tls = certificates.as_ref().map(|shown| shown.server(&[b"http/1.1"])).transpose()?.map(Arc::new);
     let origin = Origin::new(config.origin.clone(), registry)?;
     let cluster = Arc::new(Local::new(origin.clone()));
     let mut control = config.control.clone();
@@ -35,15 +38,18 @@ pub(super) fn start(start: Start<'_>, sockets: Sockets) -> anyhow::Result<Roles>
             // Dropped or sent to: either way the listener is to stop.
             let _ = stopped.await;
         };
-        origin::http::serve(&serving_origin, web.http, Some(api), stopped).await;
+        origin::http::serve(&serving_origin, web.http, tls, Some(api), stopped).await;
         "the HTTP listener for edges"
     });
+    if let Some(shown) = certificates.clone() {
+        tokio::spawn(async move { shown.watch().await });
+    }
     let (_, players) = mpsc::channel(1);
     Ok(Roles {
         ingest: Some((origin, ingest)),
         edge: None,
         origins: None,
-        certificates: None,
+        certificates,
         grants,
         stop_http,
         hls_end: hls_end(config),

@@ -2,6 +2,7 @@
 //! dies.
 
 use crate::support::browser::Page;
+use crate::support::certificate::pair;
 use crate::support::clip::Clip;
 use crate::support::flv::{self, SCRIPT, Tag, VIDEO, Viewer};
 use crate::support::line::Line;
@@ -252,6 +253,54 @@ async fn viewers_stay_when_the_origin_is_killed_and_comes_back() {
         line.unwrap_or_else(|| panic!("no number in {text}")).parse::<u64>().unwrap()
     };
     assert!(number(&fresh) > number(&playlist), "{playlist}\n{fresh}");
+}
+
+#[tokio::test]
+async fn origin_shield_and_edge_speak_by_tls_to_whom_they_trust() {
+    let _turn = turn::take(Load::Light).await;
+    let clip = Clip::small().await;
+    let folder = tempfile::tempdir().unwrap();
+    let (certificate, key) = pair(folder.path(), "shown").await;
+    let (other, _) = pair(folder.path(), "other").await;
+    let [shown, with, other] = [&certificate, &key, &other].map(|path| path.display());
+    let config =
+        format!("[origin.http]\nkey = \"{KEY}\"\ncertificate = \"{shown}\"\ncertificate_key = \"{with}\"\n");
+    let origin = Weir::role("origin", &config, &[]).await;
+    let config = |trusted: &dyn std::fmt::Display| {
+        format!(
+            "[edge.upstream]\nkey = \"{KEY}\"\nca = \"{trusted}\"\n[edge.http]\nrelay_key = \"{KEY}\"\n\
+             [edge.tls]\nlisten = \"127.0.0.1:0\"\ncertificate = \"{shown}\"\nkey = \"{with}\"\n"
+        )
+    };
+    let at = |port: u16| format!("https://localhost:{port}");
+    let shield = Weir::role("edge", &config(&shown), &["--origin", &at(origin.http.port())]).await;
+    let edge = Weir::role("edge", &config(&shown), &["--origin", &at(versions::port(&shield))]).await;
+    let _publication = Publication::start(origin.rtmp, "live/a", &clip).await;
+
+    let playlist = until_there(&edge, "/live/a/main/media.m3u8").await.text();
+    let mut watching = Watching::begin(&edge).await;
+    watching.see(30).await;
+    let name = playlist.lines().find(|line| line.ends_with(".m4s")).expect("a segment");
+    let path = format!("/live/a/main/{name}");
+    let here = edge.get(&path).await.body;
+    let mut curl = tokio::process::Command::new("curl");
+    curl.args(["--silent", "--show-error", "--fail", "--oauth2-bearer", KEY, "--cacert"]).arg(&certificate);
+    let there = within("the origin", curl.arg(at(origin.http.port()) + &path).output()).await.unwrap();
+    assert!(there.status.success(), "{}", String::from_utf8_lossy(&there.stderr));
+    assert!(here == there.stdout, "{path}");
+
+    // Who trusts another certificate, or asks without TLS, gets nothing.
+    let plain = format!("http://localhost:{}", origin.http.port());
+    for (trusted, url) in [(&other, &at(origin.http.port())), (&shown, &plain)] {
+        let stranger = Weir::role("edge", &config(trusted), &["--origin", url]).await;
+        for path in ["/live/a.flv", "/live/a/index.m3u8"] {
+            assert_eq!(stranger.get(path).await.status, 503, "{path} by {url}");
+        }
+        let label = format!("weir_edge_origin_up{{origin=\"{url}\"}}");
+        assert_eq!(stranger.metric(&label).await, Some(0.0));
+    }
+    let failures = origin.metric("weir_origin_http_handshake_failures_total").await;
+    assert!(failures >= Some(2.0), "{failures:?}");
 }
 
 #[tokio::test]

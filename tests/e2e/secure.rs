@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use tokio::process::Command;
 
 use crate::support::browser::Page;
+use crate::support::certificate::pair;
 use crate::support::clip::Clip;
 use crate::support::flv::{VIDEO, Viewer};
 use crate::support::process::Process;
@@ -136,21 +137,6 @@ async fn trusting(certificate: &Path, port: u16) -> Option<String> {
     let code = output.status.code();
     assert!(matches!(code, Some(0 | UNTRUSTED)), "{}", String::from_utf8_lossy(&output.stderr));
     (code == Some(0)).then(|| String::from_utf8_lossy(&output.stdout).into_owned())
-}
-
-/// Makes a certificate and its key.
-async fn pair(folder: &Path, name: &str) -> (PathBuf, PathBuf) {
-    let (certificate, key) = (folder.join(format!("{name}.crt")), folder.join(format!("{name}.key")));
-    let openssl = Command::new("openssl")
-        .args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"])
-        .args(["-days", "2", "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"])
-        .arg("-keyout")
-        .arg(&key)
-        .arg("-out")
-        .arg(&certificate)
-        .output();
-    assert!(within("openssl", openssl).await.unwrap().status.success());
-    (certificate, key)
 }
 
 #[tokio::test]

@@ -5,6 +5,7 @@
 //! build reaches.
 
 pub mod browser;
+pub mod certificate;
 pub mod clip;
 pub mod ffmpeg;
 pub mod flv;

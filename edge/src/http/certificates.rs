@@ -76,9 +76,14 @@ impl Certificates {
         }
     }
 
+    /// How a server shows it to clients that speak one of `protocols` (ALPN, RFC 7301), the best liked first.
+    pub fn server(&self, protocols: &[&[u8]]) -> Result<rustls::ServerConfig, rustls::Error> {
+        super::tls::config(self.clone(), rustls::ALL_VERSIONS, protocols)
+    }
+
     /// Reads the files again whenever they have changed, and then not for one look: the other one may change as well.
-    /// Never ends.
-    pub(super) async fn watch(&self) {
+    /// Never ends. An edge does so by itself for those that it shows.
+    pub async fn watch(&self) {
         let mut read = self.stamps().await;
         let mut seen = read;
         let mut looks = tokio::time::interval(LOOK_EVERY);

@@ -102,7 +102,7 @@ impl Secure {
         let Https { listener, certificates, quic } = https;
         let limit = Duration::from_millis(shared.tls.handshake_timeout_ms);
         let at = quic.as_ref().map(UdpSocket::local_addr).transpose()?;
-        let tls = Arc::new(Tls::new(certificates.clone(), limit, at).map_err(io::Error::other)?);
+        let tls = Arc::new(Tls::new(&certificates, limit, at).map_err(io::Error::other)?);
         let open = |socket| h3::Door::open(socket, certificates.clone(), Arc::clone(&tls));
         let http3 = quic.map(open).transpose()?;
         Ok(Self { listener, certificates, tls, http3 })

@@ -35,11 +35,11 @@ pub(super) struct Secured<S> {
 impl Tls {
     /// Clients have `limit` for the handshake, and are told that HTTP/3 is spoken at `http3`.
     pub(super) fn new(
-        certificates: Certificates,
+        certificates: &Certificates,
         limit: Duration,
         http3: Option<SocketAddr>,
     ) -> Result<Self, rustls::Error> {
-        let config = config(certificates, rustls::ALL_VERSIONS, &[HTTP2, b"http/1.1"])?;
+        let config = certificates.server(&[HTTP2, b"http/1.1"])?;
         let alt_svc = http3.and_then(alternative);
         Ok(Self { acceptor: TlsAcceptor::from(Arc::new(config)), limit, alt_svc })
     }

@@ -1,8 +1,8 @@
 //! One origin over HTTP.
 //!
-//! HTTP/1.1, a connection for each question that is open: a feed is endless and a blocking reload waits for seconds, so
-//! over HTTP/2 they would share windows and the server's limit of streams, and queue behind each other. Connections that
-//! are done are kept for the next.
+//! HTTP/1.1, by TLS if its URL says so, and a connection for each question that is open: a feed is endless and a blocking
+//! reload waits for seconds, so over HTTP/2 they would share windows and the server's limit of streams, and queue behind
+//! each other. Connections that are done are kept for the next.
 
 use std::time::Duration;
 
@@ -12,10 +12,14 @@ use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{Request, Response, Uri};
 use http_body::Body as _;
 use http_body_util::{BodyExt, Empty};
+use hyper_rustls::{HttpsConnectorBuilder, MaybeHttpsStream};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::{TokioExecutor, TokioTimer};
-use tower::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use rustls::ClientConfig;
+use tokio::net::TcpStream;
+use tower::util::BoxCloneSyncService;
+use tower::{ServiceExt, service_fn};
 
 use super::{Body, BoxError, Upstream};
 
@@ -37,7 +41,9 @@ const DEAD: Duration = Duration::from_secs(10);
 
 /// Why a URL can't be an origin's.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{url:?} is no origin; expected a URL such as http://10.0.0.1:8081, without a path")]
+#[error(
+    "{url:?} is no origin; expected a URL such as http://10.0.0.1:8081 or https://origin.example:8081, without a path"
+)]
 pub struct OriginUrlError {
     url: String,
 }
@@ -47,23 +53,31 @@ pub struct OriginUrlError {
 #[error("the answer does not say how long it is")]
 struct NoLength;
 
+/// An origin that takes no connection, or does not finish the handshake.
+#[derive(Debug, thiserror::Error)]
+#[error("no connection within {0:?}")]
+struct NoConnection(Duration);
+
 /// Where an origin is.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct OriginUrl(Authority);
+pub(super) struct OriginUrl {
+    scheme: Scheme,
+    authority: Authority,
+}
 
 impl OriginUrl {
     pub(super) fn parse(url: &str) -> Result<Self, OriginUrlError> {
         let bad = || OriginUrlError { url: url.to_owned() };
         let parts = url.parse::<Uri>().map_err(|_| bad())?.into_parts();
         let root = parts.path_and_query.is_none_or(|path| path == "/");
-        match parts.authority {
-            Some(authority)
-                if parts.scheme == Some(Scheme::HTTP)
+        match (parts.scheme, parts.authority) {
+            (Some(scheme), Some(authority))
+                if (scheme == Scheme::HTTP || scheme == Scheme::HTTPS)
                     && root
                     && !authority.as_str().contains('@')
                     && !authority.host().is_empty() =>
             {
-                Ok(Self(authority))
+                Ok(Self { scheme, authority })
             }
             _ => Err(bad()),
         }
@@ -71,23 +85,46 @@ impl OriginUrl {
 
     /// How it is called: what each edge that asks it calls it, however it is configured.
     pub(super) fn name(&self) -> String {
-        format!("http://{}", self.0.as_str().to_ascii_lowercase())
+        format!("{}://{}", self.scheme, self.authority.as_str().to_ascii_lowercase())
+    }
+
+    /// Whether it shows a certificate.
+    pub(super) fn is_secure(&self) -> bool {
+        self.scheme == Scheme::HTTPS
     }
 }
 
+/// What connects to an origin.
+type Connector = BoxCloneSyncService<Uri, MaybeHttpsStream<TokioIo<TcpStream>>, BoxError>;
+
 /// Connections to origins.
 #[derive(Clone)]
-pub(super) struct Pool(Client<HttpConnector, Empty<Bytes>>);
+pub(super) struct Pool(Client<Connector, Empty<Bytes>>);
 
 impl Pool {
-    pub(super) fn new(connect_timeout: Duration) -> Self {
+    /// `trust`: how origins that show a certificate are met.
+    pub(super) fn new(connect_timeout: Duration, trust: ClientConfig) -> Self {
         let mut connector = HttpConnector::new();
+        connector.enforce_http(false);
         connector.set_connect_timeout(Some(connect_timeout));
         connector.set_nodelay(true);
         connector.set_keepalive(Some(DEAD / 2));
         connector.set_keepalive_interval(Some(DEAD / 5));
         connector.set_keepalive_retries(Some(2));
         connector.set_tcp_user_timeout(Some(DEAD));
+        let secure = HttpsConnectorBuilder::new()
+            .with_tls_config(trust)
+            .https_or_http()
+            .enable_http1()
+            .wrap_connector(connector);
+        // The handshake included.
+        let connector = Connector::new(service_fn(move |uri: Uri| {
+            let connected = secure.clone().oneshot(uri);
+            async move {
+                let connected = tokio::time::timeout(connect_timeout, connected).await;
+                connected.map_err(|_| NoConnection(connect_timeout))?
+            }
+        }));
         let client = Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(IDLE)
@@ -115,8 +152,8 @@ impl Pool {
     ) -> Result<Response<Body>, BoxError> {
         let (mut head, ()) = request.into_parts();
         let mut uri = http::uri::Parts::default();
-        uri.scheme = Some(Scheme::HTTP);
-        uri.authority = Some(url.0);
+        uri.scheme = Some(url.scheme);
+        uri.authority = Some(url.authority);
         uri.path_and_query =
             head.uri.path_and_query().cloned().or_else(|| Some(PathAndQuery::from_static("/")));
         head.uri = Uri::from_parts(uri)?;
@@ -144,13 +181,15 @@ mod tests {
             ("http://10.0.0.1:8081", "http://10.0.0.1:8081"),
             ("http://Origin.example:8081/", "http://origin.example:8081"),
             ("http://[::1]:8081", "http://[::1]:8081"),
+            ("https://Origin.example:8081", "https://origin.example:8081"),
         ] {
             assert_eq!(OriginUrl::parse(url).unwrap().name(), name);
         }
         for url in [
             "",
             "10.0.0.1:8081",
-            "https://a",
+            "https://",
+            "ftp://a",
             "http://",
             "http://a/x",
             "http://a/?x",

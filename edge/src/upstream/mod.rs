@@ -14,6 +14,7 @@ mod race;
 mod rendezvous;
 #[cfg(test)]
 mod tests;
+mod trust;
 mod via;
 
 use bytes::Bytes;
@@ -26,7 +27,8 @@ use tower::ServiceExt;
 use tower::util::BoxCloneSyncService;
 
 pub use client::OriginUrlError;
-pub use origins::Origins;
+pub use origins::{Origins, UpstreamError};
+pub use trust::TrustError;
 pub(crate) use via::{VIA, Via};
 
 /// What a service of another house may fail with.

@@ -21,6 +21,7 @@ use super::health::Health;
 use super::question::{Kind, Question};
 use super::race::{ABSENT, Answer, Error, Outcome, race};
 use super::rendezvous::score;
+use super::trust::{TrustError, client};
 use super::{Body, BoxError, Upstream, ask};
 use crate::config::UpstreamConfig;
 use crate::http::problem;
@@ -35,6 +36,18 @@ const PATIENCE: Duration = Duration::from_secs(32);
 /// How long after a stream was last had its HLS is "not there at the moment" when no origin knows it: one that was
 /// started anew knows nothing until the encoder is back, and players take a 404 for the end.
 const RETURN: Duration = Duration::from_secs(15);
+
+/// Why origins can't be asked.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum UpstreamError {
+    /// What is no URL of an origin.
+    #[error(transparent)]
+    Url(#[from] OriginUrlError),
+    /// Whose certificates are believed can't be told.
+    #[error(transparent)]
+    Trust(#[from] TrustError),
+}
 
 /// Chooses among origins. Clones are the same.
 #[derive(Clone)]
@@ -91,7 +104,7 @@ impl Origins {
     }
 
     /// Those of another one from now on. What is under way goes on.
-    pub fn replace(&self, config: &UpstreamConfig) -> Result<(), OriginUrlError> {
+    pub fn replace(&self, config: &UpstreamConfig) -> Result<(), UpstreamError> {
         self.0.set.store(Arc::new(Set::connect(config, &self.0.metrics)?));
         Ok(())
     }
@@ -125,23 +138,25 @@ impl Origins {
 }
 
 impl Set {
-    fn connect(config: &UpstreamConfig, metrics: &Metrics) -> Result<Self, OriginUrlError> {
-        let pool = Pool::new(Duration::from_millis(config.connect_timeout_ms));
+    fn connect(config: &UpstreamConfig, metrics: &Metrics) -> Result<Self, UpstreamError> {
+        let urls: Vec<OriginUrl> =
+            config.origins.iter().map(|url| OriginUrl::parse(url)).collect::<Result<_, _>>()?;
+        let trust = client(urls.iter().any(OriginUrl::is_secure), config.ca.as_deref())?;
+        let pool = Pool::new(Duration::from_millis(config.connect_timeout_ms), trust);
         let bearer = config.key.as_ref().and_then(|key| {
             let mut value = HeaderValue::try_from(format!("Bearer {}", key.reveal())).ok()?;
             value.set_sensitive(true);
             Some(value)
         });
-        let origins = config.origins.iter().map(|url| {
-            let url = OriginUrl::parse(url)?;
+        let origins = urls.into_iter().map(|url| {
             let name = url.name();
-            Ok(Arc::new(Origin::new(name, pool.origin(url, bearer.clone()), metrics)))
+            Arc::new(Origin::new(name, pool.origin(url, bearer.clone()), metrics))
         });
         let limits = Limits {
             first_byte: Duration::from_millis(config.first_byte_timeout_ms),
             stall: Duration::from_millis(config.stall_timeout_ms),
         };
-        Ok(Self { origins: origins.collect::<Result<_, _>>()?, limits })
+        Ok(Self { origins: origins.collect(), limits })
     }
 
     /// In the order in which they are asked for a stream: where it was found, then by preference; those that fail last.

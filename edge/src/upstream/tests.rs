@@ -299,6 +299,48 @@ async fn an_origin_that_lies_is_never_passed_on_as_good() {
 }
 
 #[tokio::test]
+async fn an_origin_asked_by_https_must_show_a_certificate_that_is_trusted() {
+    let folder = tempfile::tempdir().unwrap();
+    let pair = |name: &str| {
+        let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        let path = |kind: &str| folder.path().join(format!("{name}.{kind}"));
+        std::fs::write(path("pem"), made.cert.pem()).unwrap();
+        std::fs::write(path("key"), made.signing_key.serialize_pem()).unwrap();
+        (path("pem"), path("key"))
+    };
+    let (shown, other) = (pair("shown"), pair("other"));
+    let shows = crate::Certificates::load(&shown.0, &shown.1).unwrap().server(&[b"http/1.1"]).unwrap();
+    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(shows));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let serve = async {
+        loop {
+            let (socket, _) = listener.accept().await.unwrap();
+            let Ok(mut socket) = acceptor.accept(socket).await else { continue };
+            let mut head = Vec::new();
+            while !head.ends_with(b"\r\n\r\n") {
+                head.push(socket.read_u8().await.unwrap());
+            }
+            socket.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nabcd").await.unwrap();
+        }
+    };
+    let ask = async {
+        for (ca, host, status) in
+            [(&shown.0, "localhost", 200), (&other.0, "localhost", 503), (&shown.0, "127.0.0.1", 503)]
+        {
+            let origins = vec![format!("https://{host}:{port}")];
+            let config = UpstreamConfig { origins, ca: Some(ca.clone()), ..UpstreamConfig::default() };
+            let origins = Origins::new(&config).unwrap();
+            assert_eq!(get(&origins, SEGMENT).await, status, "{host}, {}", ca.display());
+        }
+    };
+    tokio::select! {
+        () = serve => {}
+        () = ask => {}
+    }
+}
+
+#[tokio::test]
 async fn a_head_without_end_is_not_read() {
     let long = format!("HTTP/1.1 200 OK\r\nx: {}\r\n", "x".repeat(1 << 20));
     assert_eq!(fetch(Box::leak(long.into_boxed_str()).as_bytes()).await.unwrap().0, 503);

@@ -1,5 +1,5 @@
 //! The listener that edges in other processes connect to: the origin's service behind a key, and beside it what is for
-//! people and programs (the API), which has rules of its own.
+//! people and programs (the API), which has rules of its own. By TLS if it has a certificate.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -19,9 +19,12 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use socket2::SockRef;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::ServerConfig;
 use tower::ServiceExt;
 use tower::util::BoxCloneSyncService;
 
@@ -44,14 +47,18 @@ const IDLE: Duration = Duration::from_secs(60);
 /// How long an edge's machine may take nothing of what is sent to it before the kernel gives it up.
 const STALL: Duration = Duration::from_secs(30);
 
+/// How long an edge has for the TLS handshake.
+const HANDSHAKE: Duration = Duration::from_secs(5);
+
 /// How long to wait when no connection can be accepted, for lack of file descriptors or memory.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Serves edges until `drain` completes, then until their connections have ended: feeds do when their streams do.
+/// Serves edges, by TLS alone if `tls` says how, until `drain` completes, then until their connections have ended: feeds do when their streams do.
 /// Dropping the future closes them.
 pub async fn serve(
     origin: &Origin,
     listener: TcpListener,
+    tls: Option<Arc<ServerConfig>>,
     pages: Option<Pages>,
     drain: impl Future<Output = ()>,
 ) {
@@ -59,6 +66,7 @@ pub async fn serve(
     let slots = Arc::new(Semaphore::new(config.max_connections));
     let gate = Gate {
         service: origin.service(),
+        tls: tls.map(TlsAcceptor::from),
         key: config.key.clone().map(Arc::new),
         pages,
         metrics: origin.metrics().clone(),
@@ -97,6 +105,7 @@ pub async fn serve(
 #[derive(Clone)]
 struct Gate {
     service: Service,
+    tls: Option<TlsAcceptor>,
     key: Option<Arc<Secret>>,
     pages: Option<Pages>,
     metrics: Metrics,
@@ -108,11 +117,26 @@ impl Gate {
         socket: TcpStream,
         peer: SocketAddr,
         _slot: OwnedSemaphorePermit,
-        mut drained: watch::Receiver<bool>,
+        drained: watch::Receiver<bool>,
     ) {
         // A frame is to leave at once.
         let _ = socket.set_nodelay(true);
         let _ = SockRef::from(&socket).set_tcp_user_timeout(Some(STALL));
+        let Some(tls) = self.tls.clone() else { return self.requests(socket, peer, drained).await };
+        match tokio::time::timeout(HANDSHAKE, tls.accept(socket)).await {
+            Ok(Ok(socket)) => self.requests(socket, peer, drained).await,
+            Ok(Err(error)) => {
+                self.metrics.http_handshake_failures.inc();
+                tracing::warn!(%peer, %error, "the TLS handshake with an edge failed");
+            }
+            Err(_) => self.metrics.http_handshake_failures.inc(),
+        }
+    }
+
+    async fn requests<S>(self, socket: S, peer: SocketAddr, mut drained: watch::Receiver<bool>)
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
         let answers = service_fn(move |request| {
             let gate = self.clone();
             async move { Ok::<_, Infallible>(gate.answer(request, peer).await) }
