@@ -2,7 +2,8 @@
 //! same bytes in the same flushes to as many sockets) and nginx-rtmp.
 //!
 //! `make bench-fanout`, or `cargo bench --bench fanout -- [--quick] [PART …]`; parts are `rows`, `scale`, `join` and
-//! `streams`, or a row's first words. BENCH_SECONDS (5) is how long a row is measured, BENCH_VIEWERS (1000) by how many.
+//! `streams`, or a row's first words. BENCH_SECONDS (5) is how long a row is measured, BENCH_VIEWERS (1000) by how many,
+//! BENCH_ROUNDS (3) how often; the median is shown.
 //!
 //! A row is measured between two pauses of the publisher, so that what each viewer received is exactly what was sent
 //! between them; it fails if one got less than 99 % of that.
@@ -26,11 +27,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use load::statistics::{Table, ms, percentile};
-use load::{Crowd, Hls, Plan, Publishers, Send, Server, Wire};
+use load::{Crowd, Hls, Plan, Publishers, Send, Sent, Server, Wire};
 
 /// Loads stay short and small, whatever is asked for.
 const MAX_SECONDS: u64 = 60;
 const MAX_VIEWERS: u64 = 8_000;
+const MAX_ROUNDS: u64 = 9;
 
 /// Viewers who come in a second.
 const JOINS_A_SECOND: f64 = 1_000.0;
@@ -41,8 +43,11 @@ const WARM_UP: Duration = Duration::from_secs(1);
 /// Of what was sent, each viewer has to get at least this.
 const MIN_SHARE: f64 = 0.99;
 
-/// Streams of the part that has many, with two viewers each.
-const STREAMS: usize = 500;
+/// Streams of the part that has many, with two further viewers each.
+const STREAMS: usize = 200;
+
+/// Until what is kept of many streams no longer grows.
+const FILLING: Duration = Duration::from_secs(10);
 
 /// Who serves the viewers.
 #[derive(Debug, Clone)]
@@ -93,11 +98,12 @@ impl Source {
         Ok(())
     }
 
-    /// Bytes and pictures of each stream so far.
-    fn sent(&self, streams: usize) -> Option<(f64, f64)> {
-        let Self::Publishers(publishers) = self else { return None };
-        let each = |sum: u64| sum as f64 / streams as f64;
-        Some((each(publishers.sent_bytes()), each(publishers.sent_pictures())))
+    /// What was sent of each stream so far.
+    fn sent(&self) -> Option<Vec<Sent>> {
+        match self {
+            Self::Publishers(publishers) => Some(publishers.sent()),
+            Self::Server => None,
+        }
     }
 
     async fn go_on(&mut self, time: Duration) -> Result<()> {
@@ -114,6 +120,8 @@ impl Source {
 struct Bench {
     time: Duration,
     viewers: usize,
+    /// How often each row is measured.
+    rounds: usize,
     tls: Arc<rustls::ClientConfig>,
 }
 
@@ -121,7 +129,7 @@ impl Bench {
     fn plan(&self, row: &Row, server: &Server, viewers: usize) -> Result<Plan> {
         let server = match row.wire {
             Wire::Rtmp => server.rtmp()?,
-            Wire::HttpsFlv => server.https()?,
+            Wire::HttpsFlv | Wire::Http2Flv | Wire::Http3Flv => server.https()?,
             Wire::HttpFlv | Wire::WsFlv => server.http()?,
         };
         Ok(Plan {
@@ -164,7 +172,7 @@ impl Bench {
         let memory_kib = (server.own_memory_kib()? - before) / row.viewers as f64;
         source.pause(&mut server, false)?;
         source.go_on(WARM_UP).await?;
-        let figures = self.between_pauses(&crowd, &mut server, &mut source, 1).await?;
+        let figures = self.between_pauses(&crowd, &mut server, &mut source).await?;
         first.check()?;
         Ok(Figures {
             memory_kib,
@@ -179,11 +187,10 @@ impl Bench {
         crowd: &Crowd,
         server: &mut Server,
         source: &mut Source,
-        streams: usize,
     ) -> Result<Figures> {
         source.pause(server, true)?;
         crowd.settle().await?;
-        let (received, sent) = (crowd.received(), source.sent(streams));
+        let (received, sent) = (crowd.received(), source.sent());
         crowd.record(true);
         let threads = server.threads()?;
         let began = Instant::now();
@@ -198,21 +205,24 @@ impl Bench {
 
         let got: Vec<f64> =
             crowd.received().iter().zip(&received).map(|(now, before)| (now - before) as f64).collect();
-        let least = got.iter().copied().fold(f64::INFINITY, f64::min);
-        let most = got.iter().copied().fold(0.0, f64::max);
         let mut seen = crowd.seen();
-        let mut share = 1.0_f64;
-        if let (Some(before), Some(after)) = (sent, source.sent(streams)) {
-            let pictures = seen.latency.len() as f64 / crowd.samples() as f64;
-            share = share.min(pictures / (after.1 - before.1));
-            if streams == 1 {
-                share = share.min(least / (after.0 - before.0));
+        let share = match (sent, source.sent()) {
+            (Some(before), Some(after)) => {
+                let of = |index: usize| {
+                    let stream = index % after.len();
+                    let (before, after) = (before[stream], after[stream]);
+                    (after.bytes - before.bytes, after.pictures - before.pictures)
+                };
+                let pictures: u64 = crowd.samples().map(|index| of(index).1).sum();
+                let shares = got.iter().enumerate().map(|(index, got)| got / of(index).0 as f64);
+                shares.fold(seen.latency.len() as f64 / pictures as f64, f64::min)
             }
-        }
-        // Of many streams, some have a keyframe more between the pauses than others.
-        if streams == 1 {
-            share = share.min(least / most);
-        }
+            // The floor sends all the same.
+            _ => {
+                let most = got.iter().copied().fold(0.0, f64::max);
+                got.iter().fold(1.0_f64, |share, got| share.min(got / most))
+            }
+        };
         Ok(Figures {
             cpu: cpu / got.len() as f64 / time.as_secs_f64() * 1_000.0,
             p50: percentile(&mut seen.latency, 0.5),
@@ -248,22 +258,29 @@ impl Bench {
         Ok((percentile(&mut waits, 0.5), percentile(&mut waits, 0.99)))
     }
 
-    /// As many viewers, on one stream and on many: what they cost beyond the streams that nobody watches.
-    async fn streams(&self, streams: usize, viewers: usize) -> Result<Figures> {
+    /// Streams with a first viewer each, and what it costs that each has more of them.
+    async fn streams(&self, streams: usize, each: usize) -> Result<(f64, Figures)> {
         let mut server = load::weir().await?;
         let mut source = Source::Publishers(Publishers::start(server.rtmp()?, streams, Send::Clip).await?);
-        source.go_on(WARM_UP * 2).await?;
+        source.go_on(WARM_UP).await?;
+        let viewers = streams * each;
+        let row =
+            Row { name: String::new(), who: Who::Weir(&[]), wire: Wire::HttpFlv, latency: "frame", viewers };
+        let first = Crowd::start(Plan { streams, ..self.plan(&row, &server, streams)? })?;
+        first.joined().await?;
+        // Rings and HLS windows fill.
+        source.go_on(FILLING).await?;
         let threads = server.threads()?;
         let began = Instant::now();
         source.go_on(self.time).await?;
-        let idle = server.threads()?.seconds_since(&threads) / began.elapsed().as_secs_f64();
-        let row =
-            Row { name: String::new(), who: Who::Weir(&[]), wire: Wire::HttpFlv, latency: "frame", viewers };
+        let pulled = server.threads()?.seconds_since(&threads) / began.elapsed().as_secs_f64();
         let crowd = Crowd::start(Plan { streams, ..self.plan(&row, &server, viewers)? })?;
         crowd.joined().await?;
         source.go_on(WARM_UP).await?;
-        let figures = self.between_pauses(&crowd, &mut server, &mut source, streams).await?;
-        Ok(Figures { cpu: figures.cpu - idle / viewers as f64 * 1_000.0, ..figures })
+        let figures = self.between_pauses(&crowd, &mut server, &mut source).await?;
+        first.check()?;
+        let cpu = figures.cpu - pulled / viewers as f64 * 1_000.0;
+        Ok((pulled / streams as f64, Figures { cpu, ..figures }))
     }
 }
 
@@ -271,7 +288,7 @@ const WINDOWS: [(&str, u64); 3] = [("frame", 0), ("100", 100), ("350", 350)];
 
 fn rows(viewers: usize) -> Result<Vec<Row>> {
     let mut rows = Vec::new();
-    let mut add = |name: String, who: &Who, wire, latency| {
+    let mut add = |name: String, who: &Who, wire, latency, viewers| {
         rows.push(Row { name, who: who.clone(), wire, latency, viewers });
     };
     let label = |latency: &str| match latency.parse::<u64>() {
@@ -290,18 +307,23 @@ fn rows(viewers: usize) -> Result<Vec<Row>> {
     let weir = &backends[0].1;
     for (latency, window) in WINDOWS {
         let floor = Who::Floor(Duration::from_millis(window));
-        add(format!("floor, {}", label(latency)), &floor, Wire::HttpFlv, latency);
+        add(format!("floor, {}", label(latency)), &floor, Wire::HttpFlv, latency, viewers);
         for (backend, who) in backends {
-            add(format!("weir HTTP-FLV, {}{backend}", label(latency)), who, Wire::HttpFlv, latency);
+            add(format!("weir HTTP-FLV, {}{backend}", label(latency)), who, Wire::HttpFlv, latency, viewers);
         }
     }
-    add("weir HTTP-FLV, auto".to_owned(), weir, Wire::HttpFlv, "auto");
+    add("weir HTTP-FLV, auto".to_owned(), weir, Wire::HttpFlv, "auto", viewers);
     for latency in ["frame", "100", "350", "auto"] {
-        add(format!("weir WS-FLV, {}", label(latency)), weir, Wire::WsFlv, latency);
+        add(format!("weir WS-FLV, {}", label(latency)), weir, Wire::WsFlv, latency, viewers);
     }
-    add("weir RTMP, frame".to_owned(), weir, Wire::Rtmp, "frame");
-    add("weir HTTPS-FLV, frame".to_owned(), weir, Wire::HttpsFlv, "frame");
-    add("nginx-rtmp, RTMP".to_owned(), &Who::Nginx, Wire::Rtmp, "frame");
+    add("weir RTMP, frame".to_owned(), weir, Wire::Rtmp, "frame", viewers);
+    add("weir HTTPS-FLV, frame".to_owned(), weir, Wire::HttpsFlv, "frame", viewers);
+    add("nginx-rtmp, RTMP".to_owned(), &Who::Nginx, Wire::Rtmp, "frame", viewers);
+    // Their clients take more of the machine than the server does.
+    let few = viewers / 5;
+    add("floor, frame".to_owned(), &Who::Floor(Duration::ZERO), Wire::HttpFlv, "frame", few);
+    add("weir HTTP/2 FLV, frame".to_owned(), weir, Wire::Http2Flv, "frame", few);
+    add("weir HTTP/3 FLV, frame".to_owned(), weir, Wire::Http3Flv, "frame", few);
     Ok(rows)
 }
 
@@ -310,8 +332,23 @@ fn window(row: &Row) -> usize {
     WINDOWS.iter().position(|(latency, _)| *latency == row.latency).unwrap_or_default()
 }
 
-/// Measures the rows, and whether all viewers got everything.
+/// Measures the rows, each in every round beside that round's floor, and whether all viewers got everything. Of a row's
+/// rounds the median is shown.
 async fn table(bench: &Bench, rows: &[Row]) -> Result<bool> {
+    let mut rounds: Vec<Vec<(Figures, Option<f64>)>> = rows.iter().map(|_| Vec::new()).collect();
+    for _ in 0..bench.rounds {
+        let mut floors: [Option<(usize, f64)>; WINDOWS.len()] = [None; WINDOWS.len()];
+        for (row, figures) in rows.iter().zip(&mut rounds) {
+            let measured = bench.measure(row).await.with_context(|| row.name.clone())?;
+            if matches!(row.who, Who::Floor(_)) {
+                floors[window(row)] = Some((row.viewers, measured.cpu));
+            }
+            let floor = floors[window(row)].filter(|(viewers, _)| *viewers == row.viewers);
+            let factor = floor.map(|(_, floor)| measured.cpu / floor);
+            eprint_progress(&cells(row, &measured, factor));
+            figures.push((measured, factor));
+        }
+    }
     let mut table = Table::new(&[
         "viewers",
         "N",
@@ -324,30 +361,29 @@ async fn table(bench: &Bench, rows: &[Row]) -> Result<bool> {
         "stream alone",
     ]);
     let mut complete = true;
-    let mut floors: [Option<(usize, f64)>; WINDOWS.len()] = [None; WINDOWS.len()];
-    for row in rows {
-        let figures = bench.measure(row).await.with_context(|| row.name.clone())?;
-        if matches!(row.who, Who::Floor(_)) {
-            floors[window(row)] = Some((row.viewers, figures.cpu));
-        }
-        let floor = floors[window(row)].filter(|(viewers, _)| *viewers == row.viewers);
-        complete &= figures.share >= MIN_SHARE;
-        let cells = vec![
-            row.name.clone(),
-            row.viewers.to_string(),
-            format!("{:.4}", figures.cpu),
-            floor.map_or_else(String::new, |(_, floor)| format!("{:.2}", figures.cpu / floor)),
-            format!("{:.1}", ms(figures.p50)),
-            format!("{:.1}", ms(figures.p99)),
-            format!("{:.1} %", figures.share.min(1.0) * 100.0),
-            format!("{:.2}", figures.memory_kib),
-            format!("{:.4}", figures.stream),
-        ];
-        eprint_progress(&cells);
-        table.push(cells);
+    for (row, mut figures) in rows.iter().zip(rounds) {
+        complete &= figures.iter().all(|(figures, _)| figures.share >= MIN_SHARE);
+        let cost = |(figures, factor): &(Figures, Option<f64>)| factor.unwrap_or(figures.cpu);
+        figures.sort_by(|one, other| cost(one).total_cmp(&cost(other)));
+        let (median, factor) = &figures[figures.len() / 2];
+        table.push(cells(row, median, *factor));
     }
     println!("{}", table.render());
     Ok(complete)
+}
+
+fn cells(row: &Row, figures: &Figures, factor: Option<f64>) -> Vec<String> {
+    vec![
+        row.name.clone(),
+        row.viewers.to_string(),
+        format!("{:.4}", figures.cpu),
+        factor.map_or_else(String::new, |factor| format!("{factor:.2}")),
+        format!("{:.1}", ms(figures.p50)),
+        format!("{:.1}", ms(figures.p99)),
+        format!("{:.1} %", figures.share.min(1.0) * 100.0),
+        format!("{:.2}", figures.memory_kib),
+        format!("{:.4}", figures.stream),
+    ]
 }
 
 /// So that one sees that it goes on.
@@ -377,6 +413,7 @@ async fn main() -> Result<()> {
     let wants = |part: &str| wanted.is_empty() || wanted.iter().any(|wanted| *wanted == part);
     let bench = Bench {
         time: Duration::from_secs(setting("BENCH_SECONDS", if quick { 3 } else { 5 }, MAX_SECONDS)?),
+        rounds: setting("BENCH_ROUNDS", if quick { 1 } else { 3 }, MAX_ROUNDS)? as usize,
         viewers: setting("BENCH_VIEWERS", if quick { 200 } else { 1_000 }, MAX_VIEWERS)? as usize,
         tls: load::trusting_tls(),
     };
@@ -403,7 +440,7 @@ async fn main() -> Result<()> {
         for viewers in if quick { [50, 200, 500] } else { [100, 1_000, 5_000] } {
             scale.extend(rows(viewers)?.into_iter().filter(|row| {
                 let plain = row.wire == Wire::HttpFlv && row.latency == "frame";
-                plain && !matches!(row.who, Who::Nginx)
+                plain && row.viewers == viewers && !matches!(row.who, Who::Nginx)
             }));
         }
         println!("cost of a viewer by their number");
@@ -420,11 +457,17 @@ async fn main() -> Result<()> {
     }
     if wants("streams") {
         let streams = if quick { 100 } else { STREAMS };
-        let mut table =
-            Table::new(&["streams x viewers", "CPU-s per 1000 viewer-s", "x one", "p99 ms", "bitrate"]);
+        let mut table = Table::new(&[
+            "streams x further viewers",
+            "CPU-s per 1000 viewer-s",
+            "x one",
+            "p99 ms",
+            "bitrate",
+            "a stream with its first viewer",
+        ]);
         let mut one = None;
         for (streams, each) in [(1, 2 * streams), (streams, 2)] {
-            let figures = bench.streams(streams, streams * each).await?;
+            let (pulled, figures) = bench.streams(streams, each).await?;
             complete &= figures.share >= MIN_SHARE;
             let one = *one.get_or_insert(figures.cpu);
             table.push(vec![
@@ -433,6 +476,7 @@ async fn main() -> Result<()> {
                 format!("{:.2}", figures.cpu / one),
                 format!("{:.1}", ms(figures.p99)),
                 format!("{:.1} %", figures.share.min(1.0) * 100.0),
+                format!("{pulled:.4}"),
             ]);
         }
         println!("{}", table.render());

@@ -15,8 +15,8 @@ use parking_lot::Mutex;
 use rustls::ClientConnection;
 use rustls::pki_types::ServerName;
 
-use super::clock;
 use super::wire::{Decoder, Wire};
+use super::{clock, multiplexed};
 
 /// Viewers who read the clock.
 const SAMPLES: usize = 20;
@@ -25,7 +25,7 @@ const SAMPLES: usize = 20;
 const READ_BYTES: usize = 64 << 10;
 
 /// How soon a thread sees that it has to end.
-const LOOK: Duration = Duration::from_millis(50);
+pub(super) const LOOK: Duration = Duration::from_millis(50);
 
 /// Nothing more is on its way when nothing came for that long: more than the longest window of a flush and the time
 /// that sound waits for a picture.
@@ -58,8 +58,12 @@ pub(crate) struct Crowd {
     threads: Vec<JoinHandle<()>>,
 }
 
-struct Shared {
-    plan: Plan,
+/// What a thread does.
+type Watch = Box<dyn FnOnce(&Arc<Shared>) -> Result<()> + Send>;
+
+/// What the viewers' threads have in common.
+pub(super) struct Shared {
+    pub(super) plan: Plan,
     /// Received by each.
     bytes: Vec<AtomicU64>,
     joined: AtomicUsize,
@@ -83,6 +87,7 @@ impl Crowd {
     /// They begin to come.
     pub(crate) fn start(plan: Plan) -> Result<Self> {
         let every = (plan.viewers / SAMPLES).max(1);
+        // As `samples` says.
         let (samples, others): (Vec<usize>, Vec<usize>) =
             (0..plan.viewers).partition(|index| index % every == every / 2);
         let shared = Arc::new(Shared {
@@ -96,18 +101,24 @@ impl Crowd {
             plan,
         });
         let began = Instant::now();
-        let threads = [(samples, true), (others, false)]
-            .into_iter()
-            .filter(|(who, _)| !who.is_empty())
-            .map(|(who, sampled)| {
-                let shared = Arc::clone(&shared);
-                std::thread::spawn(move || {
-                    if let Err(error) = watch(&shared, &who, sampled, began) {
-                        shared.problem.lock().get_or_insert(format!("{error:#}"));
-                    }
-                })
-            })
-            .collect();
+        let mut threads = Vec::new();
+        let mut spawn = |watch: Watch| {
+            let shared = Arc::clone(&shared);
+            threads.push(std::thread::spawn(move || {
+                if let Err(error) = watch(&shared) {
+                    shared.problem.lock().get_or_insert(format!("{error:#}"));
+                }
+            }));
+        };
+        if matches!(shared.plan.wire, Wire::Http2Flv | Wire::Http3Flv) {
+            spawn(Box::new(move |shared| multiplexed::watch(shared, &samples, began)));
+        } else {
+            for (who, sampled) in [(samples, true), (others, false)] {
+                if !who.is_empty() {
+                    spawn(Box::new(move |shared| watch(shared, &who, sampled, began)));
+                }
+            }
+        }
         Ok(Self { shared, threads })
     }
 
@@ -162,9 +173,10 @@ impl Crowd {
     }
 
     /// Viewers who read the clock.
-    pub(crate) fn samples(&self) -> usize {
-        let every = (self.shared.plan.viewers / SAMPLES).max(1);
-        (0..self.shared.plan.viewers).filter(|index| index % every == every / 2).count()
+    pub(crate) fn samples(&self) -> impl Iterator<Item = usize> {
+        let viewers = self.shared.plan.viewers;
+        let every = (viewers / SAMPLES).max(1);
+        (0..viewers).filter(move |index| index % every == every / 2)
     }
 
     /// An error if somebody lost the stream.
@@ -186,6 +198,40 @@ impl Drop for Crowd {
     }
 }
 
+impl Shared {
+    /// Whether the crowd was dismissed.
+    pub(super) fn is_over(&self) -> bool {
+        self.over.load(Ordering::Relaxed)
+    }
+
+    /// Somebody was let in.
+    pub(super) fn has_joined(&self) {
+        self.joined.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn received(&self, index: usize, count: usize) {
+        if let Some(bytes) = self.bytes.get(index) {
+            bytes.fetch_add(count as u64, Ordering::Relaxed);
+        }
+    }
+
+    /// Somebody sees the first picture, after that time.
+    pub(super) fn first_picture(&self, after: Duration) {
+        self.with_picture.fetch_add(1, Ordering::Relaxed);
+        self.seen.lock().first_picture.push(after);
+    }
+
+    /// Notes how old a picture is.
+    pub(super) fn picture(&self, body: &[u8]) -> Result<()> {
+        if self.recording.load(Ordering::Relaxed) {
+            let sent = clock::sent_ns(body).context("a picture without a clock")?;
+            let age = Duration::from_nanos(clock::now_ns().saturating_sub(sent));
+            self.seen.lock().latency.push(age);
+        }
+        Ok(())
+    }
+}
+
 struct Viewer {
     socket: TcpStream,
     tls: Option<Box<ClientConnection>>,
@@ -203,7 +249,7 @@ fn watch(shared: &Shared, who: &[usize], sampled: bool, began: Instant) -> Resul
     let mut events = Events::with_capacity(1_024);
     let mut buffer = vec![0; READ_BYTES];
     let mut viewers: Vec<Viewer> = Vec::with_capacity(who.len());
-    while !shared.over.load(Ordering::Relaxed) {
+    while !shared.is_over() {
         let mut wait = LOOK;
         while let Some(index) = who.get(viewers.len()) {
             let due = began + plan.within.mul_f64(*index as f64 / plan.viewers as f64);
@@ -298,9 +344,7 @@ impl Viewer {
                 }
                 Err(error) => return Err(error.into()),
             };
-            if let Some(bytes) = shared.bytes.get(index) {
-                bytes.fetch_add(count as u64, Ordering::Relaxed);
-            }
+            shared.received(index, count);
             if self.decoder.is_some() {
                 self.decode(buffer.get(..count).unwrap_or_default(), shared)?;
                 let done = self.joined && (self.picture || !shared.plan.first_pictures);
@@ -338,21 +382,16 @@ impl Viewer {
                 }
             }
         }
-        let now = clock::now_ns();
         while let Some(body) = decoder.next_picture()? {
             if !self.picture {
                 self.picture = true;
-                shared.with_picture.fetch_add(1, Ordering::Relaxed);
-                shared.seen.lock().first_picture.push(self.came.elapsed());
+                shared.first_picture(self.came.elapsed());
             }
-            if shared.recording.load(Ordering::Relaxed) {
-                let sent = clock::sent_ns(&body).context("a picture without a clock")?;
-                shared.seen.lock().latency.push(Duration::from_nanos(now.saturating_sub(sent)));
-            }
+            shared.picture(&body)?;
         }
         if !self.joined && decoder.has_joined() {
             self.joined = true;
-            shared.joined.fetch_add(1, Ordering::Relaxed);
+            shared.has_joined();
         }
         let output = decoder.output();
         self.say(&output)?;

@@ -4,6 +4,7 @@
 pub(crate) mod clock;
 mod crowd;
 mod floor;
+mod multiplexed;
 mod nginx;
 mod players;
 mod publisher;
@@ -18,7 +19,7 @@ pub(crate) use crowd::{Crowd, Plan};
 pub(crate) use floor::{floor, serve as serve_floor};
 pub(crate) use nginx::{Hls, nginx, nginx_files};
 pub(crate) use players::{Players, Task, end_of};
-pub(crate) use publisher::{PartClock, Publishers, Send};
+pub(crate) use publisher::{PartClock, Publishers, Send, Sent};
 pub(crate) use server::Server;
 pub(crate) use trust::trusting_tls;
 pub(crate) use viewer::Viewers;

@@ -55,22 +55,28 @@ fn kind(kind: TagKind) -> Kind {
 /// Publishers at work. Dropped, they disconnect.
 pub(crate) struct Publishers {
     tasks: JoinSet<Result<()>>,
-    sent: Arc<Sent>,
+    sent: Arc<Counts>,
     paused: watch::Sender<bool>,
 }
 
-/// What all publishers together have sent.
+/// What a publisher has sent.
+#[derive(Debug, Default, Clone, Copy)]
+pub(crate) struct Sent {
+    pub(crate) bytes: u64,
+    pub(crate) pictures: u64,
+}
+
 #[derive(Default)]
-struct Sent {
-    bytes: AtomicU64,
-    pictures: AtomicU64,
+struct Counts {
+    /// Bytes and pictures of each stream.
+    streams: Vec<(AtomicU64, AtomicU64)>,
     part_ns: AtomicU64,
     key_ns: AtomicU64,
 }
 
 /// Tells when pictures were sent with which something of HLS is complete.
 #[derive(Clone)]
-pub(crate) struct PartClock(Arc<Sent>);
+pub(crate) struct PartClock(Arc<Counts>);
 
 impl PartClock {
     /// The newest picture behind a part, on the [`clock`](clock::now_ns).
@@ -91,7 +97,8 @@ impl Publishers {
     /// Connects `count` publishers of `live/s0`, `live/s1`, … spread over a second, and returns when all send.
     pub(crate) async fn start(server: SocketAddr, count: usize, send: Send) -> Result<Self> {
         let media = Arc::new(Media::new(&Clip::new(&clock::nal_unit())));
-        let sent = Arc::new(Sent::default());
+        let streams = (0..count).map(|_| Default::default()).collect();
+        let sent = Arc::new(Counts { streams, ..Counts::default() });
         let (paused, pauses) = watch::channel(false);
         let (started, mut all_started) = tokio::sync::mpsc::channel(count.max(1));
         let mut tasks = JoinSet::new();
@@ -116,14 +123,16 @@ impl Publishers {
         Ok(publishers)
     }
 
-    /// Bytes of media sent so far.
+    /// Bytes of media sent so far, by all of them.
     pub(crate) fn sent_bytes(&self) -> u64 {
-        self.sent.bytes.load(Ordering::Relaxed)
+        self.sent().iter().map(|sent| sent.bytes).sum()
     }
 
-    /// Pictures sent so far.
-    pub(crate) fn sent_pictures(&self) -> u64 {
-        self.sent.pictures.load(Ordering::Relaxed)
+    /// What was sent of each stream so far.
+    pub(crate) fn sent(&self) -> Vec<Sent> {
+        let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        let streams = self.sent.streams.iter();
+        streams.map(|(bytes, pictures)| Sent { bytes: read(bytes), pictures: read(pictures) }).collect()
     }
 
     /// Tells when parts and segments were complete.
@@ -155,6 +164,7 @@ impl Publishers {
 }
 
 struct Publisher {
+    index: usize,
     socket: TcpStream,
     session: Session,
     input: Vec<u8>,
@@ -172,7 +182,7 @@ impl Publisher {
         let socket = TcpStream::connect(server).await?;
         socket.set_nodelay(true)?;
         let session = Session::new(config, Instant::now())?;
-        let mut publisher = Self { socket, session, input: vec![0; 4 << 10] };
+        let mut publisher = Self { index, socket, session, input: vec![0; 4 << 10] };
         loop {
             publisher.flush().await?;
             publisher.read().await?;
@@ -208,16 +218,17 @@ impl Publisher {
         }
     }
 
-    async fn send(&mut self, kind: Kind, timestamp_ms: u32, body: &[u8], sent: &Sent) -> Result<()> {
+    async fn send(&mut self, kind: Kind, timestamp_ms: u32, body: &[u8], sent: &Counts) -> Result<()> {
+        let (bytes, pictures) = sent.streams.get(self.index).context("a stream")?;
         match clock::pieces(body).filter(|_| kind == Kind::Video) {
             Some((before, after)) => {
                 let digits = clock::digits(clock::now_ns());
                 self.session.send_parts(kind, timestamp_ms, &[before, &digits, after])?;
-                sent.pictures.fetch_add(1, Ordering::Relaxed);
+                pictures.fetch_add(1, Ordering::Relaxed);
             }
             None => self.session.send_parts(kind, timestamp_ms, &[body])?,
         }
-        sent.bytes.fetch_add(body.len() as u64, Ordering::Relaxed);
+        bytes.fetch_add(body.len() as u64, Ordering::Relaxed);
         self.flush().await
     }
 
@@ -225,7 +236,7 @@ impl Publisher {
         &mut self,
         media: &Media,
         send: Send,
-        sent: &Sent,
+        sent: &Counts,
         pauses: &mut watch::Receiver<bool>,
     ) -> Result<()> {
         for (kind, body) in &media.headers {

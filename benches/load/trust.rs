@@ -47,6 +47,11 @@ impl ServerCertVerifier for Anyone {
 
 /// Configuration for HTTP/1.1.
 pub(crate) fn trusting_tls() -> Arc<ClientConfig> {
+    Arc::new(trusting_tls_for(b"http/1.1"))
+}
+
+/// The same for a protocol by its ALPN name.
+pub(super) fn trusting_tls_for(alpn: &[u8]) -> ClientConfig {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let mut config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
@@ -54,6 +59,6 @@ pub(crate) fn trusting_tls() -> Arc<ClientConfig> {
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(Anyone))
         .with_no_client_auth();
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    Arc::new(config)
+    config.alpn_protocols = vec![alpn.to_vec()];
+    config
 }

@@ -16,6 +16,10 @@ pub(crate) enum Wire {
     HttpFlv,
     /// FLV over HTTP/1.1 and TLS.
     HttpsFlv,
+    /// FLV over HTTP/2.
+    Http2Flv,
+    /// FLV over HTTP/3.
+    Http3Flv,
     /// FLV over a WebSocket.
     WsFlv,
     /// RTMP.
@@ -46,6 +50,7 @@ impl Decoder {
     pub(crate) fn new(wire: Wire, host: &str, stream: &str, latency: &str) -> Result<(Self, Vec<u8>)> {
         let path = format!("/live/{stream}.flv?latency={latency}");
         let get = match wire {
+            Wire::Http2Flv | Wire::Http3Flv => bail!("no bytes of its own"),
             Wire::HttpFlv | Wire::HttpsFlv => format!("GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n"),
             Wire::WsFlv => format!(
                 "GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
@@ -115,18 +120,8 @@ impl Decoder {
 
     /// The body of the next tag or message with a picture.
     pub(crate) fn next_picture(&mut self) -> Result<Option<Bytes>> {
-        /// Legacy AVC: a frame, not the sequence header.
-        fn is_picture(body: &[u8]) -> bool {
-            body.get(1) == Some(&1)
-        }
         match self {
-            Self::Flv { reader, .. } => {
-                while let Some(tag) = reader.next_tag()? {
-                    if tag.kind == TagKind::Video && is_picture(&tag.body) {
-                        return Ok(Some(tag.body));
-                    }
-                }
-            }
+            Self::Flv { reader, .. } => return next_picture(reader),
             Self::Rtmp { session, started } => {
                 while let Some(event) = session.poll_event() {
                     match event {
@@ -142,6 +137,21 @@ impl Decoder {
         }
         Ok(None)
     }
+}
+
+/// The body of the next tag with a picture.
+pub(super) fn next_picture(reader: &mut Reader) -> Result<Option<Bytes>> {
+    while let Some(tag) = reader.next_tag()? {
+        if tag.kind == TagKind::Video && is_picture(&tag.body) {
+            return Ok(Some(tag.body));
+        }
+    }
+    Ok(None)
+}
+
+/// Legacy AVC: a frame, not the sequence header.
+fn is_picture(body: &[u8]) -> bool {
+    body.get(1) == Some(&1)
 }
 
 fn packing_of(head: &[u8]) -> Result<Packing> {

@@ -34,6 +34,8 @@ pub(super) struct Mailbox {
     /// `None` when the shard has ended.
     letters: Mutex<Option<Vec<Letter>>>,
     waker: mio::Waker,
+    /// The shard waits for its waker: it looks at its letters by itself otherwise.
+    asleep: AtomicBool,
     open: AtomicBool,
     clients: AtomicUsize,
 }
@@ -43,26 +45,41 @@ impl Mailbox {
         Self {
             letters: Mutex::new(Some(Vec::new())),
             waker,
+            asleep: AtomicBool::new(false),
             open: AtomicBool::new(true),
             clients: AtomicUsize::new(0),
         }
     }
 
-    /// Leaves a letter and wakes the shard, unless somebody has done so already. It comes back if the shard has ended.
+    /// Leaves a letter and wakes the shard, unless it is awake. It comes back if the shard has ended.
     pub(super) fn post(&self, letter: Letter) -> Result<(), Letter> {
         let arrives = matches!(letter, Letter::Arrival(_));
         let mut slot = self.letters.lock();
         let Some(letters) = slot.as_mut() else { return Err(letter) };
-        let first = letters.is_empty();
         letters.push(letter);
         drop(slot);
         if arrives {
             self.clients.fetch_add(1, Ordering::Relaxed);
         }
-        if first && let Err(error) = self.waker.wake() {
+        if self.asleep.swap(false, Ordering::SeqCst)
+            && let Err(error) = self.waker.wake()
+        {
             tracing::error!(%error, "a shard can't be woken");
         }
         Ok(())
+    }
+
+    /// The shard is going to wait: whether it may, because there are no letters. Until [`Self::wakes`], the next letter
+    /// wakes it.
+    pub(super) fn falls_asleep(&self) -> bool {
+        self.asleep.store(true, Ordering::SeqCst);
+        // Behind that: whoever leaves a letter after this look sees that the shard sleeps.
+        self.letters.lock().as_ref().is_none_or(Vec::is_empty)
+    }
+
+    /// The shard is awake.
+    pub(super) fn wakes(&self) {
+        self.asleep.store(false, Ordering::SeqCst);
     }
 
     /// Takes all letters; `into` is empty and keeps its allocation.

@@ -21,10 +21,11 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use ahash::RandomState;
 use bytes::Bytes;
 
 use crate::config::FanoutBackend;
-use crate::fanout::Over;
+use crate::fanout::{Outlet, Over};
 use crate::feed::Viewer;
 use crate::metrics::Metrics;
 pub(crate) use link::Link;
@@ -119,8 +120,16 @@ impl Arrival {
     }
 }
 
+/// How many clients more than another a shard may have, so that all viewers of a small stream are in one: each flush
+/// then wakes one thread, not all.
+const SLACK: usize = 64;
+
 /// All shards. Dropping them hangs up on everybody.
-pub(crate) struct Shards(Vec<Arc<Mailbox>>);
+pub(crate) struct Shards {
+    mailboxes: Vec<Arc<Mailbox>>,
+    /// Spreads streams over shards.
+    hasher: RandomState,
+}
 
 impl Shards {
     /// Starts `count` threads.
@@ -131,19 +140,18 @@ impl Shards {
         metrics: &Arc<Metrics>,
     ) -> io::Result<Self> {
         let uring = by_uring(backend)?;
-        let mut shards = Self(Vec::with_capacity(count));
+        let mut shards = Self { mailboxes: Vec::with_capacity(count), hasher: RandomState::new() };
         for index in 0..count {
-            shards.0.push(run::start(index, uring, patience, Arc::clone(metrics))?);
+            shards.mailboxes.push(run::start(index, uring, patience, Arc::clone(metrics))?);
         }
         Ok(shards)
     }
 
-    /// Lets somebody in, where the fewest are.
+    /// Lets somebody in.
     pub(crate) fn admit(&self, arrival: Arrival) {
+        let stream = arrival.viewer.as_ref().map(|viewer| Arc::as_ptr(viewer.outlet()));
         let mut letter = Letter::Arrival(Box::new(arrival));
-        while let Some(mailbox) =
-            self.0.iter().filter(|mailbox| mailbox.is_open()).min_by_key(|mailbox| mailbox.clients())
-        {
+        while let Some(mailbox) = self.choose(stream) {
             match mailbox.post(letter) {
                 Ok(()) => return,
                 Err(back) => letter = back,
@@ -153,6 +161,17 @@ impl Shards {
             "a viewer is turned away: no thread is left that sends to viewers; restart the process"
         );
         letter.unread();
+    }
+
+    /// The stream's own shard, or where the fewest are if that has many more.
+    fn choose(&self, stream: Option<*const Outlet>) -> Option<&Mailbox> {
+        let open = || self.mailboxes.iter().filter(|mailbox| mailbox.is_open());
+        let emptiest = open().min_by_key(|mailbox| mailbox.clients())?;
+        let Some(stream) = stream else { return Some(emptiest) };
+        let index = self.hasher.hash_one(stream) % open().count().max(1) as u64;
+        let own = open().nth(usize::try_from(index).ok()?);
+        let own = own.filter(|own| own.clients() <= emptiest.clients() + SLACK);
+        Some(own.unwrap_or(emptiest))
     }
 
     /// Hangs up on everybody who came that way.
@@ -168,7 +187,7 @@ impl Shards {
 
     /// Tells all who still listen; the others have nobody left.
     fn tell(&self, letter: impl Fn() -> Letter) {
-        self.0.iter().for_each(|mailbox| drop(mailbox.post(letter())));
+        self.mailboxes.iter().for_each(|mailbox| drop(mailbox.post(letter())));
     }
 }
 

@@ -32,6 +32,10 @@ const EVENTS: usize = 1_024;
 /// Read at once of what viewers send, which is little.
 const READ_BYTES: usize = 2_048;
 
+/// After letters, more are waited for that long without being woken by each: a thousand small streams then wake a shard
+/// no more often than one that is large. A poll can't wait for less.
+const DOZE: Duration = Duration::from_millis(1);
+
 /// The shortest and the longest time between two looks at who takes too long.
 const SWEEPS: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
 
@@ -109,20 +113,30 @@ impl Shard {
         let mut events = Events::with_capacity(EVENTS);
         let mut letters = Vec::new();
         let window = self.metrics.window(self.index);
+        let mut had_letters = false;
         loop {
             let timeout = self.timeout(Instant::now());
+            let timeout = if had_letters {
+                Some(timeout.map_or(DOZE, |timeout| timeout.min(DOZE)))
+            } else if timeout.is_none_or(|timeout| !timeout.is_zero()) && !self.mailbox.falls_asleep() {
+                Some(Duration::ZERO)
+            } else {
+                timeout
+            };
             if let Err(error) = self.poll.poll(&mut events, timeout)
                 && error.kind() != io::ErrorKind::Interrupted
             {
                 tracing::error!(%error, shard = self.index, "sockets can't be waited for; the shard's viewers are hung up on");
                 return;
             }
+            self.mailbox.wakes();
             let began = Instant::now();
             for event in events.iter().filter(|event| event.token() != MAIL) {
                 self.happened(event);
             }
             // Behind the events: those of a client that is gone must not meet another in its place.
             self.mailbox.collect(&mut letters);
+            had_letters = !letters.is_empty();
             for letter in letters.drain(..) {
                 match letter {
                     Letter::Arrival(arrival) => self.admit(*arrival, began),
