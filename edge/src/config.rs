@@ -167,6 +167,8 @@ pub struct RtmpConfig {
     pub listen: SocketAddr,
     /// Connections at once; further ones are closed at once.
     pub max_connections: usize,
+    /// Connections at once from one address (of IPv6: from one /64); further ones are closed at once.
+    pub max_connections_per_address: usize,
     /// Milliseconds that a client has for the handshake, and then for asking to play.
     pub handshake_timeout_ms: u64,
 }
@@ -176,6 +178,7 @@ impl Default for RtmpConfig {
         Self {
             listen: SocketAddr::from((Ipv4Addr::UNSPECIFIED, 1935)),
             max_connections: 50_000,
+            max_connections_per_address: 10_000,
             handshake_timeout_ms: 5_000,
         }
     }

@@ -13,6 +13,7 @@ mod guard;
 mod http;
 mod metrics;
 mod negative;
+mod places;
 mod rtmp;
 mod shard;
 mod socket;

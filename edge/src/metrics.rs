@@ -72,6 +72,8 @@ pub(crate) struct Metrics {
     pub(crate) absent_hits: IntCounter,
     /// HTTP connections.
     pub(crate) connections: IntGauge,
+    /// Connections to the RTMP listener of an edge alone.
+    pub(crate) rtmp_connections: IntGauge,
     protocols: IntCounterVec,
     /// Connections that spoke HTTP/1.
     pub(crate) http1: IntCounter,
@@ -184,7 +186,7 @@ impl Metrics {
         let help = "Parts to fetch ahead: used by somebody, wasted, or refused for their number";
         let prefetches = counters("prefetches", help, "outcome")?;
         let all_responses = counters("responses", "HTTP responses by class of status", "class")?;
-        let refused = counters("connections_refused", "HTTP connections closed at once", "reason")?;
+        let refused = counters("connections_refused", "Connections closed at once", "reason")?;
         Ok(Self {
             viewers: Format::ALL.map(|format| all_viewers.with_label_values(&[format.name()])),
             all_viewers,
@@ -230,6 +232,10 @@ impl Metrics {
             coalesced: counter("coalesced_requests", "Requests answered by another one's upstream request")?,
             absent_hits: counter("absent_hits", "Requests answered from the memory of what is absent")?,
             connections: IntGauge::new("weir_edge_connections", "HTTP connections")?,
+            rtmp_connections: IntGauge::new(
+                "weir_edge_rtmp_connections",
+                "Connections to the RTMP listener of an edge alone",
+            )?,
             http1: protocols.with_label_values(&["h1"]),
             http2: protocols.with_label_values(&["h2"]),
             http3: protocols.with_label_values(&["h3"]),
@@ -279,6 +285,7 @@ impl Metrics {
         registry.register(Box::new(self.prefetches.clone()))?;
         registry.register(Box::new(self.absent_hits.clone()))?;
         registry.register(Box::new(self.connections.clone()))?;
+        registry.register(Box::new(self.rtmp_connections.clone()))?;
         registry.register(Box::new(self.protocols.clone()))?;
         registry.register(Box::new(self.handshakes.clone()))?;
         registry.register(Box::new(self.floods.clone()))?;

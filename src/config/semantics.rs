@@ -196,6 +196,7 @@ fn at_least_one(config: &Config, findings: &mut Findings) {
         ("origin.rtmp.idle_timeout_ms", rtmp.idle_timeout_ms),
         ("origin.http.max_connections", config.origin.http.max_connections as u64),
         ("edge.rtmp.max_connections", edge.rtmp.max_connections as u64),
+        ("edge.rtmp.max_connections_per_address", edge.rtmp.max_connections_per_address as u64),
         ("edge.rtmp.handshake_timeout_ms", edge.rtmp.handshake_timeout_ms),
         ("edge.upstream.connect_timeout_ms", edge.upstream.connect_timeout_ms),
         ("edge.upstream.first_byte_timeout_ms", edge.upstream.first_byte_timeout_ms),

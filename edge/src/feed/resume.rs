@@ -24,8 +24,9 @@ impl Resume {
         if tag.is_metadata || tag.is_sequence_header {
             return true;
         }
+        // Epochs are each origin's own clock: that of the next origin can be behind.
         let place = Place { epoch: self.epoch, sequence: tag.sequence };
-        let news = self.last.is_none_or(|last| place > last);
+        let news = self.last.is_none_or(|last| last.epoch != place.epoch || place.sequence > last.sequence);
         if news {
             self.last = Some(place);
             self.taken += 1;
@@ -41,5 +42,36 @@ impl Resume {
     /// Grows with every frame that is taken.
     pub(super) fn progress(&self) -> u64 {
         self.taken
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use media_core::flv::TagKind;
+    use media_core::hub::Epoch;
+
+    use super::*;
+
+    #[test]
+    fn frames_are_news_once_and_those_of_another_epoch_always() {
+        let mut resume = Resume::default();
+        let mut seen = |epoch, sequence| {
+            resume.mark(&Mark { epoch: Epoch(epoch), sequence, media_time_ms: 0, wall_clock_ms: 0 });
+            resume.is_news(&Tag {
+                kind: TagKind::Video,
+                timestamp_ms: 0,
+                body: Bytes::new(),
+                tag: Bytes::new(),
+                is_keyframe: false,
+                is_sequence_header: false,
+                is_metadata: false,
+                sequence,
+            })
+        };
+        assert!(seen(7, 4) && seen(7, 5));
+        assert!(!seen(7, 4) && !seen(7, 5) && seen(7, 6));
+        // The clock of the next origin is behind.
+        assert!(seen(3, 0) && seen(3, 1) && !seen(3, 1));
     }
 }

@@ -10,15 +10,16 @@ use http::header::AUTHORIZATION;
 use http::{HeaderMap, Uri};
 use percent_encoding::percent_decode_str;
 
-/// What a path begins with that begins with a grant. No app does.
-const MARK: &str = "/~";
+/// What a path begins with that begins with a grant: one mark, which some clients escape (RFC 3986 §6.2.2.2). No app
+/// begins so.
+const MARKS: [&str; 3] = ["/~", "/%7E", "/%7e"];
 
 /// The query parameter.
 const PARAM: &str = "token";
 
 /// The grant before a path, and the path.
 pub(crate) fn split(path: &str) -> (Option<&str>, &str) {
-    let Some(rest) = path.strip_prefix(MARK) else { return (None, path) };
+    let Some(rest) = MARKS.iter().find_map(|mark| path.strip_prefix(mark)) else { return (None, path) };
     match rest.find('/').and_then(|at| rest.split_at_checked(at)) {
         Some((grant, path)) => (Some(grant), path),
         None => (Some(rest), ""),
@@ -59,7 +60,7 @@ impl<'a> Shown<'a> {
     /// Where the same file is with the grant before the path, if it is not there or in a header already.
     pub(crate) fn kept_at(&self, path: &str, uri: &Uri) -> Option<String> {
         let Self::Query(grant) = self else { return None };
-        let mut to = format!("{MARK}{grant}{path}");
+        let mut to = format!("/~{grant}{path}");
         let others = uri.query().unwrap_or_default().split('&').filter(|pair| value(pair).is_none());
         for (i, pair) in others.filter(|pair| !pair.is_empty()).enumerate() {
             to.push(if i == 0 { '?' } else { '&' });
@@ -84,6 +85,8 @@ mod tests {
     fn a_path_is_parted_from_its_grant() {
         assert_eq!(split("/live/a.flv"), (None, "/live/a.flv"));
         assert_eq!(split("/~a.b.c/live/a.flv"), (Some("a.b.c"), "/live/a.flv"));
+        assert_eq!(split("/%7Ea.b.c/live/a.flv"), (Some("a.b.c"), "/live/a.flv"));
+        assert_eq!(split("/%7ea/x"), (Some("a"), "/x"));
         assert_eq!(split("/~a//x"), (Some("a"), "//x"));
         assert_eq!(split("/~/live/a.flv"), (Some(""), "/live/a.flv"));
         assert_eq!(split("/~a/~b/live/a.flv"), (Some("a"), "/~b/live/a.flv"));

@@ -1,5 +1,6 @@
 //! What the access log says of a request: begun with it, written when its response has ended, however that was.
 
+use std::borrow::Cow;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -92,7 +93,7 @@ impl Record {
             peer: who.peer,
             method: bounded(request.method().as_str()),
             host: request.uri().host().map(bounded).or_else(|| text(HOST)).unwrap_or_default(),
-            path: bounded(split(request.uri().path()).1),
+            path: bounded(&without_grants(split(request.uri().path()).1)),
             protocol: match request.version() {
                 Version::HTTP_3 => "h3",
                 Version::HTTP_2 => "h2",
@@ -248,10 +249,21 @@ fn bounded(text: &str) -> Box<str> {
     text.get(..end.unwrap_or_default()).unwrap_or_default().into()
 }
 
+/// A path that a grant was put into otherwise than it has to be: what is no grant to us may be one elsewhere.
+fn without_grants(path: &str) -> Cow<'_, str> {
+    let is_grant =
+        |part: &str| part.starts_with('~') || part.get(..3).is_some_and(|s| s.eq_ignore_ascii_case("%7e"));
+    if !path.split('/').any(is_grant) {
+        return path.into();
+    }
+    let parts: Vec<&str> = path.split('/').map(|part| if is_grant(part) { "~" } else { part }).collect();
+    parts.join("/").into()
+}
+
 /// A page's address may have a grant where ours have.
 fn without_secrets(page: &str) -> Box<str> {
     let page = page.split(['?', '#']).next().unwrap_or_default();
-    page.split("/~").next().unwrap_or_default().into()
+    without_grants(page.split("/~").next().unwrap_or_default()).into()
 }
 
 /// Any line.
@@ -285,6 +297,9 @@ mod tests {
     fn texts_have_bounds_and_no_grants() {
         assert_eq!(bounded(&"ä".repeat(400)).len(), MAX_TEXT_BYTES);
         assert_eq!(&*bounded("short"), "short");
+        assert_eq!(without_grants("/live/a.flv"), "/live/a.flv");
+        assert_eq!(without_grants("/%7Esecret/live/a.flv"), "/~/live/a.flv");
+        assert_eq!(without_grants("//~secret/live/%7esecret"), "//~/live/~");
         let page = without_secrets;
         assert_eq!(&*page("https://a.example/watch?token=secret#x"), "https://a.example/watch");
         assert_eq!(&*page("https://a.example/~secret/live/a/index.m3u8"), "https://a.example");

@@ -7,8 +7,9 @@ use http::{Method, Request, Response, Version};
 use super::connection::Connection;
 use super::handler::expose;
 use super::problem::denied;
-use super::{Shared, network};
+use super::Shared;
 use crate::guard;
+use crate::places::network;
 use crate::upstream::{Body, VIA};
 
 /// The answer to a request of HTTP/1, if nothing has to be asked, waited for or logged for it.

@@ -1,5 +1,5 @@
-//! Clients of HTTP/2 that keep the server busy with frames which ask for nothing: PING, SETTINGS, RST_STREAM and their
-//! kind (RFC 9113 §10.5). h2 answers each of them; how many there may be is said here.
+//! Clients of HTTP/2 that keep the server busy with frames which ask for nothing, or next to nothing: PING, SETTINGS,
+//! RST_STREAM and their kind, and windows that open by a few bytes (RFC 9113 §10.5). h2 answers each of them; how many there may be is said here.
 
 use std::io;
 use std::pin::Pin;
@@ -17,11 +17,21 @@ const PREFACE_BYTES: usize = 24;
 /// A frame's head (RFC 9113 §4.1).
 const HEAD_BYTES: usize = 9;
 
+/// What a WINDOW_UPDATE has behind its head (RFC 9113 §6.9).
+const INCREMENT_BYTES: usize = 4;
+
+/// A window that opens by less has to be paid for: who grants a byte at a time has each sent in a frame of its own.
+const MIN_INCREMENT: u32 = 256;
+
 /// Such frames at once. A browser sends a few with each request, and resets all its requests when a page is closed.
 const MAX_FRAMES: u32 = 256;
 
 /// How soon one more may come.
 const FRAME_EVERY: Duration = Duration::from_millis(30);
+
+const DATA: u8 = 0;
+const HEADERS: u8 = 1;
+const WINDOW_UPDATE: u8 = 8;
 
 /// A connection whose frames are counted. Once there are too many nothing more is read of it.
 pub(super) struct Calm<S> {
@@ -45,7 +55,8 @@ impl<S> Calm<S> {
 struct Frames {
     /// Bytes to be read over: the preface, payloads.
     skip: usize,
-    head: [u8; HEAD_BYTES],
+    /// A frame's head, and of a WINDOW_UPDATE what follows it.
+    head: [u8; HEAD_BYTES + INCREMENT_BYTES],
     have: usize,
     /// When as many as there may be have been paid for.
     paid_at: Instant,
@@ -53,7 +64,7 @@ struct Frames {
 
 impl Frames {
     fn new(now: Instant) -> Self {
-        Self { skip: PREFACE_BYTES, head: [0; HEAD_BYTES], have: 0, paid_at: now }
+        Self { skip: PREFACE_BYTES, head: [0; HEAD_BYTES + INCREMENT_BYTES], have: 0, paid_at: now }
     }
 
     /// The next bytes. Whether the client is still calm.
@@ -70,23 +81,32 @@ impl Frames {
                 *byte = *first;
                 self.have += 1;
             }
-            if self.have == HEAD_BYTES && !self.frame(now) {
+            if self.have == self.wanted() && !self.frame(now) {
                 return false;
             }
         }
         true
     }
 
+    /// Bytes of a frame that are looked at.
+    fn wanted(&self) -> usize {
+        let [l0, l1, l2, kind, ..] = self.head;
+        let len = u32::from_be_bytes([0, l0, l1, l2]) as usize;
+        let grants = self.have >= HEAD_BYTES && kind == WINDOW_UPDATE && len == INCREMENT_BYTES;
+        HEAD_BYTES + if grants { INCREMENT_BYTES } else { 0 }
+    }
+
     /// A frame begins.
     fn frame(&mut self, now: Instant) -> bool {
-        const DATA: u8 = 0;
-        const HEADERS: u8 = 1;
-        const WINDOW_UPDATE: u8 = 8;
-        let [l0, l1, l2, kind, ..] = self.head;
+        let [l0, l1, l2, kind, _, _, _, _, _, increment @ ..] = self.head;
+        let len = u32::from_be_bytes([0, l0, l1, l2]) as usize;
+        self.skip = len + HEAD_BYTES - self.have;
+        let increment = if self.have > HEAD_BYTES { u32::from_be_bytes(increment) } else { 0 };
         self.have = 0;
-        self.skip = u32::from_be_bytes([0, l0, l1, l2]) as usize;
         // Requests and what is sent with them have limits of their own, and who takes much grants much.
-        if matches!((kind, self.skip), (DATA, 1..) | (HEADERS | WINDOW_UPDATE, _)) {
+        if matches!((kind, len), (DATA, 1..) | (HEADERS, _))
+            || kind == WINDOW_UPDATE && increment >= MIN_INCREMENT
+        {
             return true;
         }
         self.paid_at = self.paid_at.max(now) + FRAME_EVERY;
@@ -157,7 +177,12 @@ mod tests {
         let requests = [frame(1, 30), frame(0, 200), frame(8, 4)].concat().repeat(1000);
         let calm = [vec![6; PREFACE_BYTES], ping.repeat(max), requests].concat();
         let flood = [calm.clone(), ping.clone()].concat();
+        let dribble: Vec<u8> = [&frame(8, 4)[..9], &[0, 0, 0, 1]].concat().repeat(max + 1);
+        let dribble = [vec![6; PREFACE_BYTES], dribble].concat();
         for piece in [1, 7, flood.len()] {
+            let mut frames = Frames::new(now);
+            let endured = dribble.chunks(piece).all(|bytes| frames.follow(bytes, now));
+            assert!(!endured, "a byte at a time, in pieces of {piece}");
             let mut frames = Frames::new(now);
             assert!(calm.chunks(piece).all(|bytes| frames.follow(bytes, now)), "{piece}");
             assert!(frames.follow(&ping, now + FRAME_EVERY), "one more may have come");

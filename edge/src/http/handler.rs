@@ -6,9 +6,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_EXPOSE_HEADERS,
-    ACCESS_CONTROL_MAX_AGE, ALLOW, HeaderMap, HeaderValue, ORIGIN, USER_AGENT,
+    ACCESS_CONTROL_MAX_AGE, ALLOW, CONTENT_LENGTH, HeaderMap, HeaderValue, ORIGIN, USER_AGENT,
 };
 use http::{Method, Request, Response, StatusCode, Version};
+use http_body::Body as _;
 use media_core::hub::StreamKey;
 use media_core::relay::Place;
 
@@ -18,9 +19,10 @@ use super::problem::{ALLOWED, denied, full, moved, problem, refusal};
 use super::route::{BadPath, HlsFile, Route, route};
 use super::watched::watched;
 use super::websocket::WebSocket;
-use super::{Shared, live, network, websocket};
+use super::{Shared, live, websocket};
 use crate::fanout::{Format, Start};
 use crate::guard::{self, Record, Shown};
+use crate::places::network;
 use crate::shard::{Latency, Protocol};
 use crate::upstream::{Body, VIA, ask};
 
@@ -45,6 +47,9 @@ pub(super) async fn handle(
         Err(denied) => *denied,
         Ok(()) => answer(shared, connection, &progress, route, request, &mut record).await,
     };
+    if kind.1 {
+        response = without_body(response);
+    }
     if let Some(origin) = shared_with {
         shared.guard.share(origin.as_ref(), response.headers_mut());
     }
@@ -56,6 +61,15 @@ pub(super) async fn handle(
             connection.note(record, &progress, response, kind)
         }
     }
+}
+
+/// The answer to HEAD, whatever that is: its length, and none of its body. hyper sees to that over HTTP/1.1 alone.
+fn without_body(response: Response<Body>) -> Response<Body> {
+    let (mut head, body) = response.into_parts();
+    if let Some(len) = body.size_hint().exact().filter(|len| *len > 0) {
+        head.headers.entry(CONTENT_LENGTH).or_insert_with(|| HeaderValue::from(len));
+    }
+    Response::from_parts(head, full(Bytes::new()))
 }
 
 /// What the access log says of a request, but whose session it is if a grant says so.
@@ -238,7 +252,8 @@ async fn flv(
                 return head.map(|()| full(Bytes::new()));
             }
             if request.version() >= Version::HTTP_2 {
-                return head.map(|()| live::body(viewer, Some(seat), connection, Arc::clone(progress)));
+                let (progress, window) = (Arc::clone(progress), latency.window.at_rest());
+                return head.map(|()| live::body(viewer, Some(seat), connection, progress, window));
             }
             (head, Box::new(live::Plain::new(format == Format::ChunkedFlv)))
         }
@@ -288,7 +303,7 @@ async fn relay(
         Ok(viewer) => {
             let mut head = Response::new(());
             live::headers(head.headers_mut());
-            head.map(|()| live::body(viewer, None, connection, progress))
+            head.map(|()| live::body(viewer, None, connection, progress, Duration::ZERO))
         }
         Err(error) => refusal(error),
     }

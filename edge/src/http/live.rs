@@ -3,14 +3,15 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
-use std::time::{Instant, SystemTime};
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant, SystemTime};
 
 use bytes::{Bytes, BytesMut};
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
 use http::{HeaderMap, Response};
 use http_body::{Body as HttpBody, Frame};
 use http_body_util::BodyExt;
+use tokio::time::Sleep;
 
 use super::connection::{Connection, Progress};
 use super::watched::chunk;
@@ -37,8 +38,10 @@ pub(super) fn body(
     seat: Option<Seat>,
     connection: &Arc<Connection>,
     progress: Arc<Progress>,
+    window: Duration,
 ) -> Body {
-    LiveBody { viewer, progress, connection: Arc::clone(connection), _seat: seat }.boxed_unsync()
+    let connection = Arc::clone(connection);
+    LiveBody { viewer, rests: Rests::new(window), progress, connection, _seat: seat }.boxed_unsync()
 }
 
 /// The head of a response over HTTP/1 as it goes out (RFC 9112 §4), for a connection that is for nothing else any
@@ -98,8 +101,41 @@ impl Protocol for Plain {
     }
 }
 
+/// Lets what is new wait for more: once all was handed out, nothing is for the time of a window.
+struct Rests {
+    window: Duration,
+    /// `None` without a window.
+    sleep: Option<Pin<Box<Sleep>>>,
+    resting: bool,
+    /// Something was handed out since the last rest.
+    handed_out: bool,
+}
+
+impl Rests {
+    fn new(window: Duration) -> Self {
+        let sleep = (!window.is_zero()).then(|| Box::pin(tokio::time::sleep(Duration::ZERO)));
+        Self { window, sleep, resting: false, handed_out: false }
+    }
+
+    fn poll<T>(&mut self, cx: &mut Context<'_>, next: impl FnOnce(&mut Context<'_>) -> Poll<T>) -> Poll<T> {
+        let Some(sleep) = &mut self.sleep else { return next(cx) };
+        if self.resting {
+            ready!(sleep.as_mut().poll(cx));
+            (self.resting, self.handed_out) = (false, false);
+        }
+        let next = next(cx);
+        if next.is_pending() && self.handed_out {
+            sleep.as_mut().reset(tokio::time::Instant::now() + self.window);
+            self.resting = sleep.as_mut().poll(cx).is_pending();
+        }
+        self.handed_out |= next.is_ready();
+        next
+    }
+}
+
 struct LiveBody {
     viewer: Viewer,
+    rests: Rests,
     progress: Arc<Progress>,
     connection: Arc<Connection>,
     _seat: Option<Seat>,
@@ -113,8 +149,9 @@ impl HttpBody for LiveBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        let next = self.viewer.poll_next(cx);
-        self.progress.polled(next.is_pending());
+        let this = &mut *self;
+        let next = this.rests.poll(cx, |cx| this.viewer.poll_next(cx));
+        this.progress.polled(next.is_pending());
         next.map(|next| match next {
             // What the client has yet to take outlives the stream.
             Ok(bytes) => Some(Ok(Frame::data(chunk(bytes, &self.progress)))),
@@ -135,5 +172,36 @@ impl Drop for LiveBody {
         if self.connection.is_stalled() {
             self.viewer.dropped(Over::Stalled);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use tokio::sync::mpsc;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn what_comes_within_a_window_is_handed_out_together() {
+        let ms = Duration::from_millis;
+        let (sender, mut receiver) = mpsc::channel(8);
+        tokio::spawn(async move {
+            for n in 0..8 {
+                sender.send(n).await.unwrap();
+                tokio::time::sleep(ms(40)).await;
+            }
+        });
+        let mut rests = Rests::new(ms(100));
+        let began = tokio::time::Instant::now();
+        let mut seen = Vec::new();
+        while let Some(n) = poll_fn(|cx| rests.poll(cx, |cx| receiver.poll_recv(cx))).await {
+            seen.push((n, began.elapsed().as_millis()));
+        }
+        // A timer of tokio's rounds up to the next millisecond.
+        let expected = [(0, 0), (1, 100), (2, 100), (3, 200), (4, 200), (5, 300), (6, 300), (7, 300)];
+        let near = |(one, two): (&(i32, u128), &(i32, u128))| one.0 == two.0 && one.1.abs_diff(two.1) <= 5;
+        assert!(seen.len() == 8 && seen.iter().zip(&expected).all(near), "{seen:?}");
     }
 }

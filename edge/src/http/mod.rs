@@ -19,15 +19,13 @@ mod watched;
 mod websocket;
 mod wire;
 
-use std::collections::HashMap;
 use std::io;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::time::Duration;
 
-use parking_lot::Mutex;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::MissedTickBehavior;
 
@@ -42,6 +40,7 @@ use crate::config::{HttpConfig, RtmpConfig, TlsConfig};
 use crate::feed::Feeds;
 use crate::guard::{Guard, MEASURE_EVERY};
 use crate::metrics::Metrics;
+use crate::places::Places;
 use crate::shard::{Shards, Transport};
 use crate::upstream::{Pages, Via};
 use tls::Tls;
@@ -143,7 +142,14 @@ pub(crate) async fn serve(
         }
     };
     let mut watching = std::pin::pin!(watching);
-    let places = Arc::new(Places::default());
+    let config = &shared.config;
+    let (total, per_address) = (config.max_connections, config.max_connections_per_address);
+    let gauge = shared.metrics.connections.clone();
+    let places = Places::new(total, per_address, gauge, Arc::clone(&shared.metrics));
+    let place = |address: IpAddr| {
+        shared.guard.may_connect(address).ok()?;
+        places.take(address)
+    };
     let (draining, drain_signal) = watch::channel(false);
     let mut connections = JoinSet::new();
     let mut drain = std::pin::pin!(drain);
@@ -154,7 +160,7 @@ pub(crate) async fn serve(
             accepted = http.accept() => (accepted, None),
             accepted = accept(secure.as_ref()) => (accepted, secure.as_ref().map(|s| Arc::clone(&s.tls))),
             guest = guest(secure.as_ref()) => {
-                match places.take(guest.address().ip(), &shared) {
+                match place(guest.address().ip()) {
                     Some(place) => {
                         connections.spawn(guest.serve(Arc::clone(&shared), place, drain_signal.clone()));
                     }
@@ -179,7 +185,7 @@ pub(crate) async fn serve(
             }
         };
         let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
-        let Some(place) = places.take(peer.ip(), &shared) else { continue };
+        let Some(place) = place(peer.ip()) else { continue };
         prepare(&socket);
         let (shared, drain) = (Arc::clone(&shared), drain_signal.clone());
         connections.spawn(connection::serve(shared, socket, peer, place, tls, drain));
@@ -194,7 +200,7 @@ pub(crate) async fn serve(
     };
     let deadline = Duration::from_millis(shared.config.drain_ms);
     if tokio::time::timeout(deadline, finish).await.is_err() {
-        tracing::info!(connections = places.taken.lock().total, "cutting what has not finished");
+        tracing::info!(connections = places.taken(), "cutting what has not finished");
         connections.shutdown().await;
         shared.shards.cut(Transport::Http);
         places.all_free().await;
@@ -209,94 +215,5 @@ pub(crate) async fn serve(
 fn prepare(socket: &TcpStream) {
     if let Err(error) = socket.set_nodelay(true) {
         tracing::debug!(%error, "TCP_NODELAY can't be set");
-    }
-}
-
-/// Who has how many connections. No more addresses than connections.
-#[derive(Default)]
-struct Places {
-    taken: Mutex<Taken>,
-    freed: Notify,
-}
-
-#[derive(Default)]
-struct Taken {
-    total: usize,
-    by_address: HashMap<IpAddr, usize>,
-}
-
-impl Places {
-    /// Resolves when nobody has a place.
-    async fn all_free(&self) {
-        loop {
-            let freed = self.freed.notified();
-            if self.taken.lock().total == 0 {
-                return;
-            }
-            freed.await;
-        }
-    }
-
-    fn take(self: &Arc<Self>, address: IpAddr, shared: &Shared) -> Option<Place> {
-        shared.guard.may_connect(address).ok()?;
-        let address = network(address);
-        let mut taken = self.taken.lock();
-        if taken.total >= shared.config.max_connections {
-            shared.metrics.refused_total.inc();
-            return None;
-        }
-        let count = taken.by_address.get(&address).copied().unwrap_or_default();
-        if count >= shared.config.max_connections_per_address {
-            shared.metrics.refused_address.inc();
-            return None;
-        }
-        taken.by_address.insert(address, count + 1);
-        taken.total += 1;
-        shared.metrics.connections.inc();
-        Some(Place { places: Arc::clone(self), address, metrics: Arc::clone(&shared.metrics) })
-    }
-}
-
-/// Whom an address stands for: of IPv6, a customer has at least a /64.
-pub(crate) fn network(address: IpAddr) -> IpAddr {
-    match address {
-        IpAddr::V4(_) => address,
-        IpAddr::V6(v6) => Ipv6Addr::from_bits(v6.to_bits() >> 64 << 64).into(),
-    }
-}
-
-/// A connection's place.
-struct Place {
-    places: Arc<Places>,
-    address: IpAddr,
-    /// Not all that is shared: a place goes to the shards, which are part of that.
-    metrics: Arc<Metrics>,
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let mut taken = self.places.taken.lock();
-        taken.total -= 1;
-        if let Some(count) = taken.by_address.get_mut(&self.address) {
-            *count -= 1;
-            if *count == 0 {
-                taken.by_address.remove(&self.address);
-            }
-        }
-        if taken.total == 0 {
-            self.places.freed.notify_waiters();
-        }
-        self.metrics.connections.dec();
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    #[test]
-    fn a_customer_of_ipv6_counts_as_one() {
-        let network = |text: &str| super::network(text.parse().unwrap()).to_string();
-        assert_eq!(network("2001:db8:1:2:3:4:5:6"), "2001:db8:1:2::");
-        assert_eq!(network("::1"), "::");
-        assert_eq!(network("192.0.2.7"), "192.0.2.7");
     }
 }

@@ -10,12 +10,13 @@ use media_core::rtmp::server::{self, Event, Request, Session};
 use media_core::rtmp::{Error, Refusal};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use super::Play;
 use crate::Edge;
 use crate::config::RtmpConfig;
+use crate::places::Places;
 
 /// How much is read at once: a player's commands are some hundred bytes.
 const READ_BYTES: usize = 4 << 10;
@@ -33,7 +34,10 @@ const NO_PUBLISHERS: &str = "this server plays streams and takes none in; publis
 /// Accepts players until `drain` completes, and then lets those who are there finish until the configured deadline.
 pub(crate) async fn serve(edge: &Edge, listener: TcpListener, drain: impl Future<Output = ()>) {
     let config = &edge.shared.rtmp;
-    let slots = Arc::new(Semaphore::new(config.max_connections));
+    let metrics = &edge.shared.metrics;
+    let gauge = metrics.rtmp_connections.clone();
+    let (total, per_address) = (config.max_connections, config.max_connections_per_address);
+    let places = Places::new(total, per_address, gauge, Arc::clone(metrics));
     // Nothing is ever sent: each player holds a sender, and the channel closes with the last.
     let (playing, mut players) = mpsc::channel::<Infallible>(1);
     let mut connections = JoinSet::new();
@@ -52,19 +56,26 @@ pub(crate) async fn serve(edge: &Edge, listener: TcpListener, drain: impl Future
                 continue;
             }
         };
-        let Ok(slot) = Arc::clone(&slots).try_acquire_owned() else {
-            edge.shared.metrics.refused_total.inc();
+        let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
+        if edge.shared.guard.may_connect(peer.ip()).is_err() {
             continue;
-        };
+        }
+        let Some(place) = places.take(peer.ip()) else { continue };
         let (edge, session, playing) = (edge.clone(), session(config), playing.clone());
         connections.spawn(async move {
+            let place = place;
             let mut connection = Connection { socket, session };
             match connection.until_play().await {
                 Ok(Some(request)) => {
                     let Connection { socket, session } = connection;
-                    let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
-                    edge.serve_play(Play { socket, peer, session, request, hold: Box::new((slot, playing)) })
-                        .await;
+                    edge.serve_play(Play {
+                        socket,
+                        peer,
+                        session,
+                        request,
+                        hold: Box::new((place, playing)),
+                    })
+                    .await;
                 }
                 Ok(None) => {}
                 Err(error) => tracing::debug!(%peer, %error, "RTMP client"),

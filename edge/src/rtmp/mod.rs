@@ -17,7 +17,8 @@ use tokio::net::TcpStream;
 use crate::fanout::{Format, Over, RTMP_MESSAGE_STREAM};
 use crate::feed::{self, Viewer};
 use crate::guard::{Denial, Record, Seat};
-use crate::http::{Shared, network};
+use crate::http::Shared;
+use crate::places::network;
 use crate::shard::{Arrival, Guest, Latency, Leave, Link, Protocol, Transport, Window, Wish};
 
 /// What the access log says of a player that was refused, as it does of HTTP's.
@@ -111,7 +112,7 @@ async fn enter(
         let how = if missing { ": add ?token=… to the stream name" } else { "" };
         Refusal::play_failed(format!("{denial}{how}"))
     };
-    // Not when it was accepted: the listener is for publishers, too.
+    // Where an origin takes in publishers by the same listener, players were not asked before.
     guard.may_connect(peer.ip()).map_err(refusal)?;
     guard.may_ask(network(peer.ip())).map_err(refusal)?;
     let claims = guard.may_play(&key, request.param("token").as_deref(), peer.ip()).map_err(refusal)?;

@@ -17,6 +17,9 @@ use super::link::Io;
 /// Sends in one system call. What completes them waits in a queue of twice that size, so it can't overflow.
 const BATCH: u32 = 256;
 
+/// How often a submission that the kernel has no room for is tried again.
+const MAX_TRIES: u32 = 100;
+
 /// A submission queue and what comes back of it. For the thread that made it.
 pub(super) struct Uring {
     ring: IoUring,
@@ -71,9 +74,10 @@ impl Uring {
 
     /// Has the kernel do what was pushed, and notes its answers.
     fn complete(&mut self, pushed: usize, bytes: &Bytes, outcomes: &mut [Option<Io>]) {
-        let mut left = pushed;
+        let (mut left, mut tries) = (pushed, 0);
         while left > 0 {
             match self.ring.submit_and_wait(left) {
+                Err(error) if is_passing(&error) && tries < MAX_TRIES => tries += 1,
                 Err(error) if error.kind() != io::ErrorKind::Interrupted => {
                     tracing::error!(%error, "io_uring failed; viewers are sent to one by one");
                     self.broken = true;
@@ -91,6 +95,11 @@ impl Uring {
             }
         }
     }
+}
+
+/// The kernel is short of memory, or wants its answers taken first (io_uring_enter(2)).
+fn is_passing(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EAGAIN | libc::EBUSY | libc::ENOMEM))
 }
 
 /// Bytes, or an error number below zero.

@@ -44,6 +44,16 @@ impl Window {
     }
 }
 
+impl Window {
+    /// How long flushes wait where no shard says how busy it is.
+    pub(crate) fn at_rest(self) -> Duration {
+        match self {
+            Self::Frame | Self::Auto => Duration::ZERO,
+            Self::Fixed(ms) => Duration::from_millis(u64::from(ms)),
+        }
+    }
+}
+
 impl<'de> Deserialize<'de> for Window {
     /// From text, or from a number of milliseconds.
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -172,9 +182,8 @@ impl Pace {
     /// How long a viewer's flushes wait.
     pub(super) fn of(&self, window: Window) -> Duration {
         match window {
-            Window::Frame => Duration::ZERO,
             Window::Auto => self.window,
-            Window::Fixed(ms) => Duration::from_millis(u64::from(ms)),
+            window => window.at_rest(),
         }
     }
 }

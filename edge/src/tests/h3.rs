@@ -112,6 +112,11 @@ async fn streams_and_files_are_had_over_http3() {
     let head = client.ask(Method::HEAD, "/live/a.flv", "").await;
     assert_eq!(head.0.headers()["content-type"], "video/x-flv");
     assert!(whole(head).await.unwrap().is_empty());
+    for path in ["/live/none/index.m3u8", "/live/none.flv", "/live/a/v0/1-1.m4s"] {
+        let head = client.ask(Method::HEAD, path, "").await;
+        assert_ne!(head.0.headers()["content-length"], "0", "{path}");
+        assert!(whole(head).await.unwrap().is_empty(), "{path}");
+    }
     let (response, mut stream) = client.get("/live/a.flv").await;
     assert_eq!(response.headers()["content-type"], "video/x-flv");
     let mut reader = Reader::new();

@@ -4,7 +4,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::Response;
+use http::{Request, Response};
+use http_body::Body as _;
 use http_body_util::{BodyExt, Empty, Full};
 use hyper_util::rt::TokioExecutor;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -54,7 +55,7 @@ async fn a_viewer_that_never_reads_holds_up_nobody_and_is_dropped() {
     }
     until(|| server.edge.viewers(&key("a")).flv == 1).await;
     assert_eq!(metric(&server, r#"weir_edge_viewer_drops_total{reason="stalled"}"#), "1");
-    assert_eq!(metric(&server, "weir_edge_connections "), "1");
+    until(|| metric(&server, "weir_edge_connections ") == "1").await;
 }
 
 #[tokio::test]
@@ -265,6 +266,40 @@ async fn there_are_no_more_connections_than_configured() {
         until(|| metric(&server, "weir_edge_connections ") == "0").await;
         assert_eq!(server.get("/").await.status(), 404);
     }
+}
+
+#[tokio::test]
+async fn the_answer_to_head_has_no_body_over_http2() {
+    let origin = Origin::default();
+    origin.file("/live/a/v0/1-1.m4s", Response::new("media"));
+    let server = Server::start(&origin).await;
+    let mut client = server.http2().await;
+    for (path, status) in [("/live/none/index.m3u8", 404), ("/live/a/v0/1-1.m4s", 200)] {
+        let head = Request::head(format!("http://edge{path}")).body(Empty::new()).unwrap();
+        let response = client.send_request(head).await.unwrap();
+        assert_eq!(response.status(), status);
+        assert_ne!(response.headers()["content-length"], "0", "{path}");
+        assert!(response.into_body().is_end_stream(), "{path}");
+    }
+}
+
+#[tokio::test]
+async fn an_edge_alone_has_no_more_rtmp_connections_of_an_address_than_configured() {
+    let origin = Origin::default();
+    let mut config = Config::default();
+    config.rtmp.max_connections_per_address = 1;
+    let server = Server::with(&origin, config, None).await;
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let edge = server.edge.clone();
+    let task = tokio::spawn(async move { edge.serve_rtmp(listener, std::future::pending()).await });
+    let first = tokio::net::TcpStream::connect(address).await.unwrap();
+    until(|| metric(&server, "weir_edge_rtmp_connections ") == "1").await;
+    let mut second = tokio::net::TcpStream::connect(address).await.unwrap();
+    assert_eq!(second.read(&mut [0; 1]).await.unwrap_or(0), 0, "closed at once");
+    drop(first);
+    until(|| metric(&server, "weir_edge_rtmp_connections ") == "0").await;
+    task.abort();
 }
 
 #[tokio::test]

@@ -301,14 +301,15 @@ mod tests {
             ring.push(unit(number, start));
         }
         // An opening, the frame alone, and what follows.
-        let opening = unit(2, false).opening().len();
-        assert_eq!(pieces(&ring, &mut early), [(0, opening), (2, 6), (3, 10)]);
+        let opening = unit(2, false).opening();
+        let opening = (*opening.last().unwrap(), opening.len());
+        assert_eq!(pieces(&ring, &mut early), [opening, (2, 6), (3, 10)]);
         // It has all there is.
         let mut newest = after(1, 3);
         assert_eq!(ring.read(&mut newest), Read::Later);
         assert!(newest.take_resumed());
         ring.push(unit(4, false));
-        assert_eq!(pieces(&ring, &mut newest), [(0, opening), (4, 6)]);
+        assert_eq!(pieces(&ring, &mut newest), [opening, (4, 6)]);
         assert!(!newest.take_resumed());
         // Frames that the ring has not, or that are another publisher's.
         for mut unknown in [after(1, 5), after(2, 1), after(1, u64::MAX)] {
