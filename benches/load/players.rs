@@ -210,6 +210,38 @@ struct Player {
     parts: VecDeque<String>,
     reloading: bool,
     served: bool,
+    /// What came, and how late it was.
+    came: Option<(Bytes, Duration)>,
+}
+
+/// The playlist that was read last, which all who wait for the same get.
+#[derive(Default)]
+struct Reload {
+    playlist: Bytes,
+    at: Option<Position>,
+    next: Option<Position>,
+    hint: String,
+    /// Oldest first.
+    parts: Vec<String>,
+}
+
+impl Reload {
+    /// Reads a playlist, if it is not the one before.
+    fn read(&mut self, playlist: &Bytes, at: Position) -> Result<Position> {
+        if let Some(next) = self.next
+            && self.at == Some(at)
+            && self.playlist == playlist
+        {
+            return Ok(next);
+        }
+        let tail = Tail::of(std::str::from_utf8(playlist)?, at)?;
+        ensure!(tail.next > at, "a reload for {at:?} brought nothing new");
+        (self.at, self.next) = (Some(at), Some(tail.next));
+        tail.hint.clone_into(&mut self.hint);
+        self.parts = tail.parts.iter().rev().map(|(_, name)| (*name).to_owned()).collect();
+        self.playlist = playlist.clone();
+        Ok(tail.next)
+    }
 }
 
 fn play(shared: &Shared) -> Result<()> {
@@ -217,6 +249,8 @@ fn play(shared: &Shared) -> Result<()> {
     let mut events = Events::with_capacity(1_024);
     let mut buffer = vec![0; READ_BYTES];
     let mut players = Vec::with_capacity(shared.count);
+    let mut answered: Vec<usize> = Vec::with_capacity(shared.count);
+    let mut last = Reload::default();
     while !shared.over.load(Ordering::Relaxed) {
         // Some at a time, so that no queue of connections runs over.
         for _ in 0..100 {
@@ -228,15 +262,32 @@ fn play(shared: &Shared) -> Result<()> {
             poll.registry().register(&mut player.socket, Token(players.len()), interest)?;
             players.push(player);
         }
-        let wait = if players.len() == shared.count { LOOK } else { Duration::from_millis(1) };
+        let wait = if !answered.is_empty() {
+            Duration::ZERO
+        } else if players.len() == shared.count {
+            LOOK
+        } else {
+            Duration::from_millis(1)
+        };
         poll.poll(&mut events, Some(wait))?;
+        // They share a thread, so nobody goes on before all have what came: another's next question is not what makes an
+        // answer late. Players elsewhere take longer to ask again than this does.
+        if events.is_empty() {
+            for index in answered.drain(..) {
+                players.get_mut(index).context("a player")?.go_on(shared, &mut last)?;
+            }
+        }
         for event in &events {
             let player = players.get_mut(event.token().0).context("a player")?;
             if event.is_writable() {
                 player.write()?;
             }
             if event.is_readable() {
+                let waited = player.came.is_none();
                 player.read(&mut buffer, shared)?;
+                if waited && player.came.is_some() {
+                    answered.push(event.token().0);
+                }
             }
         }
     }
@@ -253,6 +304,7 @@ impl Player {
             parts: VecDeque::new(),
             reloading: false,
             served: false,
+            came: None,
         };
         player.ask(shared);
         Ok(player)
@@ -300,53 +352,56 @@ impl Player {
                 Err(error) => return Err(error.into()),
             };
             self.input.extend_from_slice(buffer.get(..count).unwrap_or_default());
-            while let Some(body) = response(&mut self.input)? {
-                self.answered(&body, shared)?;
+            // One question at a time, so there is no second answer.
+            if let Some(body) = response(&mut self.input)? {
+                let since = match shared.task {
+                    Task::Parts => shared.clock.part_ns(),
+                    Task::Segments => shared.clock.key_ns(),
+                };
+                let late = Duration::from_nanos(clock::now_ns().saturating_sub(since));
+                self.came = Some((body, late));
             }
-            self.write()?;
             if count < buffer.len() {
                 return Ok(());
             }
         }
     }
 
-    fn answered(&mut self, body: &[u8], shared: &Shared) -> Result<()> {
+    /// Notes what came, and asks for what comes next.
+    fn go_on(&mut self, shared: &Shared, last: &mut Reload) -> Result<()> {
+        let (body, late) = self.came.take().context("an answer")?;
         shared.answers.fetch_add(1, Ordering::Relaxed);
         if !std::mem::replace(&mut self.served, true) {
             shared.served.fetch_add(1, Ordering::Relaxed);
         }
         if self.reloading {
-            let now = clock::now_ns();
-            let tail = Tail::of(std::str::from_utf8(body)?, self.at)?;
-            ensure!(tail.next > self.at, "a reload for {:?} brought nothing new", self.at);
+            let next = last.read(&body, self.at)?;
             let mut seen = shared.seen.lock();
             if shared.recording.load(Ordering::Relaxed) {
-                let since = match shared.task {
-                    Task::Parts => shared.clock.part_ns(),
-                    Task::Segments => shared.clock.key_ns(),
-                };
-                seen.released.push(Duration::from_nanos(now.saturating_sub(since)));
+                seen.released.push(late);
             }
-            if !seen.objects.contains(tail.hint) {
-                seen.objects.insert(tail.hint.to_owned());
+            if !seen.objects.contains(&last.hint) {
+                seen.objects.insert(last.hint.clone());
             }
             drop(seen);
             if shared.task == Task::Parts {
-                self.parts.extend(tail.parts.iter().rev().map(|(_, name)| (*name).to_owned()));
+                self.parts.extend(last.parts.iter().cloned());
             }
-            self.at = tail.next;
+            self.at = next;
         }
         self.ask(shared);
-        Ok(())
+        self.write()
     }
 }
 
 /// The body of the next response, when all of it is there. Anything but a 200 is an error.
 fn response(input: &mut BytesMut) -> Result<Option<Bytes>> {
+    const LENGTH: &str = "content-length:";
     let Some(end) = input.windows(4).position(|four| four == b"\r\n\r\n") else { return Ok(None) };
-    let head = String::from_utf8_lossy(input.get(..end).unwrap_or_default()).to_ascii_lowercase();
-    ensure!(head.starts_with("http/1.1 200"), "{head}");
-    let length = head.lines().find_map(|line| line.strip_prefix("content-length:"));
+    let head = std::str::from_utf8(input.get(..end).unwrap_or_default())?;
+    ensure!(head.starts_with("HTTP/1.1 200"), "{head}");
+    let mut lines = head.lines().filter_map(|line| line.split_at_checked(LENGTH.len()));
+    let length = lines.find_map(|(name, value)| name.eq_ignore_ascii_case(LENGTH).then_some(value));
     let length: usize = length.with_context(|| format!("no length: {head}"))?.trim().parse()?;
     let whole = end + 4 + length;
     if input.len() < whole {

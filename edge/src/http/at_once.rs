@@ -1,11 +1,10 @@
 //! Most requests: for a part or segment that is in memory, by the path that it is kept by. They are answered where they are
 //! read, with headers that were put together before; what is out of the ordinary goes the way of all others.
 
-use http::header::{ACCESS_CONTROL_ALLOW_ORIGIN, AGE, HeaderValue, ORIGIN};
+use http::header::ORIGIN;
 use http::{Method, Request, Response, Version};
 
 use super::connection::Connection;
-use super::handler::expose;
 use super::problem::denied;
 use super::Shared;
 use crate::guard;
@@ -28,12 +27,7 @@ pub(super) fn at_once<B>(
         return None;
     }
     let (_, path) = guard::split(request.uri().path());
-    let mut response = shared.hls.at_once(path, request, |headers| {
-        expose(headers);
-        // Room for what differs from response to response, so that the table never grows.
-        headers.insert(AGE, HeaderValue::from_static("0"));
-        headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
-    })?;
+    let mut response = shared.hls.at_once(path, request)?;
     let headers = request.headers();
     if !shared.config.relay_key.as_ref().is_some_and(|key| key.is_borne_by(headers)) {
         let may = guard.may_ask(network(connection.peer.ip())).and_then(|()| guard.may_show(headers, false));

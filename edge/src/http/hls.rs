@@ -14,8 +14,8 @@ use bytes::Bytes;
 use control_api::accepts_gzip;
 use futures_util::stream;
 use http::header::{
-    AGE, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, ETAG, HeaderMap, HeaderValue,
-    IF_NONE_MATCH, RANGE, USER_AGENT,
+    ACCESS_CONTROL_ALLOW_ORIGIN, AGE, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, ETAG,
+    HeaderMap, HeaderValue, IF_NONE_MATCH, RANGE, USER_AGENT,
 };
 use http::{Method, Request, Response, StatusCode};
 use http_body::Frame;
@@ -23,6 +23,7 @@ use http_body_util::{BodyExt, StreamBody};
 use media_core::hub::StreamKey;
 use tokio::time::Instant;
 
+use super::handler::expose;
 use super::problem::{full, problem};
 use super::range::{Part, part};
 use super::route::HlsFile;
@@ -95,21 +96,14 @@ impl Hls {
         response
     }
 
-    /// A part or segment in memory, by the path that it is kept by, for a request without conditions. Its headers are put
-    /// together once, by `complete`, which leaves room for Age.
-    pub(super) fn at_once<B>(
-        &self,
-        path: &str,
-        request: &Request<B>,
-        complete: impl FnOnce(&mut HeaderMap),
-    ) -> Option<Response<Body>> {
+    /// A part or segment in memory, by the path that it is kept by, for a request without conditions.
+    pub(super) fn at_once<B>(&self, path: &str, request: &Request<B>) -> Option<Response<Body>> {
         let asked = request.headers();
         if asked.contains_key(RANGE) || asked.contains_key(IF_NONE_MATCH) {
             return None;
         }
         let object = self.cache.find_media(path)?;
-        let mut headers = object.ready(complete).clone();
-        headers.insert(AGE, age(&object, Instant::now()));
+        let headers = headers(&object, Some(Instant::now()));
         Some(answer(StatusCode::OK, headers, object.body.clone(), request))
     }
 
@@ -117,7 +111,7 @@ impl Hls {
         // A range is cut out of the whole.
         match self.cache.get_via(key, request.headers().contains_key(RANGE), request.headers().get(VIA)).await
         {
-            Ok(Answer::Whole(object)) if object.age_s(Instant::now()) == 0 => respond(&object, request),
+            Ok(Answer::Whole(object)) if object.age_s(Instant::now()) == 0 => respond(&object, request, None),
             Ok(Answer::Whole(object) | Answer::Stale(object)) => from_cache(&object, request, Instant::now()),
             Ok(Answer::Absent(max_age_s)) => error(StatusCode::NOT_FOUND, "there is no such file", max_age_s),
             Ok(Answer::Flowing(head, reader)) => {
@@ -146,9 +140,23 @@ impl Hls {
 
 /// What was kept says how old it is (RFC 9111 §5.1).
 fn from_cache<B>(object: &Object, request: &Request<B>, now: Instant) -> Response<Body> {
-    let mut response = respond(object, request);
-    response.headers_mut().insert(AGE, age(object, now));
-    response
+    respond(object, request, Some(now))
+}
+
+/// An object's headers, with its age `now`. They are put together once, with places for what responses have for
+/// themselves: a table that grows costs more than one that is copied.
+fn headers(object: &Object, now: Option<Instant>) -> HeaderMap {
+    let complete = |headers: &mut HeaderMap| {
+        expose(headers);
+        headers.insert(AGE, HeaderValue::from_static("0"));
+        headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+    };
+    let mut headers = object.ready(complete).clone();
+    match now {
+        Some(now) => headers.insert(AGE, age(object, now)),
+        None => headers.remove(AGE),
+    };
+    headers
 }
 
 fn age(object: &Object, now: Instant) -> HeaderValue {
@@ -157,9 +165,9 @@ fn age(object: &Object, now: Instant) -> HeaderValue {
     made.cloned().unwrap_or_else(|| HeaderValue::from(age_s))
 }
 
-fn respond<B>(object: &Object, request: &Request<B>) -> Response<Body> {
+fn respond<B>(object: &Object, request: &Request<B>, now: Option<Instant>) -> Response<Body> {
     let (asked, status) = (request.headers(), object.head.status);
-    let mut headers = object.head.headers.clone();
+    let mut headers = headers(object, now);
     if status != StatusCode::OK {
         return answer(status, headers, object.body.clone(), request);
     }
