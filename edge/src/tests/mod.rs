@@ -6,6 +6,7 @@ mod feed;
 mod floods;
 mod flv;
 mod guarded;
+mod goaway;
 mod h3;
 mod hls;
 mod limits;
