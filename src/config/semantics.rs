@@ -94,6 +94,9 @@ fn process(config: &Config, findings: &mut Findings) {
 }
 
 /// Two listeners cannot have one port.
+    if config.unready_s > MAX_DRAIN_S {
+        findings.say("unready_s", format!("{} is more than a day ({MAX_DRAIN_S})", config.unready_s));
+    }
 fn listeners(config: &Config, role: Role, findings: &mut Findings) {
     let mut all = vec![
         (role.rtmp_key(), role.rtmp(config)),
@@ -514,6 +517,8 @@ mod tests {
         assert_eq!(wrong(|c| c.control.publish_url = Some("rtmp://".into())), ["control.publish_url"]);
         assert_eq!(wrong(|c| c.origin.streams.cache_bytes = 1000), ["origin.streams.cache_bytes"]);
         assert_eq!(wrong(|c| c.edge.fanout.ring_bytes = 0), ["edge.fanout.ring_bytes"]);
+        assert_eq!(wrong(|c| c.unready_s = u64::MAX), ["unready_s"]);
+        assert_eq!(wrong(|c| c.edge.fanout.max_lag_ms = 999), ["edge.fanout.max_lag_ms"]);
         assert_eq!(wrong(|c| c.edge.cache.memory_bytes = 1 << 20), ["edge.cache.memory_bytes"]);
         assert_eq!(wrong(|c| c.edge.cache.disk_bytes = 1 << 20), ["edge.cache.disk_bytes"]);
         assert_eq!(wrong(|c| c.edge.cache.disk_bytes = 1 << 30), [""; 0]);
