@@ -264,6 +264,9 @@ pub struct FanoutConfig {
     /// Skips a minute after which a viewer is dropped, because its line is too slow for the stream.
     pub max_skips_per_minute: u32,
     /// Milliseconds that an RTMP player may pause.
+    /// Milliseconds that a viewer may be behind what it could have been sent since it began. Then it skips to the newest
+    /// keyframe, or waits for the next one.
+    pub max_lag_ms: u64,
     pub max_pause_ms: u64,
     /// Viewers of one stream by FLV, WebSocket and RTMP; further ones are refused.
     pub max_viewers_per_stream: usize,
@@ -313,6 +316,7 @@ impl Default for FanoutConfig {
             max_skips_per_minute: 6,
             max_pause_ms: 60_000,
             max_viewers_per_stream: 50_000,
+            max_lag_ms: 10_000,
         }
     }
 }

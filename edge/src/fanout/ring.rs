@@ -195,6 +195,12 @@ impl Ring {
 
     /// Where viewers can start, with its unit.
     pub(crate) fn newest_point(&self) -> Option<(u64, &Unit, &Entry)> {
+    /// When the unit of that number came.
+    pub(crate) fn arrived(&self, sequence: u64) -> Option<Instant> {
+        let index = usize::try_from(sequence.checked_sub(self.first)?).ok()?;
+        self.units.get(index).map(|(_, at)| *at)
+    }
+
         let sequence = self.newest_point?;
         let unit = self.get(sequence)?;
         Some((sequence, unit, unit.entry.as_ref()?))
