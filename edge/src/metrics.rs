@@ -20,6 +20,7 @@ pub(crate) struct Metrics {
     drops_lagged: IntCounter,
     drops_stalled: IntCounter,
     drops_paused: IntCounter,
+    drops_expired: IntCounter,
     /// Streams that are pulled.
     pub(crate) feeds: IntGauge,
     /// Pulls that were lost and begun again.
@@ -192,11 +193,12 @@ impl Metrics {
             joins: Format::ALL.map(|format| all_joins.with_label_values(&[format.name()])),
             all_joins,
             skips_lagged: skips.with_label_values(&["lagged"]),
-            skips,
             skips_late: skips.with_label_values(&["late"]),
+            skips,
             drops_lagged: drops.with_label_values(&["lagged"]),
             drops_stalled: drops.with_label_values(&["stalled"]),
             drops_paused: drops.with_label_values(&["paused"]),
+            drops_expired: drops.with_label_values(&["expired"]),
             drops,
             feeds: IntGauge::new("weir_edge_feeds", "Streams that are pulled from the upstream")?,
             feed_reconnects: counter("feed_reconnects", "Pulls that were lost and begun again")?,
@@ -376,6 +378,7 @@ impl Metrics {
             Over::Lagged => self.drops_lagged.inc(),
             Over::Stalled => self.drops_stalled.inc(),
             Over::Paused => self.drops_paused.inc(),
+            Over::Expired => self.drops_expired.inc(),
         }
     }
 

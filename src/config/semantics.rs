@@ -94,12 +94,12 @@ fn process(config: &Config, findings: &mut Findings) {
     if config.drain_s > MAX_DRAIN_S {
         findings.say("drain_s", format!("{} is more than a day ({MAX_DRAIN_S})", config.drain_s));
     }
-}
-
-/// Two listeners cannot have one port.
     if config.unready_s > MAX_DRAIN_S {
         findings.say("unready_s", format!("{} is more than a day ({MAX_DRAIN_S})", config.unready_s));
     }
+}
+
+/// Two listeners cannot have one port.
 fn listeners(config: &Config, role: Role, findings: &mut Findings) {
     let mut all = vec![
         (role.rtmp_key(), role.rtmp(config)),

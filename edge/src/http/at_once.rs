@@ -8,7 +8,7 @@ use super::connection::Connection;
 use super::handler::expose;
 use super::problem::denied;
 use super::{Shared, network};
-use crate::guard;
+use crate::guard::{self, Asker};
 use crate::upstream::{Body, VIA};
 
 /// The answer to a request of HTTP/1, if nothing has to be asked, waited for or logged for it.
@@ -35,7 +35,10 @@ pub(super) fn at_once<B>(
     })?;
     let headers = request.headers();
     if !shared.config.relay_key.as_ref().is_some_and(|key| key.is_borne_by(headers)) {
-        let may = guard.may_ask(network(connection.peer.ip())).and_then(|()| guard.may_show(headers, false));
+        let Asker { peer, by_proxy } = guard.asker(connection.peer, headers);
+        let may = if by_proxy { guard.may_connect(peer.ip()) } else { Ok(()) };
+        let may = may.and_then(|()| guard.may_ask(network(peer.ip())));
+        let may = may.and_then(|()| guard.may_show(headers, false));
         if let Err(denial) = may {
             response = denied(denial);
         }

@@ -35,7 +35,7 @@ pub use certificates::{CertificateError, Certificates};
 #[cfg(test)]
 pub(crate) use connection::serve_pipe;
 pub(crate) use hls::Hls;
-pub(crate) use problem::problem;
+pub(crate) use problem::{denied_with, problem, refused_with};
 pub(crate) use wire::Wire;
 
 use crate::config::{HttpConfig, RtmpConfig, TlsConfig};
@@ -238,7 +238,11 @@ impl Places {
     }
 
     fn take(self: &Arc<Self>, address: IpAddr, shared: &Shared) -> Option<Place> {
-        shared.guard.may_connect(address).ok()?;
+        // Who asks by a proxy is asked with each request.
+        let is_proxy = shared.guard.is_proxy(address);
+        if !is_proxy {
+            shared.guard.may_connect(address).ok()?;
+        }
         let address = network(address);
         let mut taken = self.taken.lock();
         if taken.total >= shared.config.max_connections {
@@ -246,7 +250,7 @@ impl Places {
             return None;
         }
         let count = taken.by_address.get(&address).copied().unwrap_or_default();
-        if count >= shared.config.max_connections_per_address {
+        if !is_proxy && count >= shared.config.max_connections_per_address {
             shared.metrics.refused_address.inc();
             return None;
         }

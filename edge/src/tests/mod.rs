@@ -2,11 +2,12 @@
 
 mod access;
 mod client;
+mod expiry;
 mod feed;
 mod floods;
 mod flv;
-mod guarded;
 mod goaway;
+mod guarded;
 mod h3;
 mod hls;
 mod limits;
