@@ -98,7 +98,9 @@ fn readiness(phase: Phase) -> Response<Full<Bytes>> {
     let (status, body) = match phase {
         Phase::Ready => (StatusCode::OK, r#"{"ready":true,"reasons":[]}"#),
         Phase::Starting => (StatusCode::SERVICE_UNAVAILABLE, r#"{"ready":false,"reasons":["starting"]}"#),
-        Phase::Draining => (StatusCode::SERVICE_UNAVAILABLE, r#"{"ready":false,"reasons":["draining"]}"#),
+        Phase::Unready | Phase::Draining => {
+            (StatusCode::SERVICE_UNAVAILABLE, r#"{"ready":false,"reasons":["draining"]}"#)
+        }
     };
     answer(status, "application/json", body)
 }
@@ -145,10 +147,12 @@ mod tests {
         assert_eq!(get("/readyz", &life).await.0, StatusCode::SERVICE_UNAVAILABLE);
         life.advance(Phase::Ready);
         assert_eq!(get("/readyz", &life).await, (StatusCode::OK, r#"{"ready":true,"reasons":[]}"#.into()));
-        life.advance(Phase::Draining);
-        let (status, body) = get("/readyz", &life).await;
-        assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
-        assert!(body.contains("draining"), "{body}");
+        for phase in [Phase::Unready, Phase::Draining] {
+            life.advance(phase);
+            let (status, body) = get("/readyz", &life).await;
+            assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+            assert!(body.contains("draining"), "{body}");
+        }
         assert_eq!(get("/healthz", &life).await.0, StatusCode::OK, "alive until it is gone");
     }
 

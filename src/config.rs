@@ -34,7 +34,9 @@ const FILE: &str = "weir.toml";
 pub(crate) struct Config {
     /// Folder for all that is kept.
     pub(crate) data: PathBuf,
-    /// Seconds after SIGTERM in which viewers get the end of their streams, at most.
+    /// Seconds after SIGTERM in which all goes on, but the process says that it is not ready.
+    pub(crate) unready_s: u64,
+    /// Seconds after that in which viewers get the end of their streams, at most.
     pub(crate) drain_s: u64,
     /// Logs.
     pub(crate) log: log::Config,
@@ -54,6 +56,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             data: PathBuf::from("./weir-data"),
+            unready_s: 0,
             drain_s: 20,
             log: log::Config::default(),
             admin: admin::Config::default(),

@@ -11,6 +11,8 @@ pub(crate) enum Phase {
     Starting,
     /// Everything listens.
     Ready,
+    /// As before, but whoever balances load is told to send nobody any more.
+    Unready,
     /// Nothing new is taken in; what is under way ends.
     Draining,
 }

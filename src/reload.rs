@@ -10,6 +10,7 @@ use crate::config::Config;
 const AT_RUN_TIME: &[&str] = &[
     "drain_s",
     "edge.upstream.ca",
+    "unready_s",
     "edge.upstream.key",
     "edge.upstream.origins",
     "log.level",

@@ -84,6 +84,18 @@ async fn serve(wish: &Wish) -> anyhow::Result<()> {
             what = roles.failed() => anyhow::bail!("{what} ended by itself"),
         }
     }
+    life.advance(Phase::Unready);
+    if config.unready_s > 0 {
+        tracing::info!(unready_s = config.unready_s, "unready; whoever comes is still let in");
+        tokio::select! {
+            () = tokio::time::sleep(Duration::from_secs(config.unready_s)) => {}
+            () = signals.end() => {
+                tracing::warn!("ended before it was drained");
+                return Ok(());
+            }
+            what = roles.failed() => anyhow::bail!("{what} ended by itself"),
+        }
+    }
     life.advance(Phase::Draining);
     tracing::info!(deadline_s = config.drain_s, "draining; a second signal ends at once");
     tokio::select! {

@@ -89,6 +89,7 @@ setup_test() {
   need_command promtool prometheus
   need_command curl curl
   need_command openssl openssl
+  need_command slowhttptest slowhttptest
   need_command python3 python3
   need_package fonts-dejavu-core
   has python3 && python3 -c 'import ensurepip' 2>/dev/null || missing+=(python3-venv)
@@ -125,7 +126,6 @@ setup_bench() {
   setup_test
   need_command nginx nginx-light
   need_package libnginx-mod-rtmp
-  need_command slowhttptest slowhttptest
   need_command wrk wrk
   install_missing
 }

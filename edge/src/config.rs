@@ -43,8 +43,8 @@ pub struct HttpConfig {
     pub listen: SocketAddr,
     /// Connections at once; further ones are closed at once.
     pub max_connections: usize,
-    /// Connections at once from one address (of IPv6: from one /64); further ones are closed at once. Raise it
-    /// to `max_connections` behind a reverse proxy.
+    /// Connections at once from one address (of IPv6: from one /64); further ones are closed at once. Of
+    /// [`GuardConfig::trusted_proxies`] there may be more.
     pub max_connections_per_address: usize,
     /// Milliseconds that a client has for sending a request's head, and that an idle connection is kept.
     pub header_timeout_ms: u64,
@@ -113,6 +113,8 @@ pub struct GuardConfig {
     pub allow: Vec<Network>,
     /// Networks that are not, also if they are allowed.
     pub deny: Vec<Network>,
+    /// Proxies whose `X-Forwarded-For` says who asks.
+    pub trusted_proxies: Vec<Network>,
     /// Origins (`https://example.com`) whose pages may read media and open WebSockets; `*` is all.
     pub cors_origins: Vec<String>,
     /// Hosts whose pages may show media; none is all.
@@ -132,6 +134,7 @@ impl Default for GuardConfig {
         Self {
             allow: Vec::new(),
             deny: Vec::new(),
+            trusted_proxies: Vec::new(),
             cors_origins: vec!["*".into()],
             referers: Vec::new(),
             empty_referer: true,
@@ -264,6 +267,9 @@ pub struct FanoutConfig {
     pub backend: FanoutBackend,
     /// Milliseconds that sound may wait for the picture with which it is sent.
     pub audio_delay_ms: u64,
+    /// Milliseconds that a viewer may be behind what it could have been sent since it began. Then it skips to the newest
+    /// keyframe, or waits for the next one.
+    pub max_lag_ms: u64,
     /// Skips a minute after which a viewer is dropped, because its line is too slow for the stream.
     pub max_skips_per_minute: u32,
     /// Milliseconds that an RTMP player may pause.
@@ -313,6 +319,7 @@ impl Default for FanoutConfig {
             streams: Vec::new(),
             backend: FanoutBackend::Auto,
             audio_delay_ms: 100,
+            max_lag_ms: 10_000,
             max_skips_per_minute: 6,
             max_pause_ms: 60_000,
             max_viewers_per_stream: 50_000,

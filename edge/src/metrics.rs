@@ -4,7 +4,7 @@ use control_api::grant::Refused;
 use prometheus::{Gauge, GaugeVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
 
 use crate::cache::Kind;
-use crate::fanout::{Format, Over};
+use crate::fanout::{Format, Over, Skips};
 use crate::guard::Denial;
 
 /// The edge's metrics.
@@ -15,10 +15,12 @@ pub(crate) struct Metrics {
     joins: [IntCounter; Format::ALL.len()],
     skips: IntCounterVec,
     skips_lagged: IntCounter,
+    skips_late: IntCounter,
     drops: IntCounterVec,
     drops_lagged: IntCounter,
     drops_stalled: IntCounter,
     drops_paused: IntCounter,
+    drops_expired: IntCounter,
     /// Streams that are pulled.
     pub(crate) feeds: IntGauge,
     /// Pulls that were lost and begun again.
@@ -159,7 +161,7 @@ impl Metrics {
         let help = "Viewers by protocol, without HLS";
         let all_viewers = IntGaugeVec::new(Opts::new("weir_edge_viewers", help), &["protocol"])?;
         let all_joins = counters("viewer_joins", "Viewers that began to watch", "protocol")?;
-        let skips = counters("viewer_skips", "Skips of viewers to a newer keyframe", "reason")?;
+        let skips = counters("viewer_skips", "Skips of viewers to another keyframe", "reason")?;
         let drops = counters("viewer_drops", "Viewers that were dropped", "reason")?;
         let upstream = counters("upstream_requests", "Requests to the upstream", "kind")?;
         let protocols = counters("protocol_connections", "HTTP connections by what they spoke", "protocol")?;
@@ -193,10 +195,12 @@ impl Metrics {
             joins: Format::ALL.map(|format| all_joins.with_label_values(&[format.name()])),
             all_joins,
             skips_lagged: skips.with_label_values(&["lagged"]),
+            skips_late: skips.with_label_values(&["late"]),
             skips,
             drops_lagged: drops.with_label_values(&["lagged"]),
             drops_stalled: drops.with_label_values(&["stalled"]),
             drops_paused: drops.with_label_values(&["paused"]),
+            drops_expired: drops.with_label_values(&["expired"]),
             drops,
             feeds: IntGauge::new("weir_edge_feeds", "Streams that are pulled from the upstream")?,
             feed_reconnects: counter("feed_reconnects", "Pulls that were lost and begun again")?,
@@ -368,9 +372,10 @@ impl Metrics {
         }
     }
 
-    /// A viewer skipped because it lagged.
-    pub(crate) fn skipped(&self, times: u64) {
-        self.skips_lagged.inc_by(times);
+    /// A viewer that had skipped so often before has now skipped so often.
+    pub(crate) fn skipped(&self, before: Skips, now: Skips) {
+        self.skips_lagged.inc_by(now.lagged - before.lagged);
+        self.skips_late.inc_by(now.late - before.late);
     }
 
     /// A viewer was dropped, if the reason is not that the stream ended.
@@ -380,6 +385,7 @@ impl Metrics {
             Over::Lagged => self.drops_lagged.inc(),
             Over::Stalled => self.drops_stalled.inc(),
             Over::Paused => self.drops_paused.inc(),
+            Over::Expired => self.drops_expired.inc(),
         }
     }
 
@@ -424,7 +430,7 @@ mod tests {
         let metrics = Metrics::new();
         metrics.register(&registry).unwrap();
         metrics.joined(Format::Flv);
-        metrics.skipped(2);
+        metrics.skipped(Skips::default(), Skips { lagged: 2, late: 1 });
         let text = prometheus::TextEncoder::new().encode_to_string(&registry.gather()).unwrap();
         assert!(text.contains(r#"weir_edge_viewers{protocol="flv"} 1"#), "{text}");
         assert!(text.contains(r#"weir_edge_viewer_skips_total{reason="lagged"} 2"#), "{text}");

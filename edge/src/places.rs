@@ -55,8 +55,9 @@ impl Places {
         }
     }
 
-    /// A place for somebody at that address, if there is one.
-    pub(crate) fn take(self: &Arc<Self>, address: IpAddr) -> Option<Place> {
+    /// A place for somebody at that address, if there is one. An address that is `shared` by many has no limit of its
+    /// own.
+    pub(crate) fn take(self: &Arc<Self>, address: IpAddr, shared: bool) -> Option<Place> {
         let address = network(address);
         let mut taken = self.taken.lock();
         if taken.total >= self.max {
@@ -64,7 +65,7 @@ impl Places {
             return None;
         }
         let count = taken.by_address.get(&address).copied().unwrap_or_default();
-        if count >= self.max_per_address {
+        if !shared && count >= self.max_per_address {
             self.metrics.refused_address.inc();
             return None;
         }

@@ -24,6 +24,9 @@ const LEAST_BYTES: usize = 1 << 20;
 /// Less does not hold the window of one stream, and viewers of HLS cost the origin what the edge is there to spare it.
 const LEAST_CACHE_BYTES: usize = 16 << 20;
 
+/// Flushes wait up to 350 ms, and what waits is no lag.
+const LEAST_LAG_MS: u64 = 1_000;
+
 /// A disk is written in blocks of 16 MiB, of which some are always being emptied.
 const LEAST_DISK_BYTES: usize = 128 << 20;
 
@@ -90,6 +93,9 @@ fn process(config: &Config, findings: &mut Findings) {
     }
     if config.drain_s > MAX_DRAIN_S {
         findings.say("drain_s", format!("{} is more than a day ({MAX_DRAIN_S})", config.drain_s));
+    }
+    if config.unready_s > MAX_DRAIN_S {
+        findings.say("unready_s", format!("{} is more than a day ({MAX_DRAIN_S})", config.unready_s));
     }
 }
 
@@ -231,6 +237,9 @@ fn room(config: &Config, findings: &mut Findings) {
     ];
     for (key, _) in all.iter().filter(|(_, bytes)| *bytes < LEAST_BYTES) {
         findings.say(key, format!("must be at least {LEAST_BYTES}"));
+    }
+    if config.edge.fanout.max_lag_ms < LEAST_LAG_MS {
+        findings.say("edge.fanout.max_lag_ms", format!("must be at least {LEAST_LAG_MS}"));
     }
     if config.edge.cache.memory_bytes < LEAST_CACHE_BYTES {
         findings.say("edge.cache.memory_bytes", format!("must be at least {LEAST_CACHE_BYTES}"));
@@ -509,6 +518,8 @@ mod tests {
         assert_eq!(wrong(|c| c.origin.hls.window_ms = 2_000), ["origin.hls.window_ms origin.hls.segment_ms"]);
         assert_eq!(wrong(|c| c.edge.http.max_connections = 0), ["edge.http.max_connections"]);
         assert_eq!(wrong(|c| c.drain_s = u64::MAX), ["drain_s"]);
+        assert_eq!(wrong(|c| c.unready_s = u64::MAX), ["unready_s"]);
+        assert_eq!(wrong(|c| c.edge.fanout.max_lag_ms = 999), ["edge.fanout.max_lag_ms"]);
         assert_eq!(wrong(|c| c.data = "".into()), ["data"]);
         assert_eq!(wrong(|c| c.log.level = "loud".into()), ["log.level"]);
         assert_eq!(wrong(|c| c.control.publish_url = Some("http://h".into())), ["control.publish_url"]);

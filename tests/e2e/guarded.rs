@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use crate::support::browser::Page;
 use crate::support::clip::Clip;
 use crate::support::flv::{VIDEO, Viewer};
 use crate::support::rtmp::{Client, Publication};
@@ -34,6 +35,36 @@ async fn play(weir: &Weir, name: &str) -> Vec<u8> {
 
 fn says(body: &[u8], text: &str) -> bool {
     body.windows(text.len()).any(|window| window == text.as_bytes())
+}
+
+#[tokio::test]
+async fn the_watch_page_hands_its_grant_on_and_to_nobody_else() {
+    let _turn = turn::take(Load::Encoder).await;
+    let weir = Weir::start().await;
+    let key = grant(&weir, &["keygen", "--kid", "k"]).await;
+    let config = "[edge.access_log]\npath = \"access.jsonl\"\n[log]\nlevel = \"debug\"\n[grants]\nplay = \"required\"\n";
+    std::fs::write(weir.dir.path().join("weir.toml"), format!("{config}{key}\n")).unwrap();
+    let weir = weir.kill_and_restart().await;
+    let _publication = Publication::start(weir.rtmp, "live/a", &Clip::small().await).await;
+    weir.until_hls("live/a").await;
+    let to_play = grant(&weir, &["sign", "--play", "live/a", "--for", "1h"]).await;
+    let mut without = Page::open(&weir.url("/watch/live/a?via=flv"));
+    without.until("an error", |report| report.number("fatal_errors") > 0.0).await;
+    drop(without);
+    for via in ["hls", "flv", "ws"] {
+        let mut page = Page::open(&weir.url(&format!("/watch/live/a?via={via}&token={to_play}")));
+        let report = page.until(via, |report| report.number("total_frames") > 25.0).await;
+        assert_eq!(report.number("fatal_errors"), 0.0, "{via}: {report:?}");
+    }
+    let page = weir.get(&format!("/watch/live/a?token={to_play}")).await;
+    assert_eq!(page.headers["referrer-policy"], "no-referrer");
+    let Weir { process, dir, .. } = weir;
+    process.signal("TERM").await;
+    let (status, log) = process.finish().await;
+    assert!(status.success(), "{log}");
+    let access = std::fs::read_to_string(dir.path().join("access.jsonl")).unwrap();
+    assert!(access.contains("/watch/live/a") && access.contains("\"kind\":\"websocket\""), "{access}");
+    assert!(!access.contains(&to_play) && !log.contains(&to_play), "the grant is in a log");
 }
 
 #[tokio::test]

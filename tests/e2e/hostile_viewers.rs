@@ -8,6 +8,7 @@ use crate::support::clip::Clip;
 use crate::support::flv::{self, VIDEO, Viewer};
 use crate::support::innocent::{Innocent, garbage, throw};
 use crate::support::memory::assert_costs_less_than_1_mb;
+use crate::support::process::Process;
 use crate::support::rtmp::Client;
 use crate::support::turn::{self, Load};
 use crate::support::weir::Weir;
@@ -121,6 +122,61 @@ async fn garbage_instead_of_http() {
     })
     .await;
     innocent.assert_undisturbed().await;
+}
+
+/// slowhttptest's attacks: what each asks for, and how.
+const SLOW: [(&str, &str, &[&str]); 4] = [
+    ("slow headers", "/live/innocent.flv", &["-H", "-i", "1"]),
+    ("slow bodies", "/api/v1/streams", &["-B", "-i", "1", "-s", "8192"]),
+    (
+        "slow reading of a stream",
+        "/live/innocent.flv",
+        &["-X", "-w", "512", "-y", "1024", "-n", "2", "-z", "32"],
+    ),
+    ("slow reading of a page", "/", &["-X", "-w", "10", "-y", "20", "-n", "5", "-z", "32", "-k", "3"]),
+];
+
+/// Connections of an attack.
+const SLOW_CONNECTIONS: u32 = 200;
+
+#[tokio::test]
+async fn slow_attackers_cost_honest_viewers_no_picture_and_are_hung_up_on() {
+    let _turn = turn::take(Load::Encoder).await;
+    let weir = Weir::configured("[edge.http]\nheader_timeout_ms = 3000\nbody_timeout_ms = 3000\n").await;
+    let innocent = Innocent::start(&weir).await;
+    for (name, path, how) in SLOW {
+        let opened = || weir.metric("weir_edge_protocol_connections_total{protocol=\"h1\"}");
+        let before = opened().await.unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let mut attack = tokio::process::Command::new("slowhttptest");
+        attack.current_dir(folder.path()).args([
+            "-c",
+            &SLOW_CONNECTIONS.to_string(),
+            "-r",
+            "1000",
+            "-l",
+            "80",
+        ]);
+        attack.args(["-p", "3", "-u", &weir.url(path)]).args(how);
+        let attack = Process::spawn(name, attack);
+        until(name, async || (opened().await? >= before + f64::from(SLOW_CONNECTIONS)).then_some(())).await;
+        innocent.assert_undisturbed().await;
+        // Whoever comes is served.
+        let mut newcomer = Viewer::open(&weir.url("/live/innocent.flv")).await;
+        newcomer.next_frame(VIDEO).await;
+        weir.until_hls("live/innocent").await;
+        assert_eq!(weir.get("/live/innocent/index.m3u8").await.status, 200);
+        if !name.contains("reading") {
+            until("the attackers to be hung up on", async || {
+                let left = weir.metric("weir_edge_connections").await?;
+                (left < f64::from(SLOW_CONNECTIONS) / 10.0).then_some(())
+            })
+            .await;
+        }
+        innocent.assert_undisturbed().await;
+        drop(attack);
+    }
+    assert!(weir.stop().await.0.success());
 }
 
 /// Bytes of each picture that is published: what a viewer who does not read lets pile up soon.

@@ -16,6 +16,7 @@ mod apart;
 mod api;
 mod coming_back;
 mod elsewhere;
+mod ending;
 mod guarded;
 mod hostile_media;
 mod hostile_rtmp;

@@ -11,6 +11,8 @@ export interface Place {
   protocol: string;
   host: string;
   hostname: string;
+  /** May have the grant that the page was opened with, as `?token=`. */
+  search: string;
 }
 
 const RTMP_PORT = 1935;
@@ -23,9 +25,14 @@ export function isVia(value: unknown): value is Via {
   return VIAS.includes(value as Via);
 }
 
-/** Where a player finds a stream. */
+function grant(place: Place): string | null {
+  return new URLSearchParams(place.search).get('token') || null;
+}
+
+/** Where a player finds a stream, with the page's grant before the path: what a playlist names inherits it there. */
 export function playUrl(place: Place, app: string, name: string, via: Via): string {
-  const path = streamPath(app, name);
+  const shown = grant(place);
+  const path = `${shown ? `~${encodeURIComponent(shown)}/` : ''}${streamPath(app, name)}`;
   const secure = place.protocol === 'https:';
   switch (via) {
     case 'hls':
@@ -41,6 +48,12 @@ export function playUrl(place: Place, app: string, name: string, via: Via): stri
 export function rtmpBase(place: Place, publishUrl: string | null | undefined, port: number = RTMP_PORT): string {
   if (publishUrl) return publishUrl.replace(/\/+$/, '');
   return `rtmp://${place.hostname}${port === RTMP_PORT ? '' : `:${port}`}`;
+}
+
+/** Where an RTMP player finds a stream. */
+export function rtmpPlayUrl(place: Place, base: string, app: string, name: string): string {
+  const shown = grant(place);
+  return `${base}/${streamPath(app, name)}${shown ? `?token=${encodeURIComponent(shown)}` : ''}`;
 }
 
 /** A command that sends a file as a live stream. */

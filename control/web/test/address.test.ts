@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { ffmpegCommand, isVia, playUrl, rtmpBase, type Place } from '../src/address';
+import { ffmpegCommand, isVia, playUrl, rtmpBase, rtmpPlayUrl, type Place } from '../src/address';
 
 const place = (origin: string): Place => new URL(origin);
 
@@ -16,6 +16,25 @@ describe('playUrl', () => {
 
   it('keeps a name one segment of the path', () => {
     expect(playUrl(place('http://h'), 'live', 'a b/ü?#', 'flv')).toBe('http://h/live/a%20b%2F%C3%BC%3F%23.flv');
+  });
+});
+
+describe('a grant that the page was opened with', () => {
+  const page = place('https://weir.example/watch/live/a?via=hls&token=ey.J-_.x&token=other');
+
+  it('is shown by every player', () => {
+    expect(playUrl(page, 'live', 'a', 'hls')).toBe('https://weir.example/~ey.J-_.x/live/a/index.m3u8');
+    expect(playUrl(page, 'live', 'a', 'flv')).toBe('https://weir.example/~ey.J-_.x/live/a.flv');
+    expect(playUrl(page, 'live', 'a', 'ws')).toBe('wss://weir.example/~ey.J-_.x/live/a.flv');
+    expect(rtmpPlayUrl(page, 'rtmp://h', 'live', 'a')).toBe('rtmp://h/live/a?token=ey.J-_.x');
+  });
+
+  it('can be nothing else', () => {
+    const odd = (token: string) => place(`http://h/watch/live/a?token=${encodeURIComponent(token)}`);
+    expect(playUrl(odd('../b?x#'), 'live', 'a', 'flv')).toBe('http://h/~..%2Fb%3Fx%23/live/a.flv');
+    expect(playUrl(odd(''), 'live', 'a', 'flv')).toBe('http://h/live/a.flv');
+    expect(rtmpPlayUrl(odd('a&b'), 'rtmp://h', 'live', 'a')).toBe('rtmp://h/live/a?token=a%26b');
+    expect(rtmpPlayUrl(place('http://h'), 'rtmp://h', 'live', 'a')).toBe('rtmp://h/live/a');
   });
 });
 

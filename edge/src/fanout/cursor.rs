@@ -6,7 +6,7 @@ use bytes::Bytes;
 use media_core::relay;
 
 use super::format::Format;
-use super::ring::{Over, Ring};
+use super::ring::{Entry, Over, Ring};
 
 /// The span over which skips are counted.
 const SKIP_WINDOW: Duration = Duration::from_secs(60);
@@ -33,6 +33,24 @@ pub(crate) struct Ahead {
     pub(crate) version: u32,
 }
 
+/// How far a viewer may lag.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Allowance {
+    /// Skips a minute.
+    pub(crate) skips: u32,
+    /// Behind what it could have been sent since it began.
+    pub(crate) lag: Duration,
+}
+
+/// How often a viewer lost its place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Skips {
+    /// What it wanted next was gone.
+    pub(crate) lagged: u64,
+    /// What it wanted next was too old.
+    pub(crate) late: u64,
+}
+
 /// What a viewer does next.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Step {
@@ -50,10 +68,12 @@ pub(crate) struct Cursor {
     place: Place,
     /// Of the track set that the viewer's decoder was told of.
     version: u32,
-    max_skips: u32,
+    allowance: Allowance,
+    /// When it began, or went on after a skip: what came before then was not to be had earlier.
+    began: Option<Instant>,
     skips: u32,
     skips_since: Option<Instant>,
-    total_skips: u64,
+    total_skips: Skips,
 }
 
 #[derive(Debug)]
@@ -63,11 +83,13 @@ enum Place {
     /// What a decoder must be told comes first.
     Opening(u64, Bytes),
     At(u64),
+    /// Was too late; waits for a join point at or behind that number.
+    Skipping(u64),
 }
 
 impl Cursor {
-    /// A new viewer's. It may skip `max_skips` times a minute.
-    pub(crate) fn new(ring: &Ring, start: Start, max_skips: u32) -> Self {
+    /// A new viewer's.
+    pub(crate) fn new(ring: &Ring, start: Start, allowance: Allowance) -> Self {
         let (place, version) = match start {
             Start::Gop => (Place::Before(0), 0),
             Start::Live => (Place::Before(ring.next()), 0),
@@ -80,11 +102,19 @@ impl Cursor {
                 None => (Place::Before(0), 0),
             },
         };
-        Self { place, version, max_skips, skips: 0, skips_since: None, total_skips: 0 }
+        Self {
+            place,
+            version,
+            allowance,
+            began: None,
+            skips: 0,
+            skips_since: None,
+            total_skips: Skips::default(),
+        }
     }
 
     /// How often it lost its place.
-    pub(crate) fn skips(&self) -> u64 {
+    pub(crate) fn skips(&self) -> Skips {
         self.total_skips
     }
 
@@ -97,14 +127,17 @@ impl Cursor {
     /// viewers at once.
     pub(crate) fn step(&mut self, ring: &Ring, until: u64, now: Instant) -> Step {
         match self.place {
-            Place::Before(from) => self.enter(ring, from),
+            Place::Before(from) => self.enter(ring, from, now),
             Place::Opening(next, ref mut head) => {
                 let head = std::mem::take(head);
                 self.place = Place::At(next);
+                self.began = Some(now);
                 Step::Send(head)
             }
             Place::At(next) if next < ring.first() => self.skip(ring, now),
             Place::At(next) if next >= until && next < ring.next() => Step::Wait,
+            Place::At(next) if self.is_late(ring, next, now) => self.skip_late(ring, next, now),
+            Place::Skipping(from) => self.await_point(ring, from, now),
             Place::At(next) => self.follow(ring, next),
         }
     }
@@ -139,16 +172,12 @@ impl Cursor {
         self.version = version;
     }
 
-    fn enter(&mut self, ring: &Ring, from: u64) -> Step {
-        let found = match ring.newest_point() {
-            Some((sequence, unit, entry)) if sequence >= from => Some((sequence, unit.version, entry)),
-            Some(_) => None,
-            None => ring.pointless_entry().map(|(version, entry)| (ring.next(), version, entry)),
-        };
-        match found {
+    fn enter(&mut self, ring: &Ring, from: u64, now: Instant) -> Step {
+        match point(ring).filter(|(sequence, ..)| *sequence >= from) {
             Some((sequence, version, entry)) => {
                 self.place = Place::At(sequence);
                 self.version = version;
+                self.began = Some(now);
                 Step::Send(entry.head.clone())
             }
             None => idle(ring),
@@ -166,25 +195,65 @@ impl Cursor {
         }
     }
 
+    /// Whether the unit that it sends next could have been sent too long ago.
+    fn is_late(&self, ring: &Ring, next: u64, now: Instant) -> bool {
+        ring.arrived(next).is_some_and(|at| {
+            let since = self.began.map_or(at, |began| began.max(at));
+            now.saturating_duration_since(since) > self.allowance.lag
+        })
+    }
+
     /// The unit it wants is gone: goes on at the newest keyframe.
     fn skip(&mut self, ring: &Ring, now: Instant) -> Step {
-        let (sequence, version, entry) = match ring.newest_point() {
-            Some((sequence, unit, entry)) => (sequence, unit.version, Some(entry)),
-            None => match ring.pointless_entry() {
-                Some((version, entry)) => (ring.next(), version, Some(entry)),
-                None => (ring.first(), self.version, None),
-            },
-        };
-        self.total_skips += 1;
+        self.total_skips.lagged += 1;
+        if !self.may_skip(now) {
+            return Step::Over(Over::Lagged);
+        }
+        match point(ring) {
+            Some((sequence, version, entry)) => self.go_on(ring, sequence, version, Some(entry), now),
+            None => self.go_on(ring, ring.first(), self.version, None, now),
+        }
+    }
+
+    /// The unit it wants is too old: goes on at the newest keyframe if that comes later, and else waits for the next.
+    fn skip_late(&mut self, ring: &Ring, next: u64, now: Instant) -> Step {
+        self.total_skips.late += 1;
+        if !self.may_skip(now) {
+            return Step::Over(Over::Lagged);
+        }
+        self.await_point(ring, next + 1, now)
+    }
+
+    fn await_point(&mut self, ring: &Ring, from: u64, now: Instant) -> Step {
+        match point(ring).filter(|(sequence, ..)| *sequence >= from) {
+            Some((sequence, version, entry)) => self.go_on(ring, sequence, version, Some(entry), now),
+            None => {
+                self.place = Place::Skipping(from);
+                idle(ring)
+            }
+        }
+    }
+
+    /// Counts a skip. Whether it is within what is allowed.
+    fn may_skip(&mut self, now: Instant) -> bool {
         if self.skips_since.is_none_or(|since| now.saturating_duration_since(since) > SKIP_WINDOW) {
             self.skips_since = Some(now);
             self.skips = 0;
         }
         self.skips += 1;
-        if self.skips > self.max_skips {
-            return Step::Over(Over::Lagged);
-        }
+        self.skips <= self.allowance.skips
+    }
+
+    fn go_on(
+        &mut self,
+        ring: &Ring,
+        sequence: u64,
+        version: u32,
+        entry: Option<&Entry>,
+        now: Instant,
+    ) -> Step {
         self.place = Place::At(sequence);
+        self.began = Some(now);
         match entry {
             Some(entry) if version != self.version => {
                 self.version = version;
@@ -192,6 +261,14 @@ impl Cursor {
             }
             _ => self.follow(ring, sequence),
         }
+    }
+}
+
+/// Where one can start or go on, with its track set: the newest keyframe, or the live edge where there is none.
+fn point(ring: &Ring) -> Option<(u64, u32, &Entry)> {
+    match ring.newest_point() {
+        Some((sequence, unit, entry)) => Some((sequence, unit.version, entry)),
+        None => ring.pointless_entry().map(|(version, entry)| (ring.next(), version, entry)),
     }
 }
 

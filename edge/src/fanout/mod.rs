@@ -18,12 +18,13 @@ use std::time::{Duration, Instant};
 use media_core::relay::{Mark, Tag};
 use parking_lot::Mutex;
 
-pub(crate) use cursor::{Ahead, GATHER, Start, Step};
+pub(crate) use cursor::{Ahead, GATHER, Skips, Start, Step};
 pub(crate) use format::{Format, RTMP_MESSAGE_STREAM};
 pub(crate) use outlet::{Follower, Outlet, Reader};
 pub(crate) use ring::Over;
 
 use crate::config::FanoutConfig;
+use cursor::Allowance;
 use flush::{Flush, Flusher, Role};
 use headers::Headers;
 use ring::{Entry, Frames, Limits, MAX_POINT_AGE_MS, Unit, media_ms};
@@ -31,7 +32,7 @@ use ring::{Entry, Frames, Limits, MAX_POINT_AGE_MS, Unit, media_ms};
 /// The fan-out of one stream.
 pub(crate) struct Fanout {
     limits: Limits,
-    max_skips_per_minute: u32,
+    allowance: Allowance,
     /// Whom a flush wakes; kept for its allocation. Locked before `state`.
     wake: Mutex<Vec<Waker>>,
     state: Mutex<State>,
@@ -52,7 +53,10 @@ impl Fanout {
     pub(crate) fn new(config: &FanoutConfig) -> Self {
         Self {
             limits: Limits { bytes: config.ring_bytes, age: Duration::from_millis(config.ring_ms) },
-            max_skips_per_minute: config.max_skips_per_minute,
+            allowance: Allowance {
+                skips: config.max_skips_per_minute,
+                lag: Duration::from_millis(config.max_lag_ms),
+            },
             wake: Mutex::new(Vec::new()),
             state: Mutex::new(State {
                 flusher: Flusher::new(Duration::from_millis(config.audio_delay_ms)),
@@ -103,7 +107,7 @@ impl Fanout {
         let mut state = self.state.lock();
         let outlet = state.outlet(format, self.limits);
         drop(state);
-        outlet.enter(start, self.max_skips_per_minute)
+        outlet.enter(start, self.allowance)
     }
 
     fn with_flusher(&self, now: Instant, act: impl FnOnce(&mut Flusher, &mut dyn FnMut(Flush))) {

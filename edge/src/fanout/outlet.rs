@@ -9,7 +9,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use parking_lot::Mutex;
 
-use super::cursor::{Ahead, Cursor, Start, Step};
+use super::cursor::{Ahead, Allowance, Cursor, Skips, Start, Step};
 use super::ring::{Entry, Limits, Over, Ring, Unit};
 
 /// A shared ring.
@@ -55,8 +55,8 @@ impl Outlet {
     }
 
     /// A new viewer.
-    pub(crate) fn enter(self: &Arc<Self>, start: Start, max_skips: u32) -> Reader {
-        let cursor = Cursor::new(&self.state.lock().ring, start, max_skips);
+    pub(crate) fn enter(self: &Arc<Self>, start: Start, allowance: Allowance) -> Reader {
+        let cursor = Cursor::new(&self.state.lock().ring, start, allowance);
         Reader { outlet: Arc::clone(self), slot: None, cursor }
     }
 
@@ -210,7 +210,7 @@ impl Reader {
     }
 
     /// How often it lost its place.
-    pub(crate) fn skips(&self) -> u64 {
+    pub(crate) fn skips(&self) -> Skips {
         self.cursor.skips()
     }
 }

@@ -91,6 +91,8 @@ pub(crate) enum Over {
     Stalled,
     /// The viewer wants nothing for too long.
     Paused,
+    /// The viewer may watch no longer.
+    Expired,
 }
 
 /// A bounded row of units, counted from 0. The oldest make room for the newest.
@@ -191,6 +193,12 @@ impl Ring {
         let index = self.units.iter().rposition(has)?;
         let (unit, _) = self.units.get(index)?;
         Some((self.first + index as u64, unit, unit.frames.as_ref()?))
+    }
+
+    /// When the unit of that number came.
+    pub(crate) fn arrived(&self, sequence: u64) -> Option<Instant> {
+        let index = usize::try_from(sequence.checked_sub(self.first)?).ok()?;
+        self.units.get(index).map(|(_, at)| *at)
     }
 
     /// Where viewers can start, with its unit.

@@ -8,7 +8,7 @@ use std::time::Instant;
 use bytes::Bytes;
 
 use super::{Seat, now};
-use crate::fanout::{Ahead, Format, Outlet, Over, Reader, Start, Step};
+use crate::fanout::{Ahead, Format, Outlet, Over, Reader, Skips, Start, Step};
 use crate::metrics::Metrics;
 
 /// A cursor, and a place in the counts. Dropping it is leaving.
@@ -17,7 +17,7 @@ pub(crate) struct Viewer {
     seat: Seat,
     format: Format,
     metrics: Arc<Metrics>,
-    counted_skips: u64,
+    counted_skips: Skips,
 }
 
 impl Viewer {
@@ -27,7 +27,7 @@ impl Viewer {
             count.fetch_add(1, Ordering::Relaxed);
         }
         metrics.joined(format);
-        Self { reader, seat, format, metrics, counted_skips: 0 }
+        Self { reader, seat, format, metrics, counted_skips: Skips::default() }
     }
 
     /// The next bytes to send, all of them; or why there are none.
@@ -53,7 +53,7 @@ impl Viewer {
     fn count(&mut self, over: Option<Over>) {
         let skips = self.reader.skips();
         if skips != self.counted_skips {
-            self.metrics.skipped(skips - self.counted_skips);
+            self.metrics.skipped(self.counted_skips, skips);
             self.counted_skips = skips;
         }
         if let Some(over) = over {

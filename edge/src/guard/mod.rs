@@ -1,6 +1,7 @@
 //! Who is served, and how much: decided before anything is asked upstream.
 
 mod egress;
+mod forwarded;
 mod grant;
 mod log;
 mod rate;
@@ -21,6 +22,7 @@ use media_core::hub::StreamKey;
 use media_core::rtmp::server;
 
 pub(crate) use egress::MEASURE_EVERY;
+pub(crate) use forwarded::Asker;
 pub(crate) use grant::{Shown, split};
 pub(crate) use record::{Record, Standing, Who};
 
@@ -190,6 +192,16 @@ impl Guard {
         denial
     }
 
+    /// Whether a proxy is at that address that says for whom it asks.
+    pub(crate) fn is_proxy(&self, address: IpAddr) -> bool {
+        forwarded::is_among(&self.rules.load().proxies, address)
+    }
+
+    /// Who asks on a connection.
+    pub(crate) fn asker(&self, peer: SocketAddr, headers: &HeaderMap) -> Asker {
+        forwarded::asker(&self.rules.load().proxies, peer, headers)
+    }
+
     /// Whether anybody at that address is served.
     pub(crate) fn may_connect(&self, address: IpAddr) -> Result<(), Denial> {
         if self.rules.load().allows(address) { Ok(()) } else { Err(self.deny(Denial::Address)) }
@@ -243,6 +255,11 @@ impl Guard {
         let asked = Asked { audience: Audience::Play, stream: key.as_str(), peer };
         let verified = self.grants.verify(grant, asked, SystemTime::now());
         verified.map(Some).map_err(|refused| self.deny(refused.into()))
+    }
+
+    /// Until when somebody may watch who begins now with that grant.
+    pub(crate) fn until(claims: &Claims) -> Option<Instant> {
+        Instant::now().checked_add(claims.holds_for(SystemTime::now()))
     }
 
     /// Whether there is room for one who begins, besides `hls` viewers by HLS.

@@ -210,6 +210,7 @@ impl Record {
             Leave::Over(Over::Lagged) => "lagged",
             Leave::Over(Over::Stalled) => "stalled",
             Leave::Over(Over::Paused) => "paused",
+            Leave::Over(Over::Expired) => "expired",
             Leave::Cut => "drained",
             Leave::Fault => "fault",
         };

@@ -7,6 +7,7 @@ use control_api::grant::Play;
 use http::header::{ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue, ORIGIN, REFERER, VARY};
 use http::{HeaderMap, Uri};
 
+use super::forwarded::is_among;
 use crate::config::GuardConfig;
 
 /// The rules in force.
@@ -20,6 +21,7 @@ pub(super) struct Rules {
     empty_referer: bool,
     allow: Vec<Network>,
     deny: Vec<Network>,
+    pub(super) proxies: Vec<Network>,
     pub(super) requests_per_second: u32,
     pub(super) max_viewers: u64,
     pub(super) max_egress_mbps: u64,
@@ -36,6 +38,7 @@ impl Rules {
             empty_referer: config.empty_referer,
             allow: config.allow.clone(),
             deny: config.deny.clone(),
+            proxies: config.trusted_proxies.clone(),
             requests_per_second: config.max_requests_per_second_per_address,
             max_viewers: config.max_viewers,
             max_egress_mbps: config.max_egress_mbps,
@@ -44,8 +47,7 @@ impl Rules {
 
     /// Whether anybody at that address is served. What is denied is, also if it is allowed.
     pub(super) fn allows(&self, address: IpAddr) -> bool {
-        let among = |list: &[Network]| list.iter().any(|network| network.contains(address));
-        !among(&self.deny) && (self.allow.is_empty() || among(&self.allow))
+        !is_among(&self.deny, address) && (self.allow.is_empty() || is_among(&self.allow, address))
     }
 
     /// Whether a page of that origin (RFC 6454 §6.2) may read media.

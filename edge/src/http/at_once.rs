@@ -4,10 +4,10 @@
 use http::header::ORIGIN;
 use http::{Method, Request, Response, Version};
 
+use super::Shared;
 use super::connection::Connection;
 use super::problem::denied;
-use super::Shared;
-use crate::guard;
+use crate::guard::{self, Asker};
 use crate::places::network;
 use crate::upstream::{Body, VIA};
 
@@ -30,7 +30,10 @@ pub(super) fn at_once<B>(
     let mut response = shared.hls.at_once(path, request)?;
     let headers = request.headers();
     if !shared.config.relay_key.as_ref().is_some_and(|key| key.is_borne_by(headers)) {
-        let may = guard.may_ask(network(connection.peer.ip())).and_then(|()| guard.may_show(headers, false));
+        let Asker { peer, by_proxy } = guard.asker(connection.peer, headers);
+        let may = if by_proxy { guard.may_connect(peer.ip()) } else { Ok(()) };
+        let may = may.and_then(|()| guard.may_ask(network(peer.ip())));
+        let may = may.and_then(|()| guard.may_show(headers, false));
         if let Err(denial) = may {
             response = denied(denial);
         }

@@ -81,6 +81,8 @@ pub(super) struct Departure {
     pub(super) viewer: Viewer,
     pub(super) protocol: Box<dyn Protocol>,
     pub(super) window: Window,
+    /// When the viewer's grant expires.
+    pub(super) until: Option<std::time::Instant>,
     pub(super) seat: Seat,
     pub(super) record: Option<Record>,
 }
@@ -216,10 +218,10 @@ impl Connection {
         *self.departure.lock() = Some(departure);
     }
 
-    /// Whose requests come here.
-    pub(super) fn who(&self) -> Who {
+    /// Whose request came here.
+    pub(super) fn who(&self, peer: SocketAddr) -> Who {
         let standing = Standing { stalled: Arc::clone(&self.stalled), drain: self.drain.clone() };
-        Who { peer: self.peer, tls: self.secure, standing }
+        Who { peer, tls: self.secure, standing }
     }
 
     /// A response is to be logged once it has left, or has broken off.
@@ -306,7 +308,7 @@ pub(super) async fn serve(
         Ok(None) => return,
         Err(cut) => return tracing::debug!(%peer, reason = %cut, "connection cut"),
     };
-    let Departure { head, viewer, mut protocol, window, seat, record } = departure;
+    let Departure { head, viewer, mut protocol, window, until, seat, record } = departure;
     if !said.is_empty() {
         protocol.input(std::time::Instant::now(), &said);
     }
@@ -317,6 +319,7 @@ pub(super) async fn serve(
         viewer: Some(viewer),
         protocol,
         window,
+        until,
         guard: Box::new(Visit { _place: place, _seat: seat, record }),
     });
 }

@@ -1,7 +1,8 @@
 //! From a request to its response.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::header::{
@@ -21,10 +22,17 @@ use super::watched::watched;
 use super::websocket::WebSocket;
 use super::{Shared, live, websocket};
 use crate::fanout::{Format, Start};
-use crate::guard::{self, Record, Shown};
+use crate::guard::{self, Asker, Guard, Record, Shown};
 use crate::places::network;
 use crate::shard::{Latency, Protocol};
 use crate::upstream::{Body, VIA, ask};
+
+/// What is known of a request that is served.
+struct Admitted {
+    peer: SocketAddr,
+    /// When its grant expires.
+    until: Option<Instant>,
+}
 
 /// Answers a request, whose progress is noted.
 pub(super) async fn handle(
@@ -39,13 +47,14 @@ pub(super) async fn handle(
         Ok(Route::Pages) if before.is_some() => Ok(Route::Unknown),
         route => route,
     };
-    let mut record = shared.guard.record(|| connection.who(), &request);
+    let asker = shared.guard.asker(connection.peer, request.headers());
+    let mut record = shared.guard.record(|| connection.who(asker.peer), &request);
     let kind = (request.version(), request.method() == Method::HEAD);
     // Whose pages may read theirs is for pages to say.
     let shared_with = (!matches!(route, Ok(Route::Pages))).then(|| request.headers().get(ORIGIN).cloned());
-    let mut response = match admit(shared, connection, &route, before, &request, record.as_mut()) {
+    let mut response = match admit(shared, asker, &route, before, &request, record.as_mut()) {
         Err(denied) => *denied,
-        Ok(()) => answer(shared, connection, &progress, route, request, &mut record).await,
+        Ok(admitted) => answer(shared, connection, &progress, (route, admitted), request, &mut record).await,
     };
     if kind.1 {
         response = without_body(response);
@@ -75,7 +84,7 @@ fn without_body(response: Response<Body>) -> Response<Body> {
 /// What the access log says of a request, but whose session it is if a grant says so.
 fn describe(
     shared: &Shared,
-    connection: &Connection,
+    peer: SocketAddr,
     route: &Result<Route, BadPath>,
     headers: &HeaderMap,
     record: &mut Record,
@@ -93,43 +102,48 @@ fn describe(
     record.asked(kind, stream);
     let agent = headers.get(USER_AGENT).map_or(&[][..], HeaderValue::as_bytes);
     let hls = matches!(kind, "playlist" | "media");
-    let number = shared.guard.session(connection.peer.ip(), agent, stream.unwrap_or_default(), hls);
+    let number = shared.guard.session(peer.ip(), agent, stream.unwrap_or_default(), hls);
     record.session(None, number);
 }
 
 /// Whether a request is served at all; else what is answered instead. `before` is the grant before its path.
 fn admit(
     shared: &Shared,
-    connection: &Connection,
+    Asker { peer, by_proxy }: Asker,
     route: &Result<Route, BadPath>,
     before: Option<&str>,
     request: &Request<Body>,
     mut record: Option<&mut Record>,
-) -> Result<(), Box<Response<Body>>> {
+) -> Result<Admitted, Box<Response<Body>>> {
     let guard = &shared.guard;
+    let mut admitted = Admitted { peer, until: None };
     if let Some(record) = &mut record {
-        describe(shared, connection, route, request.headers(), record);
+        describe(shared, peer, route, request.headers(), record);
     }
     // Another edge, whose viewers are asked there.
     if shared.config.relay_key.as_ref().is_some_and(|key| key.is_borne_by(request.headers())) {
-        return Ok(());
+        return Ok(admitted);
     }
     let denied = |denial| Box::new(denied(denial));
-    guard.may_ask(network(connection.peer.ip())).map_err(denied)?;
+    if by_proxy {
+        guard.may_connect(peer.ip()).map_err(denied)?;
+    }
+    guard.may_ask(network(peer.ip())).map_err(denied)?;
     let (key, file) = match route {
         Ok(Route::Flv(key)) => (key, None),
         Ok(Route::Hls(file)) => (&file.key, Some(file)),
-        _ => return Ok(()),
+        _ => return Ok(admitted),
     };
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
-        return Ok(());
+        return Ok(admitted);
     }
     let headers = request.headers();
     guard.may_show(headers, file.is_none() && websocket::is_upgrade(headers)).map_err(denied)?;
     if guard.asks_for_grants() {
         let shown = Shown::find(before, headers, request.uri());
         let grant = shown.as_ref().map(Shown::text);
-        let claims = guard.may_play(key, grant, connection.peer.ip()).map_err(denied)?;
+        let claims = guard.may_play(key, grant, peer.ip()).map_err(denied)?;
+        admitted.until = claims.as_deref().and_then(Guard::until);
         if let (Some(record), Some(sid)) = (record, claims.as_ref().and_then(|claims| claims.sid.as_deref()))
         {
             record.session(Some(sid), 0);
@@ -144,14 +158,14 @@ fn admit(
     if file.is_some_and(HlsFile::is_first) {
         guard.has_room(shared.hls.all_viewers()).map_err(denied)?;
     }
-    Ok(())
+    Ok(admitted)
 }
 
 async fn answer(
     shared: &Shared,
     connection: &Arc<Connection>,
     progress: &Arc<Progress>,
-    route: Result<Route, BadPath>,
+    (route, admitted): (Result<Route, BadPath>, Admitted),
     request: Request<Body>,
     record: &mut Option<Record>,
 ) -> Response<Body> {
@@ -161,13 +175,13 @@ async fn answer(
     }
     match route {
         Ok(Route::Flv(key)) if matches!(*request.method(), Method::GET | Method::HEAD) => {
-            flv(shared, connection, progress, &key, request, record).await
+            flv(shared, connection, progress, (&key, admitted.until), request, record).await
         }
         Ok(Route::Relay(key)) if *request.method() == Method::GET => {
             relay(shared, connection, Arc::clone(progress), &key, &request.map(drop)).await
         }
         route => {
-            let response = file(shared, connection, route, request).await;
+            let response = file(shared, admitted.peer, route, request).await;
             // What HTTP/1.1 does not take stalls the socket.
             if version >= Version::HTTP_2 {
                 response.map(|body| watched(body, Arc::clone(progress)))
@@ -181,13 +195,13 @@ async fn answer(
 /// What is no live stream.
 async fn file(
     shared: &Shared,
-    connection: &Connection,
+    peer: SocketAddr,
     route: Result<Route, BadPath>,
     request: Request<Body>,
 ) -> Response<Body> {
     match route {
         Err(bad) => problem(StatusCode::BAD_REQUEST, &bad.to_string()),
-        Ok(Route::Pages) => pages(shared, connection, request).await,
+        Ok(Route::Pages) => pages(shared, peer, request).await,
         Ok(Route::Unknown) => problem(StatusCode::NOT_FOUND, "there is nothing at this path"),
         Ok(Route::Hls(file)) if matches!(*request.method(), Method::GET | Method::HEAD) => {
             let mut request = request.map(drop);
@@ -196,7 +210,7 @@ async fn file(
             {
                 request.headers_mut().insert(VIA, via);
             }
-            let mut response = shared.hls.serve(&file, &request, connection.peer).await;
+            let mut response = shared.hls.serve(&file, &request, peer).await;
             expose(response.headers_mut());
             response
         }
@@ -209,7 +223,7 @@ async fn flv(
     shared: &Shared,
     connection: &Arc<Connection>,
     progress: &Arc<Progress>,
-    key: &StreamKey,
+    (key, until): (&StreamKey, Option<Instant>),
     request: Request<Body>,
     record: &mut Option<Record>,
 ) -> Response<Body> {
@@ -253,7 +267,7 @@ async fn flv(
             }
             if request.version() >= Version::HTTP_2 {
                 let (progress, window) = (Arc::clone(progress), latency.window.at_rest());
-                return head.map(|()| live::body(viewer, Some(seat), connection, progress, window));
+                return head.map(|()| live::body(viewer, Some(seat), until, connection, progress, window));
             }
             (head, Box::new(live::Plain::new(format == Format::ChunkedFlv)))
         }
@@ -270,6 +284,7 @@ async fn flv(
         viewer,
         protocol,
         window: latency.window,
+        until,
         seat,
         record,
     });
@@ -303,17 +318,17 @@ async fn relay(
         Ok(viewer) => {
             let mut head = Response::new(());
             live::headers(head.headers_mut());
-            head.map(|()| live::body(viewer, None, connection, progress, Duration::ZERO))
+            head.map(|()| live::body(viewer, None, None, connection, progress, Duration::ZERO))
         }
         Err(error) => refusal(error),
     }
 }
 
-async fn pages(shared: &Shared, connection: &Connection, mut request: Request<Body>) -> Response<Body> {
+async fn pages(shared: &Shared, peer: SocketAddr, mut request: Request<Body>) -> Response<Body> {
     let Some(pages) = &shared.pages else {
         return problem(StatusCode::NOT_FOUND, "there are no pages here");
     };
-    request.extensions_mut().insert(connection.peer);
+    request.extensions_mut().insert(peer);
     let limit = Duration::from_millis(shared.config.body_timeout_ms);
     let request = request.map(|body| limited(body, limit));
     ask(pages, request).await.unwrap_or_else(|error| {

@@ -26,6 +26,11 @@ use crate::upstream::{Body, BoxError};
 #[error("the line is too slow for the stream")]
 pub(super) struct TooSlow;
 
+/// The viewer's grant has expired.
+#[derive(Debug, thiserror::Error)]
+#[error("the grant has expired")]
+struct Expired;
+
 /// What every live response says.
 pub(super) fn headers(headers: &mut HeaderMap) {
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("video/x-flv"));
@@ -36,12 +41,13 @@ pub(super) fn headers(headers: &mut HeaderMap) {
 pub(super) fn body(
     viewer: Viewer,
     seat: Option<Seat>,
+    until: Option<Instant>,
     connection: &Arc<Connection>,
     progress: Arc<Progress>,
     window: Duration,
 ) -> Body {
-    let connection = Arc::clone(connection);
-    LiveBody { viewer, rests: Rests::new(window), progress, connection, _seat: seat }.boxed_unsync()
+    let (connection, rests) = (Arc::clone(connection), Rests::new(window));
+    LiveBody { viewer, rests, until, progress, connection, _seat: seat }.boxed_unsync()
 }
 
 /// The head of a response over HTTP/1 as it goes out (RFC 9112 §4), for a connection that is for nothing else any
@@ -136,6 +142,8 @@ impl Rests {
 struct LiveBody {
     viewer: Viewer,
     rests: Rests,
+    /// It may watch no longer from then on.
+    until: Option<Instant>,
     progress: Arc<Progress>,
     connection: Arc<Connection>,
     _seat: Option<Seat>,
@@ -149,6 +157,11 @@ impl HttpBody for LiveBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        if self.until.is_some_and(|until| Instant::now() >= until) {
+            self.viewer.dropped(Over::Expired);
+            self.progress.failed("expired");
+            return Poll::Ready(Some(Err(Expired.into())));
+        }
         let this = &mut *self;
         let next = this.rests.poll(cx, |cx| this.viewer.poll_next(cx));
         this.progress.polled(next.is_pending());
@@ -159,7 +172,7 @@ impl HttpBody for LiveBody {
                 self.progress.over();
                 None
             }
-            Err(Over::Lagged | Over::Stalled | Over::Paused) => {
+            Err(Over::Lagged | Over::Stalled | Over::Paused | Over::Expired) => {
                 self.progress.failed("lagged");
                 Some(Err(TooSlow.into()))
             }

@@ -33,7 +33,7 @@ pub use certificates::{CertificateError, Certificates};
 #[cfg(test)]
 pub(crate) use connection::serve_pipe;
 pub(crate) use hls::Hls;
-pub(crate) use problem::problem;
+pub(crate) use problem::{denied_with, problem, refused_with};
 pub(crate) use wire::Wire;
 
 use crate::config::{HttpConfig, RtmpConfig, TlsConfig};
@@ -147,8 +147,12 @@ pub(crate) async fn serve(
     let gauge = shared.metrics.connections.clone();
     let places = Places::new(total, per_address, gauge, Arc::clone(&shared.metrics));
     let place = |address: IpAddr| {
-        shared.guard.may_connect(address).ok()?;
-        places.take(address)
+        // Who asks by a proxy is asked with each request.
+        let is_proxy = shared.guard.is_proxy(address);
+        if !is_proxy {
+            shared.guard.may_connect(address).ok()?;
+        }
+        places.take(address, is_proxy)
     };
     let (draining, drain_signal) = watch::channel(false);
     let mut connections = JoinSet::new();

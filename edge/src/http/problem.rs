@@ -44,22 +44,31 @@ pub(crate) fn problem(status: StatusCode, detail: &str) -> Response<Body> {
 
 /// Of a stream that can't be watched.
 pub(super) fn refusal(refusal: Refusal) -> Response<Body> {
-    let status = match refusal {
+    problem(refused_with(refusal), &refusal.to_string())
+}
+
+/// The status that says so.
+pub(crate) fn refused_with(refusal: Refusal) -> StatusCode {
+    match refusal {
         Refusal::Absent => StatusCode::NOT_FOUND,
         Refusal::Unavailable => StatusCode::BAD_GATEWAY,
         Refusal::Full | Refusal::Away => StatusCode::SERVICE_UNAVAILABLE,
-    };
-    problem(status, &refusal.to_string())
+    }
 }
 
-/// Of somebody who is not served, and how to be (RFC 6750 §3).
-pub(super) fn denied(denial: Denial) -> Response<Body> {
-    let status = match denial {
+/// The status that says so.
+pub(crate) fn denied_with(denial: Denial) -> StatusCode {
+    match denial {
         Denial::Grant(refused) if !refused.is_forbidden() => StatusCode::UNAUTHORIZED,
         Denial::Grant(_) | Denial::Address | Denial::Referer | Denial::Origin => StatusCode::FORBIDDEN,
         Denial::Rate => StatusCode::TOO_MANY_REQUESTS,
         Denial::Viewers | Denial::Egress => StatusCode::SERVICE_UNAVAILABLE,
-    };
+    }
+}
+
+/// Of somebody who is not served, and how to be (RFC 6750 §3).
+pub(super) fn denied(denial: Denial) -> Response<Body> {
+    let status = denied_with(denial);
     let (how, challenge) = match denial {
         Denial::Grant(Refused::Missing) => {
             (": before the path (/~…/), as ?token=… or as \"Authorization: Bearer …\"", "Bearer")

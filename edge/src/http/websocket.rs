@@ -226,6 +226,7 @@ impl Protocol for WebSocket {
             Over::Lagged | Over::Stalled | Over::Paused => {
                 self.close(CloseCode::Policy, "the line is too slow for the stream");
             }
+            Over::Expired => self.close(CloseCode::Policy, "the grant has expired"),
         }
     }
 

@@ -60,7 +60,7 @@ pub(crate) async fn serve(edge: &Edge, listener: TcpListener, drain: impl Future
         if edge.shared.guard.may_connect(peer.ip()).is_err() {
             continue;
         }
-        let Some(place) = places.take(peer.ip()) else { continue };
+        let Some(place) = places.take(peer.ip(), false) else { continue };
         let (edge, session, playing) = (edge.clone(), session(config), playing.clone());
         connections.spawn(async move {
             let place = place;

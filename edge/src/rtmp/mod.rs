@@ -9,6 +9,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use control_api::RESERVED_APPS;
 use control_api::grant::Refused;
+use http::StatusCode;
 use media_core::hub::StreamKey;
 use media_core::rtmp::Refusal;
 use media_core::rtmp::server::{Event, Request, Session};
@@ -16,13 +17,10 @@ use tokio::net::TcpStream;
 
 use crate::fanout::{Format, Over, RTMP_MESSAGE_STREAM};
 use crate::feed::{self, Viewer};
-use crate::guard::{Denial, Record, Seat};
-use crate::http::Shared;
+use crate::guard::{Denial, Guard, Record, Seat};
+use crate::http::{Shared, denied_with, refused_with};
 use crate::places::network;
 use crate::shard::{Arrival, Guest, Latency, Leave, Link, Protocol, Transport, Window, Wish};
-
-/// What the access log says of a player that was refused, as it does of HTTP's.
-const REFUSED: u16 = 403;
 
 /// An RTMP connection whose client asked to play, and waits for the answer.
 pub struct Play {
@@ -68,13 +66,21 @@ pub(crate) async fn serve(shared: &Shared, play: Play) {
         tracing::debug!(%peer, %error, "TCP_NODELAY can't be set");
     }
     let mut record = shared.guard.record_rtmp(peer, &request);
-    let (viewer, window, said) = match enter(shared, peer, &request, record.as_mut()).await {
-        Ok((viewer, seat, window)) => (Some((viewer, seat)), window, session.accept_play(request.id)),
-        Err(refusal) => (None, Window::Frame, session.refuse(request.id, &refusal)),
+    let (viewer, (window, until), said) = match enter(shared, peer, &request, record.as_mut()).await {
+        Ok(entered) => {
+            if let Some(record) = &mut record {
+                record.status(StatusCode::OK.as_u16());
+            }
+            let said = session.accept_play(request.id);
+            (Some((entered.viewer, entered.seat)), (entered.window, entered.until), said)
+        }
+        Err(TurnedAway { status, refusal }) => {
+            if let Some(record) = &mut record {
+                record.status(status.as_u16());
+            }
+            (None, (Window::Frame, None), session.refuse(request.id, &refusal))
+        }
     };
-    if let Some(record) = &mut record {
-        record.status(if viewer.is_some() { 200 } else { REFUSED });
-    }
     let (viewer, seat) = viewer.unzip();
     let protocol = Box::new(Player::new(session, request.id, said.is_err()));
     match socket.into_std() {
@@ -87,10 +93,53 @@ pub(crate) async fn serve(shared: &Shared, play: Play) {
                 viewer,
                 protocol,
                 window,
+                until,
                 guard: Box::new(Held { hold, seat, record }),
             });
         }
         Err(error) => tracing::warn!(%peer, %error, "a player's socket can't be moved"),
+    }
+}
+
+/// A player who may watch.
+struct Entered {
+    viewer: Viewer,
+    seat: Seat,
+    window: Window,
+    /// When its grant expires.
+    until: Option<Instant>,
+}
+
+/// One who may not.
+struct TurnedAway {
+    /// What HTTP would say, and the access log does.
+    status: StatusCode,
+    refusal: Refusal,
+}
+
+impl TurnedAway {
+    fn bad(refusal: Refusal) -> Self {
+        Self { status: StatusCode::BAD_REQUEST, refusal }
+    }
+}
+
+impl From<Denial> for TurnedAway {
+    fn from(denial: Denial) -> Self {
+        let missing = denial == Denial::Grant(Refused::Missing);
+        let how = if missing { ": add ?token=… to the stream name" } else { "" };
+        Self { status: denied_with(denial), refusal: Refusal::play_failed(format!("{denial}{how}")) }
+    }
+}
+
+impl From<feed::Refusal> for TurnedAway {
+    fn from(refusal: feed::Refusal) -> Self {
+        let said = match refusal {
+            feed::Refusal::Absent => Refusal::not_found(refusal.to_string()),
+            feed::Refusal::Unavailable | feed::Refusal::Away | feed::Refusal::Full => {
+                Refusal::play_failed(refusal.to_string())
+            }
+        };
+        Self { status: refused_with(refusal), refusal: said }
     }
 }
 
@@ -100,38 +149,29 @@ async fn enter(
     peer: SocketAddr,
     request: &Request,
     record: Option<&mut Record>,
-) -> Result<(Viewer, Seat, Window), Refusal> {
+) -> Result<Entered, TurnedAway> {
     if request.id != RTMP_MESSAGE_STREAM {
-        return Err(Refusal::play_failed("Play on the first message stream of a connection."));
+        let refusal = Refusal::play_failed("Play on the first message stream of a connection.");
+        return Err(TurnedAway::bad(refusal));
     }
     let key = StreamKey::parse(&request.app, &request.name, RESERVED_APPS)
-        .map_err(|error| Refusal::not_found(error.to_string()))?;
+        .map_err(|error| TurnedAway::bad(Refusal::not_found(error.to_string())))?;
     let guard = &shared.guard;
-    let refusal = |denial: Denial| {
-        let missing = denial == Denial::Grant(Refused::Missing);
-        let how = if missing { ": add ?token=… to the stream name" } else { "" };
-        Refusal::play_failed(format!("{denial}{how}"))
-    };
     // Where an origin takes in publishers by the same listener, players were not asked before.
-    guard.may_connect(peer.ip()).map_err(refusal)?;
-    guard.may_ask(network(peer.ip())).map_err(refusal)?;
-    let claims = guard.may_play(&key, request.param("token").as_deref(), peer.ip()).map_err(refusal)?;
+    guard.may_connect(peer.ip())?;
+    guard.may_ask(network(peer.ip()))?;
+    let claims = guard.may_play(&key, request.param("token").as_deref(), peer.ip())?;
     if let Some(record) = record {
         record.asked("rtmp", Some(key.as_str()));
         let number = guard.session(peer.ip(), request.connect.flash_ver.as_bytes(), key.as_str(), false);
         record.session(claims.as_ref().and_then(|claims| claims.sid.as_deref()), number);
     }
-    let seat = guard.seat(shared.hls.all_viewers()).map_err(refusal)?;
+    let seat = guard.seat(shared.hls.all_viewers())?;
     let latency = Latency::parse(request.param("latency").as_deref(), shared.feeds.latency(&key))
-        .map_err(|error| Refusal::play_failed(error.to_string()))?;
-    let viewer =
-        shared.feeds.join(&key, Format::Rtmp, latency.start).await.map_err(|refusal| match refusal {
-            feed::Refusal::Absent => Refusal::not_found(refusal.to_string()),
-            feed::Refusal::Unavailable | feed::Refusal::Away | feed::Refusal::Full => {
-                Refusal::play_failed(refusal.to_string())
-            }
-        })?;
-    Ok((viewer, seat, latency.window))
+        .map_err(|error| TurnedAway::bad(Refusal::play_failed(error.to_string())))?;
+    let viewer = shared.feeds.join(&key, Format::Rtmp, latency.start).await?;
+    let until = claims.as_deref().and_then(Guard::until);
+    Ok(Entered { viewer, seat, window: latency.window, until })
 }
 
 /// The session of a player who watches, or who is being refused.
@@ -177,6 +217,7 @@ impl Protocol for Player {
             Over::Ended => None,
             Over::Lagged | Over::Stalled => Some("The line is too slow for the stream."),
             Over::Paused => Some("The pause was too long."),
+            Over::Expired => Some("The grant has expired."),
         };
         let said = match why {
             None => self.session.end_play(),

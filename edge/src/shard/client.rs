@@ -88,6 +88,7 @@ pub(super) struct Client {
     replying: bool,
     pub(super) paused_since: Option<Instant>,
     over: Option<Over>,
+    until: Option<Instant>,
     /// Written to its socket.
     pub(super) bytes: u64,
     guard: Box<dyn Guest>,
@@ -95,7 +96,7 @@ pub(super) struct Client {
 
 impl Client {
     pub(super) fn new(arrival: Arrival, group: Option<usize>) -> Self {
-        let Arrival { link, transport, head, viewer, protocol, window: _, guard } = arrival;
+        let Arrival { link, transport, head, viewer, protocol, window: _, until, guard } = arrival;
         Self {
             link,
             transport,
@@ -112,6 +113,7 @@ impl Client {
             replying: false,
             paused_since: None,
             over: None,
+            until,
             bytes: 0,
             guard,
         }
@@ -231,6 +233,11 @@ impl Client {
         self.over = Some(over);
         self.viewer = None;
         self.protocol.end(over);
+    }
+
+    /// Whether it watches and may no longer.
+    pub(super) fn is_expired(&self, now: Instant) -> bool {
+        self.viewer.is_some() && self.until.is_some_and(|until| now >= until)
     }
 
     /// It is dropped for a reason that its ring doesn't know.

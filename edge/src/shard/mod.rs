@@ -108,6 +108,8 @@ pub(crate) struct Arrival {
     pub(crate) viewer: Option<Viewer>,
     pub(crate) protocol: Box<dyn Protocol>,
     pub(crate) window: Window,
+    /// It may watch no longer from then on, or from a second later.
+    pub(crate) until: Option<Instant>,
     pub(crate) guard: Box<dyn Guest>,
 }
 

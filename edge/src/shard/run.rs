@@ -248,7 +248,7 @@ impl Shard {
             return;
         }
         self.swept = now;
-        let (mut late, mut paused, mut heard) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut late, mut ended, mut heard) = (Vec::new(), Vec::new(), Vec::new());
         for (id, client) in &mut self.clients {
             client.may_say_more();
             client.stays();
@@ -262,20 +262,21 @@ impl Shard {
                 Place::Waiting(_)
                     if client.paused_since.is_some_and(|at| waited(at) > self.patience.pause) =>
                 {
-                    paused.push(id);
+                    ended.push((id, Over::Paused));
                 }
+                _ if client.is_expired(now) => ended.push((id, Over::Expired)),
                 _ if client.is_heard() => heard.push(id),
                 _ => {}
             }
         }
         late.into_iter().for_each(|id| self.remove(id, Leave::Done));
         heard.into_iter().for_each(|id| self.enqueue(id));
-        for id in paused {
+        for (id, over) in ended {
             self.detach(id);
             self.guarded(id, |shard| {
                 if let Some(client) = shard.clients.get_mut(id) {
-                    client.dropped(Over::Paused);
-                    client.end(Over::Paused);
+                    client.dropped(over);
+                    client.end(over);
                 }
                 shard.enqueue(id);
                 Ok(())

@@ -195,7 +195,11 @@ async fn live_viewers_are_logged_when_they_leave_by_the_name_that_their_grant_sa
     refused.refusal().await;
     drop(refused);
     let lines = logged.lines(3).await;
-    assert_eq!(lines[2]["status"], 403);
+    assert_eq!(lines[2]["status"], 401, "as by HTTP");
+    let mut absent = rtmp::Player::connect(&logged.server.edge, &format!("a?token={grant}")).await;
+    absent.refusal().await;
+    drop(absent);
+    assert_eq!(logged.lines(4).await[3]["status"], 404);
     let text = serde_json::to_string(&lines).unwrap();
     assert!(!text.contains(&grant) && !text.contains("s3cret"), "{text}");
 }

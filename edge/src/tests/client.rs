@@ -48,8 +48,14 @@ impl Server {
     }
 
     /// The same on certain listeners.
-    pub(super) fn on(listeners: Listeners, origin: &Origin, config: Config, pages: Option<Pages>) -> Self {
-        Self::serving(Edge::new(config, open(), origin.upstream(), pages).unwrap(), listeners)
+    pub(super) fn on(
+        listeners: Listeners,
+        origin: &Origin,
+        config: Config,
+        access: Access,
+        pages: Option<Pages>,
+    ) -> Self {
+        Self::serving(Edge::new(config, access, origin.upstream(), pages).unwrap(), listeners)
     }
 
     fn serving(edge: Edge, listeners: Listeners) -> Self {

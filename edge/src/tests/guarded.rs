@@ -11,8 +11,9 @@ use http_body_util::{BodyExt, Empty};
 use super::client::{Player, Server, text};
 use super::limits::metric;
 use super::origin::Origin;
-use super::rtmp;
+use super::secure::Secure;
 use super::studio::{Studio, opening};
+use super::{h3, rtmp};
 use crate::{Access, Config};
 
 const SECRET: &str = "0123456789abcdef0123456789abcdef";
@@ -40,13 +41,13 @@ fn pems() -> (String, String) {
 }
 
 /// A secret by the name of `h`, and a public key by the name of `e`.
-fn access() -> Access {
+pub(super) fn access() -> Access {
     let public = Key::new(Algorithm::EdDsa, &pems().1).unwrap();
     let keys = KeySet::new([("h".to_owned(), key(SECRET)), ("e".to_owned(), public)]).unwrap();
     Access { play: Play::Required, grants: Arc::new(Grants::new(keys)) }
 }
 
-fn claims() -> Claims {
+pub(super) fn claims() -> Claims {
     let ip = Some("127.0.0.0/8".parse().unwrap());
     Claims { exp: u64::MAX, nbf: None, aud: Audience::Play, stream: "live/a".into(), ip, sid: None }
 }
@@ -55,8 +56,13 @@ fn sign(kid: &str, key: Key, claims: &Claims) -> String {
     Signer::new(kid, key).sign(claims).unwrap()
 }
 
-fn good() -> String {
-    sign("h", key(SECRET), &claims())
+pub(super) fn good() -> String {
+    with(&claims())
+}
+
+/// A grant that says so.
+pub(super) fn with(claims: &Claims) -> String {
+    sign("h", key(SECRET), claims)
 }
 
 /// What does not open `live/a`, and what is said to it.
@@ -164,32 +170,35 @@ async fn no_wrong_grant_lets_anybody_in_or_is_asked_about_upstream() {
     }
 }
 
+/// What a grant for `live/a` does not open, however it is spelled.
+const TRICKS: [&str; 19] = [
+    "/live/a%2f..%2fb/index.m3u8",
+    "/live/a/..%2f..%2fb/index.m3u8",
+    "/live/a/../b/index.m3u8",
+    "/live/../live/b.flv",
+    "/live/%2e%2e/b.flv",
+    "/live%2fa.flv",
+    "/live/a%2fb.flv",
+    "/live/a%00.flv",
+    "/live/a%00/index.m3u8",
+    "/live/a/%00/index.m3u8",
+    "/live/a\\..\\b.flv",
+    "/live/b.flv",
+    "/live/b/v0/media.m3u8",
+    "/live/A.flv",
+    "//live/a.flv",
+    "/live//a.flv",
+    "/relay/live/a",
+    "/~x/live/a.flv",
+    "/api/v1/streams",
+];
+
 #[tokio::test]
 async fn no_trick_with_the_path_leads_to_another_stream() {
     let origin = Origin::default();
     let server = server(&origin).await;
     let grant = good();
-    for path in [
-        "/live/a%2f..%2fb/index.m3u8",
-        "/live/a/..%2f..%2fb/index.m3u8",
-        "/live/a/../b/index.m3u8",
-        "/live/../live/b.flv",
-        "/live/%2e%2e/b.flv",
-        "/live%2fa.flv",
-        "/live/a%2fb.flv",
-        "/live/a%00.flv",
-        "/live/a%00/index.m3u8",
-        "/live/a/%00/index.m3u8",
-        "/live/a\\..\\b.flv",
-        "/live/b.flv",
-        "/live/b/v0/media.m3u8",
-        "/live/A.flv",
-        "//live/a.flv",
-        "/live//a.flv",
-        "/relay/live/a",
-        "/~x/live/a.flv",
-        "/api/v1/streams",
-    ] {
+    for path in TRICKS {
         for (path, bearer) in [
             (format!("/~{grant}{path}"), String::new()),
             (format!("{path}?token={grant}"), String::new()),
@@ -208,6 +217,45 @@ async fn no_trick_with_the_path_leads_to_another_stream() {
             "{code}"
         );
     }
+    assert_eq!(origin.requests(), []);
+}
+
+#[tokio::test]
+async fn neither_wrong_grants_nor_tricks_get_any_further_over_tls_and_quic() {
+    let origin = Origin::default();
+    let secure = Secure::guarded(&origin, Config::default(), access(), None).await;
+    let mut http3 = h3::Client::connect(&secure).await;
+    let mut asked = 0;
+    let mut ask = async |path: &str| {
+        let mut statuses = Vec::new();
+        for protocol in ["http/1.1", "h2"] {
+            statuses.push(secure.request(protocol, path, &[]).await.status().as_u16());
+        }
+        statuses.push(secure.request("http/1.1", path, &WEBSOCKET).await.status().as_u16());
+        statuses.push(http3.get(path).await.0.status().as_u16());
+        asked += 1;
+        statuses
+    };
+    for path in MEDIA.iter().chain(&["/live/a.flv"]) {
+        assert_eq!(ask(path).await, [401; 4], "{path}");
+    }
+    for (what, grant, status) in bad() {
+        for path in [MEDIA[0], MEDIA[3], "/live/a.flv"] {
+            for path in [format!("/~{grant}{path}"), format!("{path}?token={grant}")] {
+                assert_eq!(ask(&path).await, [status; 4], "{what}: {path}");
+            }
+        }
+    }
+    let grant = good();
+    // No URL has a backslash, says the client.
+    for path in TRICKS.iter().filter(|path| !path.contains('\\')) {
+        for path in [format!("/~{grant}{path}"), format!("{path}?token={grant}")] {
+            let statuses = ask(&path).await;
+            let refused = |status: &u16| matches!(status, 400 | 401 | 403 | 404);
+            assert!(statuses.iter().all(refused), "{path}: {statuses:?}");
+        }
+    }
+    assert!(asked > 100);
     assert_eq!(origin.requests(), []);
 }
 

@@ -23,7 +23,7 @@ use crate::upstream::Body;
 use crate::{BoxError, Config, Pages};
 
 /// A client's connection.
-struct Client {
+pub(super) struct Client {
     requests: SendRequest<OpenStreams, Bytes>,
     quic: quinn::Connection,
     /// How the connection ended.
@@ -31,10 +31,10 @@ struct Client {
     _endpoint: Endpoint,
 }
 
-type Answer = (Response<()>, RequestStream<BidiStream<Bytes>, Bytes>);
+pub(super) type Answer = (Response<()>, RequestStream<BidiStream<Bytes>, Bytes>);
 
 impl Client {
-    async fn connect(secure: &Secure) -> Self {
+    pub(super) async fn connect(secure: &Secure) -> Self {
         Self::with(secure, TransportConfig::default()).await
     }
 
@@ -59,12 +59,12 @@ impl Client {
         (response, stream)
     }
 
-    async fn get(&mut self, path: &str) -> Answer {
+    pub(super) async fn get(&mut self, path: &str) -> Answer {
         self.ask(Method::GET, path, "").await
     }
 }
 
-async fn dial(secure: &Secure, transport: TransportConfig) -> (quinn::Connection, Endpoint) {
+pub(super) async fn dial(secure: &Secure, transport: TransportConfig) -> (quinn::Connection, Endpoint) {
     let tls = QuicClientConfig::try_from(secure.client("h3")).unwrap();
     let mut config = ClientConfig::new(Arc::new(tls));
     config.transport_config(Arc::new(transport));

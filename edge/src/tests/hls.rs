@@ -259,6 +259,14 @@ async fn the_short_way_to_what_is_in_memory_is_no_other_answer() {
     assert_eq!(from("https://good.example/").await.status(), 200);
     assert_eq!(from("https://evil.example/").await.status(), 403);
     let mut config = Config::default();
+    config.guard.trusted_proxies = vec!["127.0.0.1".parse().unwrap()];
+    config.guard.deny = vec!["192.0.2.7".parse().unwrap()];
+    let server = Server::with(&origin, config, None).await;
+    origin.file(path, media());
+    let of = async |client: &str| server.request(Method::GET, path, &[("x-forwarded-for", client)]).await;
+    assert_eq!(of("198.51.100.1").await.status(), 200);
+    assert_eq!(of("192.0.2.7").await.status(), 403);
+    let mut config = Config::default();
     config.guard.max_requests_per_second_per_address = 1;
     let server = Server::with(&origin, config, None).await;
     origin.file(path, media());

@@ -2,9 +2,11 @@
 
 mod access;
 mod client;
+mod expiry;
 mod feed;
 mod floods;
 mod flv;
+mod goaway;
 mod guarded;
 mod h3;
 mod hls;

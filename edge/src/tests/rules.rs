@@ -1,17 +1,20 @@
 //! Rules of the configuration: addresses, pages, rates and room.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use control_api::grant::{Grants, KeySet, Play};
 use http::{Method, Response};
+use http_body_util::{BodyExt, Full};
 use tokio::io::AsyncReadExt;
+use tower::service_fn;
 
 use super::client::{Player, Server, text};
 use super::limits::metric;
 use super::origin::Origin;
 use super::studio::{Studio, opening};
 use super::{guarded, rtmp, until};
-use crate::{Access, Config, GuardConfig};
+use crate::{Access, Body, BoxError, Config, GuardConfig, Pages};
 
 const INDEX: &str = "/live/a/index.m3u8";
 
@@ -127,6 +130,52 @@ async fn pages_are_told_apart_by_origin_and_host() {
     assert_eq!(origin.requests().len(), asked);
     assert_eq!(websocket("https://good.example").await, 404);
     assert_eq!((refused(&server, "referer"), refused(&server, "origin")), (1, 1));
+}
+
+#[tokio::test]
+async fn what_a_trusted_proxy_says_of_who_asks_is_what_rules_are_about() {
+    let origin = Origin::default();
+    let echo = Pages::new(service_fn(|request: http::Request<Body>| async move {
+        let peer = *request.extensions().get::<SocketAddr>().unwrap();
+        let body = Full::new(bytes::Bytes::from(peer.to_string())).map_err(|never| match never {});
+        Ok::<_, BoxError>(Response::new(body.boxed_unsync()))
+    }));
+    let mut config = config(|c| {
+        c.trusted_proxies = vec!["127.0.0.0/8".parse().unwrap()];
+        c.deny = vec!["192.0.2.0/24".parse().unwrap()];
+        c.max_requests_per_second_per_address = 1;
+    });
+    config.http.max_connections_per_address = 1;
+    let server = Server::with(&origin, config, Some(echo)).await;
+    let held = server.connect().await;
+    let ask = async |path, said: &str| server.request(Method::GET, path, &[("x-forwarded-for", said)]).await;
+    assert_eq!(text(ask("/", "203.0.113.9, 198.51.100.1, 127.0.0.9").await).await, "198.51.100.1:0");
+    // Another than who is denied may be made up, but not behind the proxy's word.
+    for said in ["192.0.2.7", "198.51.100.2, 192.0.2.7", "198.51.100.2, 192.0.2.7, 127.0.0.3"] {
+        assert_eq!(ask(INDEX, said).await.status(), 403, "{said}");
+    }
+    assert_eq!(ask(INDEX, "192.0.2.7, 198.51.100.3").await.status(), 404);
+    assert_eq!((refused(&server, "address_denied"), refused(&server, "rate")), (3, 0));
+    // Each has a rate of its own, whatever it claims before.
+    let mut late = 0;
+    for n in 0..20 {
+        assert_eq!(ask("/", &format!("198.51.100.{}", 20 + n)).await.status(), 200);
+        late += u64::from(ask("/", &format!("203.0.113.{n}, 198.51.100.4")).await.status() == 429);
+    }
+    assert!(late > 0, "more than come in time even if each took a tenth of a second");
+    assert_eq!(refused(&server, "rate"), late);
+    drop(held);
+}
+
+#[tokio::test]
+async fn who_is_no_trusted_proxy_speaks_for_itself() {
+    let server = server(&Origin::default(), |c| {
+        c.trusted_proxies = vec!["10.0.0.0/8".parse().unwrap()];
+        c.deny = vec!["192.0.2.0/24".parse().unwrap()];
+    })
+    .await;
+    let said = [("x-forwarded-for", "192.0.2.7")];
+    assert_eq!(server.request(Method::GET, INDEX, &said).await.status(), 404);
 }
 
 #[tokio::test]

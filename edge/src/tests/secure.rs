@@ -18,12 +18,12 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use super::client::{Player, Server, text};
+use super::client::{Player, Server, open, text};
 use super::limits::metric;
 use super::origin::Origin;
 use super::studio::{Studio, opening};
 use super::{key, until};
-use crate::{Certificates, Config, Https, Listeners, Pages};
+use crate::{Access, Certificates, Config, Https, Listeners, Pages};
 
 /// A server with a certificate.
 pub(super) struct Secure {
@@ -47,6 +47,15 @@ impl Secure {
     }
 
     pub(super) async fn with(origin: &Origin, config: Config, pages: Option<Pages>) -> Self {
+        Self::guarded(origin, config, open(), pages).await
+    }
+
+    pub(super) async fn guarded(
+        origin: &Origin,
+        config: Config,
+        access: Access,
+        pages: Option<Pages>,
+    ) -> Self {
         let folder = tempfile::tempdir().unwrap();
         renew(folder.path());
         let certificates =
@@ -59,7 +68,7 @@ impl Secure {
             certificates: certificates.clone(),
             quic: Some(UdpSocket::bind(address).unwrap()),
         };
-        let server = Server::on(Listeners { http, https: Some(https) }, origin, config, pages);
+        let server = Server::on(Listeners { http, https: Some(https) }, origin, config, access, pages);
         Self { server, address, folder, certificates }
     }
 
@@ -76,15 +85,27 @@ impl Secure {
         config
     }
 
-    async fn connect(&self, protocol: &str) -> std::io::Result<TlsStream<TcpStream>> {
+    pub(super) async fn connect(&self, protocol: &str) -> std::io::Result<TlsStream<TcpStream>> {
         let connector = TlsConnector::from(Arc::new(self.client(protocol)));
         let socket = TcpStream::connect(self.address).await.unwrap();
         connector.connect(ServerName::try_from("localhost").unwrap(), socket).await
     }
 
     async fn get(&self, protocol: &str, path: &str) -> Response<Incoming> {
+        self.request(protocol, path, &[]).await
+    }
+
+    pub(super) async fn request(
+        &self,
+        protocol: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+    ) -> Response<Incoming> {
         let io = TokioIo::new(self.connect(protocol).await.unwrap());
-        let request = Request::get(format!("https://localhost{path}")).header("host", "localhost");
+        let mut request = Request::get(format!("https://localhost{path}")).header("host", "localhost");
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
         let request = request.body(Empty::<Bytes>::new()).unwrap();
         if protocol == "h2" {
             let (mut sender, connection) = http2::handshake(TokioExecutor::new(), io).await.unwrap();
@@ -92,7 +113,7 @@ impl Secure {
             return sender.send_request(request).await.unwrap();
         }
         let (mut sender, connection) = http1::handshake(io).await.unwrap();
-        tokio::spawn(connection);
+        tokio::spawn(connection.with_upgrades());
         sender.send_request(request).await.unwrap()
     }
 }

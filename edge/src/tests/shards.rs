@@ -235,6 +235,7 @@ async fn admit(
         viewer: Some(shared.feeds.join(&key("a"), Format::Flv, Start::Gop).await.unwrap()),
         protocol: Box::new(protocol),
         window: Window::Frame,
+        until: None,
         guard: Box::new(Witness(witness)),
     });
     (near, left)

@@ -180,6 +180,14 @@ fn allow(claims: &Claims, asked: Asked<'_>, now: SystemTime) -> Result<(), Refus
     Ok(())
 }
 
+impl Claims {
+    /// How long they still hold at that time.
+    pub fn holds_for(&self, now: SystemTime) -> Duration {
+        let now = now.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
+        Duration::from_secs(self.exp.saturating_add(LEEWAY_S)).saturating_sub(now)
+    }
+}
+
 /// The keys in force. They can be replaced at any time; grants of keys that are gone hold no longer.
 #[derive(Debug)]
 pub struct Grants(ArcSwap<KeySet>);

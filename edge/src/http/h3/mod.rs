@@ -70,6 +70,10 @@ const FAREWELL: Duration = Duration::from_millis(500);
 /// H3_NO_ERROR (RFC 9114 §8.1).
 const NO_ERROR: VarInt = VarInt::from_u32(0x100);
 
+/// GOAWAY names the first request that is not answered (RFC 9114 §5.2): the one behind the last that was taken. Clients
+/// give that and all after it up.
+const UNTOUCHED: usize = 1;
+
 /// What is of one connection only (RFC 9114 §4.2).
 const NOT_SENT: [HeaderName; 5] = [
     CONNECTION,
@@ -235,12 +239,12 @@ async fn serve(
             () = no_request.as_mut() => return Err(Cut::NoRequest),
             () = stuck.as_mut() => return Err(Cut::Stuck),
             () = idle.as_mut() => {
-                http.shutdown(0).await?;
+                http.shutdown(UNTOUCHED).await?;
                 return Ok(());
             }
             () = async { drain.wait_for(|drain| *drain).await.map_or((), drop) }, if !draining => {
                 draining = true;
-                http.shutdown(0).await?;
+                http.shutdown(UNTOUCHED).await?;
             }
         }
     }
