@@ -64,11 +64,9 @@ impl Audience {
         count(clients.filter(|at| now.saturating_duration_since(**at) < self.ttl))
     }
 
-    /// Clients of all streams.
+    /// Clients of all streams, as of the last sweep: whoever joins asks, and all who ask for playlists wait meanwhile.
     pub(crate) fn total(&self, now: Instant) -> u64 {
-        let state = self.swept(now);
-        let clients = state.streams.values().flat_map(HashMap::values);
-        count(clients.filter(|at| now.saturating_duration_since(**at) < self.ttl))
+        u64::try_from(self.swept(now).total).unwrap_or(u64::MAX)
     }
 
     /// The state, swept if that is due.
@@ -119,6 +117,7 @@ mod tests {
         assert_eq!(audience.total(now + Duration::from_secs(9)), 3);
         assert_eq!(audience.of(&key("a"), now + Duration::from_secs(14)), 1);
         assert_eq!(audience.of(&key("a"), now + Duration::from_secs(15)), 0);
+        assert_eq!(audience.total(now + Duration::from_secs(15)), 0);
     }
 
     #[test]

@@ -289,7 +289,7 @@ impl Pen {
     fn failed(&mut self, failure: Failure) {
         let mut again = false;
         self.state.send_if_modified(|state| {
-            again = failure == Failure::Upstream
+            again = matches!(failure, Failure::Unreachable | Failure::Upstream)
                 && state.writers < MAX_WRITERS
                 && matches!(state.stage, Stage::Asked);
             if again {

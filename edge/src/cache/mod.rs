@@ -30,7 +30,7 @@ pub(crate) use object::{Head, Object};
 use crate::config::{CacheConfig, HlsConfig};
 use crate::metrics::{DiskFault, Metrics};
 use crate::negative::Absent;
-use crate::upstream::{Body, BoxError, Upstream, VIA, ask};
+use crate::upstream::{Body, BoxError, Unreachable, Upstream, VIA, ask};
 use disk::Place;
 use flight::{Flights, Pen, Seat, Step, Ticket};
 use freshness::Keep;
@@ -54,7 +54,10 @@ const STALE_PAUSE: Duration = Duration::from_secs(1);
 /// Why there is no answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Failure {
-    /// It can't be reached, or what it said makes no sense.
+    /// None of the origins can be reached.
+    #[error("no origin can be reached")]
+    Unreachable,
+    /// It failed, or what it said makes no sense.
     #[error("the upstream failed")]
     Upstream,
     /// It took too long.
@@ -294,6 +297,10 @@ impl Inner {
         let response = timeout_at(deadline, ask(&self.upstream, request)).await;
         let response = response.map_err(|_| Failure::Timeout)?.map_err(|error| failure(key, &error))?;
         let (parts, body) = response.into_parts();
+        if parts.extensions.get::<Unreachable>().is_some() {
+            // Said where the trouble began, once.
+            return Err(Failure::Unreachable);
+        }
         let head = Head::new(key.kind(), parts.status, parts.headers);
         // A blocking request takes its time before the first byte, a long file after it.
         let deadline = Instant::now() + self.timeout;
@@ -373,7 +380,7 @@ fn refused(answer: &Result<Answer, Failure>) -> Option<StatusCode> {
 /// answers 503 where a stream waits for its publisher; that is for players to know.)
 fn is_lost(answer: &Result<Answer, Failure>) -> bool {
     match answer {
-        Err(failure) => matches!(failure, Failure::Upstream | Failure::Timeout),
+        Err(failure) => matches!(failure, Failure::Unreachable | Failure::Upstream | Failure::Timeout),
         Ok(Answer::Absent(_)) => true,
         Ok(_) => matches!(
             refused(answer),

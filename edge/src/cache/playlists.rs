@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ahash::RandomState;
-use media_core::hls::Query;
+use media_core::hls::{Name, Query};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
@@ -61,11 +61,16 @@ impl Playlists {
         Self { grace, max_bytes: max_bytes / SHARDS, hasher: RandomState::new(), shards, metrics }
     }
 
-    /// A fresh answer.
+    /// A fresh answer: to the same question, or to one about what is newer, which says as much. Players ask for what is
+    /// there by few questions, others may by as many as they like.
     pub(crate) fn fresh(&self, key: &Key, now: Instant) -> Option<Arc<Object>> {
+        let asked = key.query();
         let shard = self.shard(key)?.lock();
         let rendition = shard.renditions.get(key.path())?;
-        let newest = rendition.recent.iter().rev().find(|(query, _)| *query == key.query());
+        let answers = |(query, object): &&(Query, Arc<Object>)| {
+            *query == asked || query.skip == asked.skip && is_behind(asked, object)
+        };
+        let newest = rendition.recent.iter().rev().find(answers);
         newest.map(|(_, object)| object).filter(|object| object.stale_for(now).is_none()).cloned()
     }
 
@@ -145,6 +150,16 @@ impl Playlists {
     pub(crate) fn kept(&self) -> (usize, usize) {
         let shards = self.shards.iter().map(|shard| shard.lock());
         shards.fold((0, 0), |(bytes, count), s| (bytes + s.bytes, count + s.renditions.len()))
+    }
+}
+
+/// Whether a playlist has what a question waits for: all before the part that it announces.
+fn is_behind(asked: Query, object: &Object) -> bool {
+    match (asked.msn, object.tail.hint) {
+        (Some(asked_msn), Some(Name::Part { msn, part, .. })) => {
+            asked_msn < msn || asked_msn == msn && asked.part.is_some_and(|asked| asked < part)
+        }
+        _ => false,
     }
 }
 

@@ -12,7 +12,7 @@ use http::{Response, StatusCode};
 use tokio::time::Instant;
 
 use super::*;
-use upstream::{Calls, file, flowing, immutable, playlist, problem};
+use upstream::{Calls, announcement, file, flowing, immutable, playlist, problem, scripted};
 
 const MEDIA: &str = "/live/a/v0/media.m3u8";
 const PART: &str = "/live/a/v0/1-7.2.m4s";
@@ -33,10 +33,14 @@ fn cache() -> (Cache, Calls) {
 }
 
 fn cache_of(config: &CacheConfig) -> (Cache, Calls) {
-    let (upstream, calls) = upstream::scripted();
+    let (upstream, calls) = scripted();
+    (cache_on(config, upstream), calls)
+}
+
+fn cache_on(config: &CacheConfig, upstream: Upstream) -> Cache {
     let metrics = Arc::new(Metrics::new());
     let hls = HlsConfig { max_object_bytes: 1 << 20, ..HlsConfig::default() };
-    (Cache::new(&hls, config, (ABSENT_TTL, GRACE), upstream, metrics), calls)
+    Cache::new(&hls, config, (ABSENT_TTL, GRACE), upstream, metrics)
 }
 
 /// Asks in a task of its own.
@@ -377,6 +381,27 @@ async fn what_is_on_disk_is_not_asked_for_again() {
     assert!(cache.find(&first, Instant::now()).is_some(), "it is in memory again");
     assert_eq!(calls.count(), 200);
     assert_eq!(cache.inner.metrics.cache_disk_hits(Kind::Part), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_known_already_is_no_question_however_it_is_asked() {
+    let (cache, mut calls) = cache();
+    let first = asking(&cache, &blocking("_HLS_msn=7&_HLS_part=2"));
+    calls.next().await.answer(announcement("1-7.3.m4s"));
+    let known = body(first.await.unwrap());
+    for asked in
+        ["_HLS_msn=1&_HLS_part=4000000000", "_HLS_msn=6", "_HLS_msn=7&_HLS_part=0", "_HLS_msn=7&_HLS_part=2"]
+    {
+        assert_eq!(body(look(&cache, &blocking(asked)).await), known, "{asked}");
+    }
+    settle().await;
+    assert_eq!(calls.count(), 2, "the part that is fetched ahead, and nothing else");
+    for asked in ["_HLS_msn=7", "_HLS_msn=7&_HLS_part=3", "_HLS_msn=6&_HLS_skip=YES"] {
+        let waiting = asking(&cache, &blocking(asked));
+        let call = calls.next().await;
+        waiting.abort();
+        drop(call);
+    }
 }
 
 #[tokio::test(start_paused = true)]

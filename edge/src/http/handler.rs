@@ -39,8 +39,13 @@ pub(super) async fn handle(
     shared: &Shared,
     connection: &Arc<Connection>,
     progress: Arc<Progress>,
-    request: Request<Body>,
+    mut request: Request<Body>,
 ) -> Response<Body> {
+    let is_edge = shared.config.relay_key.as_ref().is_some_and(|key| key.is_borne_by(request.headers()));
+    if !is_edge {
+        // Those who share a question share its way, too: viewers have no say in it.
+        request.headers_mut().remove(VIA);
+    }
     let (before, path) = guard::split(request.uri().path());
     let route = match route(path) {
         // Pages have no viewers.
@@ -52,7 +57,16 @@ pub(super) async fn handle(
     let kind = (request.version(), request.method() == Method::HEAD);
     // Whose pages may read theirs is for pages to say.
     let shared_with = (!matches!(route, Ok(Route::Pages))).then(|| request.headers().get(ORIGIN).cloned());
-    let mut response = match admit(shared, asker, &route, before, &request, record.as_mut()) {
+    if let Some(record) = &mut record {
+        describe(shared, asker.peer, &route, request.headers(), record);
+    }
+    let admitted = if is_edge {
+        // Its viewers are asked there.
+        Ok(Admitted { peer: asker.peer, until: None })
+    } else {
+        admit(shared, asker, &route, before, &request, record.as_mut())
+    };
+    let mut response = match admitted {
         Err(denied) => *denied,
         Ok(admitted) => answer(shared, connection, &progress, (route, admitted), request, &mut record).await,
     };
@@ -106,24 +120,17 @@ fn describe(
     record.session(None, number);
 }
 
-/// Whether a request is served at all; else what is answered instead. `before` is the grant before its path.
+/// Whether a viewer's request is served at all; else what is answered instead. `before` is the grant before its path.
 fn admit(
     shared: &Shared,
     Asker { peer, by_proxy }: Asker,
     route: &Result<Route, BadPath>,
     before: Option<&str>,
     request: &Request<Body>,
-    mut record: Option<&mut Record>,
+    record: Option<&mut Record>,
 ) -> Result<Admitted, Box<Response<Body>>> {
     let guard = &shared.guard;
     let mut admitted = Admitted { peer, until: None };
-    if let Some(record) = &mut record {
-        describe(shared, peer, route, request.headers(), record);
-    }
-    // Another edge, whose viewers are asked there.
-    if shared.config.relay_key.as_ref().is_some_and(|key| key.is_borne_by(request.headers())) {
-        return Ok(admitted);
-    }
     let denied = |denial| Box::new(denied(denial));
     if by_proxy {
         guard.may_connect(peer.ip()).map_err(denied)?;

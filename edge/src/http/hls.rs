@@ -88,7 +88,11 @@ impl Hls {
             Some(object) => from_cache(&object, request, now),
             None => self.wait(&key, request).await,
         };
-        if key.kind().is_playlist() && matches!(response.status(), StatusCode::OK | StatusCode::NOT_MODIFIED)
+        // Other edges, which alone say the way of a question, are no viewers.
+        let is_viewer = !request.headers().contains_key(VIA);
+        if is_viewer
+            && key.kind().is_playlist()
+            && matches!(response.status(), StatusCode::OK | StatusCode::NOT_MODIFIED)
         {
             let agent = request.headers().get(USER_AGENT).map_or(&[][..], HeaderValue::as_bytes);
             self.audience.seen(&file.key, peer.ip(), agent, Instant::now().into_std());
@@ -132,6 +136,9 @@ impl Hls {
             }
             Err(Failure::Timeout) => {
                 problem(StatusCode::GATEWAY_TIMEOUT, "the stream's origin did not answer in time")
+            }
+            Err(Failure::Unreachable) => {
+                problem(StatusCode::SERVICE_UNAVAILABLE, "the stream's origin can't be reached at the moment")
             }
             Err(Failure::Busy) => problem(StatusCode::SERVICE_UNAVAILABLE, "too many requests are waiting"),
         }

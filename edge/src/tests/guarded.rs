@@ -119,6 +119,25 @@ async fn another_edge_shows_its_key_instead_of_a_grant() {
 }
 
 #[tokio::test]
+async fn the_way_of_a_question_is_for_edges_to_say_which_are_no_viewers() {
+    let origin = Origin::default();
+    let mut config = Config::default();
+    config.http.relay_key = Some(Secret::new("between-edges"));
+    let server = Server::with(&origin, config, None).await;
+    let key = super::key("a");
+    let bearer = ("authorization", "Bearer between-edges");
+    let asked = async |headers: &[(&str, &str)]| {
+        origin.file(MEDIA[0], Response::new("#EXTM3U"));
+        server.request(Method::GET, MEDIA[0], headers).await.status()
+    };
+    assert_eq!(asked(&[bearer, ("x-weir-via", "a,b,c,d,e")]).await, 508);
+    assert_eq!(asked(&[bearer, ("x-weir-via", "a")]).await, 200);
+    assert_eq!(server.edge.viewers(&key).hls, 0, "an edge");
+    assert_eq!(asked(&[("x-weir-via", "a,b,c,d,e")]).await, 200, "a viewer has no say in it");
+    assert_eq!(server.edge.viewers(&key).hls, 1);
+}
+
+#[tokio::test]
 async fn no_wrong_grant_lets_anybody_in_or_is_asked_about_upstream() {
     let origin = Origin::default();
     let server = server(&origin).await;

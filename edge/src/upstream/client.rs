@@ -32,8 +32,9 @@ const MAX_HEADERS: usize = 64;
 /// Connections that wait for the next question, for each origin: as many as are answered at once in a busy moment.
 const MAX_IDLE: usize = 256;
 
-/// How long a connection waits for the next question. Origins close theirs later.
-const IDLE: Duration = Duration::from_secs(20);
+/// How long a connection waits for the next question. The other side closes its own later: an edge after
+/// `edge.http.header_timeout_ms`, 10 s by default. One that is closed under a question makes it fail.
+const IDLE: Duration = Duration::from_secs(5);
 
 /// After how long an origin's machine that takes nothing, or says nothing on an idle connection, is given up by the
 /// kernel: it may be gone without a word.

@@ -31,6 +31,10 @@ pub use origins::{Origins, UpstreamError};
 pub use trust::TrustError;
 pub(crate) use via::{VIA, Via};
 
+/// Goes with an answer that is the edge's own, since no origin could be asked for one.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Unreachable;
+
 /// What a service of another house may fail with.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 

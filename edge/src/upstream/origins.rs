@@ -22,7 +22,7 @@ use super::question::{Kind, Question};
 use super::race::{ABSENT, Answer, Error, Outcome, race};
 use super::rendezvous::score;
 use super::trust::{TrustError, client};
-use super::{Body, BoxError, Upstream, ask};
+use super::{Body, BoxError, Unreachable, Upstream, ask};
 use crate::config::UpstreamConfig;
 use crate::http::problem;
 
@@ -128,7 +128,7 @@ impl Origins {
     }
 
     #[cfg(test)]
-    pub(super) fn of(services: Vec<(&str, Upstream)>, first_byte: Duration, stall: Duration) -> Self {
+    pub(crate) fn of(services: Vec<(&str, Upstream)>, first_byte: Duration, stall: Duration) -> Self {
         let metrics = Metrics::new().expect("metrics");
         let origin = |(name, service): (&str, _)| Arc::new(Origin::new(name.to_owned(), service, &metrics));
         let origins = services.into_iter().map(origin).collect();
@@ -209,7 +209,10 @@ impl Inner {
             }
             Outcome::Absent(response) | Outcome::Trouble(response) => response,
             Outcome::Unreachable => {
-                problem(StatusCode::SERVICE_UNAVAILABLE, "the stream's origin can't be reached at the moment")
+                let detail = "the stream's origin can't be reached at the moment";
+                let mut response = problem(StatusCode::SERVICE_UNAVAILABLE, detail);
+                response.extensions_mut().insert(Unreachable);
+                response
             }
         }
     }

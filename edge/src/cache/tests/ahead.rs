@@ -83,7 +83,7 @@ async fn only_what_a_low_latency_player_waits_for_begins_it() {
     let (cache, mut calls) = cache();
     for key in [key(MEDIA), blocking("_HLS_msn=7")] {
         let waiting = asking(&cache, &key);
-        calls.next().await.answer(announcement("1-7.3.m4s"));
+        calls.next().await.answer(announcement("1-7.2.m4s"));
         body(waiting.await.unwrap());
     }
     let waiting = asking(&cache, &blocking(RELOAD));

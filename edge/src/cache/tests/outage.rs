@@ -1,6 +1,7 @@
 //! An upstream that is lost, and one that comes back.
 
 use super::*;
+use crate::upstream::Origins;
 
 const NEXT: &str = "_HLS_msn=7&_HLS_part=3";
 
@@ -120,4 +121,22 @@ async fn players_of_a_stream_that_began_anew_are_told_where_it_is() {
     let Ok(Answer::Whole(object)) = waiting.await.unwrap() else { panic!("no answer") };
     assert_eq!(object.head.status, StatusCode::BAD_REQUEST);
     assert_eq!(calls.count(), 5);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_edge_alone_whose_only_origin_is_lost_hands_out_the_last_playlist() {
+    let (origin, mut calls) = scripted();
+    let far = Origins::of(vec![("a", origin)], GRACE, GRACE).service();
+    let cache = cache_on(&CacheConfig::default(), far);
+    let waiting = asking(&cache, &key(MEDIA));
+    calls.next().await.answer(playlist("1-7.2.m4s", 1));
+    body(waiting.await.unwrap());
+    tokio::time::advance(Duration::from_secs(1)).await;
+    let waiting = asking(&cache, &key(MEDIA));
+    calls.next().await.fail();
+    assert!(matches!(waiting.await.unwrap(), Ok(Answer::Stale(_))));
+    tokio::time::advance(GRACE).await;
+    let waiting = asking(&cache, &key(MEDIA));
+    calls.next().await.fail();
+    assert!(matches!(waiting.await.unwrap(), Err(Failure::Unreachable)));
 }
