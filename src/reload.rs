@@ -9,8 +9,8 @@ use crate::config::Config;
 /// Keys, or tables of keys, that a running process takes over.
 const AT_RUN_TIME: &[&str] = &[
     "drain_s",
-    "edge.upstream.ca",
     "unready_s",
+    "edge.upstream.ca",
     "edge.upstream.key",
     "edge.upstream.origins",
     "log.level",

@@ -68,10 +68,10 @@ impl Playlists {
         let shard = self.shard(key)?.lock();
         let rendition = shard.renditions.get(key.path())?;
         let answers = |(query, object): &&(Query, Arc<Object>)| {
-            *query == asked || query.skip == asked.skip && is_behind(asked, object)
+            (*query == asked || query.skip == asked.skip && is_behind(asked, object))
+                && object.stale_for(now).is_none()
         };
-        let newest = rendition.recent.iter().rev().find(answers);
-        newest.map(|(_, object)| object).filter(|object| object.stale_for(now).is_none()).cloned()
+        rendition.recent.iter().rev().find(answers).map(|(_, object)| Arc::clone(object))
     }
 
     /// An answer that was fresh a moment ago, for as long as the upstream can't be asked. Not of a stream that is

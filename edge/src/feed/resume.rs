@@ -49,7 +49,6 @@ impl Resume {
 mod tests {
     use bytes::Bytes;
     use media_core::flv::TagKind;
-    use media_core::hub::Epoch;
 
     use super::*;
 

@@ -63,7 +63,6 @@ pub(crate) async fn serve(edge: &Edge, listener: TcpListener, drain: impl Future
         let Some(place) = places.take(peer.ip(), false) else { continue };
         let (edge, session, playing) = (edge.clone(), session(config), playing.clone());
         connections.spawn(async move {
-            let place = place;
             let mut connection = Connection { socket, session };
             match connection.until_play().await {
                 Ok(Some(request)) => {

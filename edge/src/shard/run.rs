@@ -115,14 +115,7 @@ impl Shard {
         let window = self.metrics.window(self.index);
         let mut had_letters = false;
         loop {
-            let timeout = self.timeout(Instant::now());
-            let timeout = if had_letters {
-                Some(timeout.map_or(DOZE, |timeout| timeout.min(DOZE)))
-            } else if timeout.is_none_or(|timeout| !timeout.is_zero()) && !self.mailbox.falls_asleep() {
-                Some(Duration::ZERO)
-            } else {
-                timeout
-            };
+            let timeout = self.rest(had_letters);
             if let Err(error) = self.poll.poll(&mut events, timeout)
                 && error.kind() != io::ErrorKind::Interrupted
             {
@@ -155,6 +148,16 @@ impl Shard {
             self.pace.worked(now.saturating_duration_since(began), now);
             window.set(self.pace.window().as_secs_f64());
         }
+    }
+
+    /// How long to wait. Only who does not doze is woken by letters.
+    fn rest(&self, dozes: bool) -> Option<Duration> {
+        let timeout = self.timeout(Instant::now());
+        if dozes {
+            return Some(timeout.map_or(DOZE, |timeout| timeout.min(DOZE)));
+        }
+        let stays = timeout == Some(Duration::ZERO) || self.mailbox.falls_asleep();
+        if stays { timeout } else { Some(Duration::ZERO) }
     }
 
     /// How long nothing is to be done by itself. The poll counts in milliseconds, and rounds up.

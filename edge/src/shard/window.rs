@@ -42,9 +42,7 @@ impl Window {
             grains => Ok(Self::Fixed(grains * GRAIN_MS)),
         }
     }
-}
 
-impl Window {
     /// How long flushes wait where no shard says how busy it is.
     pub(crate) fn at_rest(self) -> Duration {
         match self {

@@ -7,7 +7,7 @@
 //! last case, and at the beginning, `onMetaData` and the sequence headers of all tracks follow the mark.
 //!
 //! So whoever lost a feed can join another one of the same stream, from the same origin or not, and drop what it
-//! has already, and whoever finds a higher epoch knows that the publisher was another. Who says what it has ([`Place`])
+//! has already, and whoever finds another epoch knows that it was published anew. Who says what it has ([`Place`])
 //! is sent what follows, as long as that is kept.
 
 mod decoder;

@@ -10,7 +10,7 @@ use crate::hub::Epoch;
 const AFTER: &str = "after=";
 
 /// A frame of a stream, written `{epoch}-{sequence}`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Place {
     /// The publish lease it came under.
     pub epoch: Epoch,

@@ -53,8 +53,8 @@ const HANDSHAKE: Duration = Duration::from_secs(5);
 /// How long to wait when no connection can be accepted, for lack of file descriptors or memory.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Serves edges, by TLS alone if `tls` says how, until `drain` completes, then until their connections have ended: feeds do when their streams do.
-/// Dropping the future closes them.
+/// Serves edges, by TLS alone if `tls` says how, until `drain` completes, then until their connections have ended: feeds do
+/// when their streams do. Dropping the future closes them.
 pub async fn serve(
     origin: &Origin,
     listener: TcpListener,
