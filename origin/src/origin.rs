@@ -68,7 +68,7 @@ impl Origin {
         hls_metrics.register(metrics)?;
         let hls = Packagers::new(&config.hls, hls_metrics)?;
         let packagers = hls.clone();
-        let registry = Registry::with_on_start(limits, move |consumer| packagers.start(consumer));
+        let registry = Registry::with_on_start(limits, unix_ms, move |consumer| packagers.start(consumer));
         let relay = Feeds::new(config.streams.cache_bytes, own_metrics.clone());
         let inner = Arc::new(Inner {
             config,

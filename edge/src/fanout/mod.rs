@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 
 use media_core::relay::{Mark, Tag};
 use parking_lot::Mutex;
+use tokio::sync::Notify;
 
 pub(crate) use cursor::{Ahead, GATHER, Skips, Start, Step};
 pub(crate) use format::{Format, RTMP_MESSAGE_STREAM};
@@ -27,13 +28,19 @@ use crate::config::FanoutConfig;
 use cursor::Allowance;
 use flush::{Flush, Flusher, Role};
 use headers::Headers;
+use outlet::Look;
 use ring::{Entry, Frames, Limits, MAX_POINT_AGE_MS, Unit, media_ms};
 
-/// The fan-out of one stream.
+/// How long a stream is not read at most because nobody wants it: as long as viewers' windows.
+const MAX_REST: Duration = Duration::from_millis(350);
+
+/// The fan-out of one stream. What is pushed is in its rings, and [`Fanout::tell`] tells viewers of it.
 pub(crate) struct Fanout {
     limits: Limits,
     allowance: Allowance,
-    /// Whom a flush wakes; kept for its allocation. Locked before `state`.
+    /// Told when somebody wants units earlier than was known.
+    hurry: Arc<Notify>,
+    /// Whom news wake; kept for its allocation. Locked before `state`.
     wake: Mutex<Vec<Waker>>,
     state: Mutex<State>,
 }
@@ -57,6 +64,7 @@ impl Fanout {
                 skips: config.max_skips_per_minute,
                 lag: Duration::from_millis(config.max_lag_ms),
             },
+            hurry: Arc::default(),
             wake: Mutex::new(Vec::new()),
             state: Mutex::new(State {
                 flusher: Flusher::new(Duration::from_millis(config.audio_delay_ms)),
@@ -81,37 +89,70 @@ impl Fanout {
 
     /// When [`Self::handle_timeout`] is to be called.
     pub(crate) fn deadline(&self) -> Option<Instant> {
-        self.state.lock().flusher.deadline()
+        let state = self.state.lock();
+        let look = match state.next_look(true) {
+            Look::At(at) => Some(at),
+            Look::AtOnce | Look::Never => None,
+        };
+        state.flusher.deadline().into_iter().chain(look).min()
     }
 
-    /// Sends what has waited long enough.
+    /// Flushes what has waited long enough, and tells those who want it by now.
     pub(crate) fn handle_timeout(&self, now: Instant) {
         self.with_flusher(now, |flusher, emit| flusher.handle_timeout(now, emit));
+        self.tell(now);
+    }
+
+    /// Flushes whatever waits: nothing more comes for a while.
+    pub(crate) fn flush(&self, now: Instant) {
+        self.with_flusher(now, |flusher, emit| flusher.flush(emit));
+    }
+
+    /// Tells of what is new those who want it by now.
+    pub(crate) fn tell(&self, now: Instant) {
+        self.wake(|outlet, wake| outlet.tell(Some(now), wake));
+    }
+
+    /// Tells everybody of what is new: nothing more comes for a while.
+    pub(crate) fn tell_all(&self, now: Instant) {
+        self.flush(now);
+        self.wake(|outlet, wake| outlet.tell(None, wake));
+    }
+
+    /// Until when nobody wants what is new, if that is not yet.
+    pub(crate) fn rests_until(&self, now: Instant) -> Option<Instant> {
+        let longest = now + MAX_REST;
+        match self.state.lock().next_look(false) {
+            Look::AtOnce => None,
+            Look::At(at) => Some(at.min(longest)).filter(|at| *at > now),
+            Look::Never => Some(longest),
+        }
+    }
+
+    /// Resolves when somebody wants units who was not known of.
+    pub(crate) async fn hurried(&self) {
+        self.hurry.notified().await;
     }
 
     /// The stream is over: viewers leave once they have sent what there is.
     pub(crate) fn end(&self, now: Instant) {
-        self.with_flusher(now, |flusher, emit| flusher.flush(emit));
-        let mut wake = self.wake.lock();
+        self.flush(now);
         let mut state = self.state.lock();
         state.ended = true;
-        for outlet in state.outlets.iter().flatten() {
-            outlet.end(&mut wake);
-        }
+        state.outlets.iter().flatten().for_each(|outlet| outlet.end());
         drop(state);
-        wake_all(&mut wake);
+        self.wake(|outlet, wake| outlet.tell(None, wake));
     }
 
     /// A new viewer.
     pub(crate) fn enter(&self, format: Format, start: Start) -> Reader {
         let mut state = self.state.lock();
-        let outlet = state.outlet(format, self.limits);
+        let outlet = state.outlet(format, self.limits, &self.hurry);
         drop(state);
         outlet.enter(start, self.allowance)
     }
 
     fn with_flusher(&self, now: Instant, act: impl FnOnce(&mut Flusher, &mut dyn FnMut(Flush))) {
-        let mut wake = self.wake.lock();
         let mut state = self.state.lock();
         let State { flusher, gop, gop_bytes, headers, outlets, .. } = &mut *state;
         act(flusher, &mut |flush| {
@@ -123,7 +164,7 @@ impl Fanout {
                         *place = None;
                         continue;
                     }
-                    publish(outlet, format, &flush, now, &mut wake);
+                    publish(outlet, format, &flush, now);
                 }
             }
             // As in the rings, a GOP that is too long cannot be joined at its start.
@@ -142,21 +183,25 @@ impl Fanout {
             *gop_bytes += flush.bytes();
             gop.push((flush, now));
         });
-        drop(state);
-        wake_all(&mut wake);
     }
-}
 
-/// Done without the locks of what the woken want.
-fn wake_all(wake: &mut Vec<Waker>) {
-    for waker in wake.drain(..) {
-        waker.wake();
+    /// Wakes whom `of` finds, without the locks of what they want.
+    fn wake(&self, of: impl Fn(&Outlet, &mut Vec<Waker>)) {
+        let mut wake = self.wake.lock();
+        self.state.lock().outlets.iter().flatten().for_each(|outlet| of(outlet, &mut wake));
+        for waker in wake.drain(..) {
+            waker.wake();
+        }
     }
 }
 
 impl State {
-    fn outlet(&mut self, format: Format, limits: Limits) -> Arc<Outlet> {
-        let fresh = || Arc::new(Outlet::new(limits));
+    fn next_look(&self, behind: bool) -> Look {
+        self.outlets.iter().flatten().map(|outlet| outlet.next_look(behind)).min().unwrap_or(Look::Never)
+    }
+
+    fn outlet(&mut self, format: Format, limits: Limits, hurry: &Arc<Notify>) -> Arc<Outlet> {
+        let fresh = || Arc::new(Outlet::new(limits, Arc::clone(hurry)));
         let Some(place) = self.outlets.get_mut(format.index()) else { return fresh() };
         if let Some(outlet) = place {
             return Arc::clone(outlet);
@@ -164,20 +209,18 @@ impl State {
         let outlet = fresh();
         let known = self.gop.last().and_then(|(flush, _)| flush.mark).filter(|_| format == Format::Relay);
         outlet.set_fallback(self.headers.version(), entry(format, &self.headers, 0, known));
-        // Nobody can wait for it yet.
-        let mut wake = Vec::new();
         for (flush, at) in &self.gop {
-            publish(&outlet, format, flush, *at, &mut wake);
+            publish(&outlet, format, flush, *at);
         }
         if self.ended {
-            outlet.end(&mut wake);
+            outlet.end();
         }
         *place = Some(Arc::clone(&outlet));
         outlet
     }
 }
 
-fn publish(outlet: &Outlet, format: Format, flush: &Flush, now: Instant, wake: &mut Vec<Waker>) {
+fn publish(outlet: &Outlet, format: Format, flush: &Flush, now: Instant) {
     let entry_at = |mark| entry(format, &flush.headers, flush.timestamp_ms(), mark);
     if flush.role == Role::Headers {
         let known = flush.mark.filter(|_| format == Format::Relay);
@@ -194,7 +237,7 @@ fn publish(outlet: &Outlet, format: Format, flush: &Flush, now: Instant, wake: &
         media: flush.role != Role::Headers,
         frames: frames(format, flush),
     };
-    outlet.push(unit, now, wake);
+    outlet.push(unit, now);
 }
 
 fn frames(format: Format, flush: &Flush) -> Option<Frames> {

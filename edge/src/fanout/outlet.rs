@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
+use tokio::sync::Notify;
 
 use super::cursor::{Ahead, Allowance, Cursor, Skips, Start, Step};
 use super::ring::{Entry, Limits, Over, Ring, Unit};
@@ -19,22 +20,49 @@ pub(crate) struct Outlet {
 
 struct State {
     ring: Ring,
-    /// A place for each viewer, so that waiting allocates nothing.
-    waiting: Vec<Option<Waker>>,
+    /// A place for each that waits, so that waiting allocates nothing.
+    waiting: Vec<Option<Waiter>>,
     free: Vec<usize>,
+    /// Told when somebody wants units earlier than was known.
+    hurry: Arc<Notify>,
+}
+
+/// Somebody who waits for units, or has been told of some and not come for them yet.
+struct Waiter {
+    waker: Option<Waker>,
+    /// Does not want them before then.
+    from: Option<Instant>,
+    /// The unit it wants next.
+    next: u64,
+}
+
+impl Waiter {
+    fn is_due(&self, now: Instant) -> bool {
+        self.from.is_none_or(|from| from <= now)
+    }
+}
+
+/// When somebody next wants what is new.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Look {
+    /// As it comes.
+    AtOnce,
+    /// Not before then.
+    At(Instant),
+    /// Nobody does.
+    Never,
 }
 
 impl Outlet {
-    pub(crate) fn new(limits: Limits) -> Self {
-        let state = State { ring: Ring::new(limits), waiting: Vec::new(), free: Vec::new() };
+    /// An empty ring. `hurry` is told when somebody comes who wants units earlier than was known.
+    pub(crate) fn new(limits: Limits, hurry: Arc<Notify>) -> Self {
+        let state = State { ring: Ring::new(limits), waiting: Vec::new(), free: Vec::new(), hurry };
         Self { state: Mutex::new(state) }
     }
 
-    /// Appends a unit. Whom to wake is put into `wake`, so that it is done without the lock.
-    pub(crate) fn push(&self, unit: Unit, now: Instant, wake: &mut Vec<Waker>) {
-        let mut state = self.state.lock();
-        state.ring.push(unit, now);
-        wake.extend(state.waiting.iter_mut().filter_map(Option::take));
+    /// Appends a unit. Nobody is told yet.
+    pub(crate) fn push(&self, unit: Unit, now: Instant) {
+        self.state.lock().ring.push(unit, now);
     }
 
     /// What starting without a join point takes from here on.
@@ -43,10 +71,29 @@ impl Outlet {
     }
 
     /// No more units come: viewers leave once they have sent what there is.
-    pub(crate) fn end(&self, wake: &mut Vec<Waker>) {
+    pub(crate) fn end(&self) {
+        self.state.lock().ring.end();
+    }
+
+    /// Puts into `wake` those for whom there are units and who want them by now, or whenever.
+    pub(crate) fn tell(&self, now: Option<Instant>, wake: &mut Vec<Waker>) {
         let mut state = self.state.lock();
-        state.ring.end();
-        wake.extend(state.waiting.iter_mut().filter_map(Option::take));
+        let State { ring, waiting, .. } = &mut *state;
+        let (next, ended) = (ring.next(), ring.is_ended());
+        let told = waiting
+            .iter_mut()
+            .flatten()
+            .filter(|waiter| (waiter.next < next && now.is_none_or(|now| waiter.is_due(now))) || ended);
+        wake.extend(told.filter_map(|waiter| waiter.waker.take()));
+    }
+
+    /// When somebody next looks for units; of those only who have not been told of some, if `behind`.
+    pub(crate) fn next_look(&self, behind: bool) -> Look {
+        let state = self.state.lock();
+        let next = state.ring.next();
+        let asked = |waiter: &&Waiter| !behind || waiter.next < next && waiter.waker.is_some();
+        let look = |waiter: &Waiter| waiter.from.map_or(Look::AtOnce, Look::At);
+        state.waiting.iter().flatten().filter(asked).map(look).min().unwrap_or(Look::Never)
     }
 
     #[cfg(test)]
@@ -70,18 +117,26 @@ impl Outlet {
 }
 
 impl State {
-    /// Notes who is to be woken by the next unit.
-    fn wait(&mut self, slot: &mut Option<usize>, waker: &Waker) {
+    /// Notes who is to be told of the unit `next`, and from when on.
+    fn wait(&mut self, slot: &mut Option<usize>, waker: &Waker, from: Option<Instant>, next: u64) {
         let slot = *slot.get_or_insert_with(|| {
             self.free.pop().unwrap_or_else(|| {
                 self.waiting.push(None);
                 self.waiting.len() - 1
             })
         });
-        match self.waiting.get_mut(slot) {
-            Some(Some(before)) => before.clone_from(waker),
-            Some(place) => *place = Some(waker.clone()),
-            None => {}
+        let Some(place) = self.waiting.get_mut(slot) else { return };
+        // `None` comes before all times.
+        if place.as_ref().is_none_or(|before| from < before.from) {
+            self.hurry.notify_one();
+        }
+        match place {
+            Some(Waiter { waker: Some(before), .. }) if before.will_wake(waker) => {}
+            Some(waiter) => waiter.waker = Some(waker.clone()),
+            None => *place = Some(Waiter { waker: Some(waker.clone()), from, next }),
+        }
+        if let Some(waiter) = place {
+            (waiter.from, waiter.next) = (from, next);
         }
     }
 
@@ -112,8 +167,8 @@ pub(crate) struct Followed {
 }
 
 impl Follower {
-    /// Appends to `out` the units since the last time, and has `waker` woken by the next.
-    pub(crate) fn read(&mut self, waker: &Waker, out: &mut Vec<Bytes>) -> Followed {
+    /// Appends to `out` the units since the last time, and has `waker` woken for the next, though not before `from`.
+    pub(crate) fn read(&mut self, waker: &Waker, from: Option<Instant>, out: &mut Vec<Bytes>) -> Followed {
         let mut state = self.outlet.state.lock();
         let lost = self.position < state.ring.first();
         if !lost {
@@ -128,7 +183,7 @@ impl Follower {
         }
         let ended = state.ring.is_ended();
         if !ended {
-            state.wait(&mut self.slot, waker);
+            state.wait(&mut self.slot, waker, from, self.position);
         }
         Followed { lost, ended }
     }
@@ -166,7 +221,8 @@ impl Reader {
             Step::Send(bytes) => Poll::Ready(Ok(bytes)),
             Step::Over(over) => Poll::Ready(Err(over)),
             Step::Wait => {
-                state.wait(&mut self.slot, cx.waker());
+                let next = state.ring.next();
+                state.wait(&mut self.slot, cx.waker(), None, next);
                 Poll::Pending
             }
         }

@@ -5,6 +5,8 @@ use std::hash::{BuildHasher, Hasher};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
+use futures_util::FutureExt;
 use http::{Request, StatusCode};
 use http_body_util::BodyExt;
 use media_core::relay::{Decoder, Event, Place};
@@ -19,6 +21,12 @@ const MIN_BACKOFF: Duration = Duration::from_millis(100);
 
 /// The longest wait: an origin that is back has its viewers again within it.
 const MAX_BACKOFF: Duration = Duration::from_secs(2);
+
+/// Pieces that are taken before viewers are told, though there are more.
+const MAX_UNTOLD: usize = 64;
+
+/// Of a body.
+type Piece = Result<http_body::Frame<Bytes>, BoxError>;
 
 /// Why a pull ended before the stream did.
 #[derive(Debug, thiserror::Error)]
@@ -104,7 +112,9 @@ impl Pull {
         let mut backoff = MIN_BACKOFF;
         loop {
             let before = resume.progress();
-            let error = match self.pull(&mut resume, &mut timeline).await {
+            let pulled = self.pull(&mut resume, &mut timeline).await;
+            self.feed.fanout.tell_all(now());
+            let error = match pulled {
                 Ok(()) => {
                     tracing::info!(stream = %key, "stream ended");
                     return;
@@ -157,17 +167,32 @@ impl Pull {
         tracing::info!(stream = %self.feed.key, "pulling");
         let fanout = &self.feed.fanout;
         let mut decoder = Decoder::new();
+        let (mut untold, mut rested) = (0, false);
         loop {
-            let flush_at = fanout.deadline().map(tokio::time::Instant::from_std);
-            let frame = tokio::select! {
-                frame = body.frame() => frame,
-                () = sleep_until(flush_at) => {
-                    fanout.handle_timeout(now());
-                    continue;
+            let piece = match body.frame().now_or_never() {
+                Some(piece) if untold < MAX_UNTOLD => piece,
+                piece => {
+                    // Who is told after a rest does not look again soon: what waits for a picture goes along.
+                    if rested && piece.is_none() {
+                        fanout.flush(now());
+                    }
+                    fanout.tell(now());
+                    untold = 0;
+                    match piece {
+                        Some(piece) => piece,
+                        None => {
+                            rested = self.rest().await;
+                            if rested {
+                                continue;
+                            }
+                            self.next(&mut body).await
+                        }
+                    }
                 }
             };
-            let Some(frame) = frame else { return Ok(()) };
-            let Ok(data) = frame.map_err(Error::Upstream)?.into_data() else { continue };
+            untold += 1;
+            let Some(piece) = piece else { return Ok(()) };
+            let Ok(data) = piece.map_err(Error::Upstream)?.into_data() else { continue };
             decoder.push(data);
             while let Some(event) = decoder.next_event()? {
                 match event {
@@ -189,6 +214,26 @@ impl Pull {
             }
             // A body that always has more must not keep others from running.
             tokio::task::consume_budget().await;
+        }
+    }
+
+    /// Waits while nobody wants what comes. Whether there was time for that.
+    async fn rest(&self) -> bool {
+        let Some(until) = self.feed.fanout.rests_until(now()) else { return false };
+        tokio::select! {
+            () = sleep_until(Some(until)) => {}
+            () = self.feed.fanout.hurried() => {}
+        }
+        true
+    }
+
+    /// What comes next. Viewers are told meanwhile of what they have waited for.
+    async fn next(&self, body: &mut Body) -> Option<Piece> {
+        loop {
+            tokio::select! {
+                piece = body.frame() => return piece,
+                () = sleep_until(self.feed.fanout.deadline()) => self.feed.fanout.handle_timeout(now()),
+            }
         }
     }
 
@@ -214,9 +259,9 @@ impl Pull {
     }
 }
 
-async fn sleep_until(deadline: Option<tokio::time::Instant>) {
+async fn sleep_until(deadline: Option<Instant>) {
     match deadline {
-        Some(deadline) => tokio::time::sleep_until(deadline).await,
+        Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
         None => std::future::pending().await,
     }
 }

@@ -13,22 +13,15 @@ use super::run::Shard;
 const BY_URING: usize = 4;
 
 impl Shard {
-    /// Sends all groups what is due by now.
-    pub(super) fn flush_due(&mut self, now: Instant) {
-        while let Some(index) = self.next_due(now) {
-            self.flush(index, now);
-        }
-    }
-
     /// Sends a group what is new.
-    fn flush(&mut self, index: usize, now: Instant) {
+    pub(super) fn flush(&mut self, index: usize, now: Instant) {
         let Some(group) = self.groups.get_mut(index) else { return };
+        let window = self.pace.of(group.key.window());
         let (before, old_version) = (group.follower.position(), group.follower.version());
         // Of this group alone: nobody else's flush can begin before they are gone.
         let mut pieces = std::mem::take(&mut self.pieces);
         pieces.clear();
-        let lost = group.read(&mut pieces);
-        group.last_flush = now;
+        let lost = group.read(now, window, &mut pieces);
         let (position, version, ended) = (group.follower.position(), group.follower.version(), group.ended);
         let mut go_on = std::mem::take(&mut group.waiting);
         if !lost && !group.riders.is_empty() {

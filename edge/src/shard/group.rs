@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::task::Waker;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::Window;
 use super::mailbox::{Bell, Mailbox};
@@ -21,7 +21,6 @@ pub(super) struct Group {
     pub(super) waiting: Vec<usize>,
     /// All clients of the group, wherever they stand.
     pub(super) members: usize,
-    pub(super) last_flush: Instant,
     /// No more comes.
     pub(super) ended: bool,
 }
@@ -71,18 +70,20 @@ impl Group {
             riders: Vec::new(),
             waiting: Vec::new(),
             members: 0,
-            last_flush: now,
             ended: false,
         };
         // From here on it is told of news. There can be some already; whoever joins catches up with it.
-        group.read(&mut Vec::new());
+        let window = group.key.window.at_rest();
+        group.read(now, window, &mut Vec::new());
         group
     }
 
-    /// Appends what is new to `out`. Whether some of it was lost.
-    pub(super) fn read(&mut self, out: &mut Vec<bytes::Bytes>) -> bool {
+    /// Appends what is new to `out`, and has the bell rung when there is more, after the window. Whether some of it was
+    /// lost.
+    pub(super) fn read(&mut self, now: Instant, window: Duration, out: &mut Vec<bytes::Bytes>) -> bool {
         self.bell.reset();
-        let followed = self.follower.read(&self.waker, out);
+        let from = (!window.is_zero()).then(|| now + window);
+        let followed = self.follower.read(&self.waker, from, out);
         self.ended = followed.ended;
         followed.lost
     }

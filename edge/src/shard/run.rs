@@ -1,7 +1,6 @@
 //! A shard's thread: what happened, whom it concerns, and when there is nothing to do.
 
-use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -32,9 +31,10 @@ const EVENTS: usize = 1_024;
 /// Read at once of what viewers send, which is little.
 const READ_BYTES: usize = 2_048;
 
-/// After letters, more are waited for that long without being woken by each: a thousand small streams then wake a shard
-/// no more often than one that is large. A poll can't wait for less.
-const DOZE: Duration = Duration::from_millis(1);
+/// Where letters come more often than that, they are waited for so long without being woken by each: a thousand small
+/// streams then wake a shard no more often than a few that are large, and nobody is late by more than a fraction of a
+/// picture's time.
+const DOZE: Duration = Duration::from_millis(4);
 
 /// The shortest and the longest time between two looks at who takes too long.
 const SWEEPS: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
@@ -58,7 +58,7 @@ pub(super) fn start(
         clients: Slab::new(),
         groups: Slab::new(),
         group_of: HashMap::default(),
-        due: BinaryHeap::new(),
+        news: Vec::new(),
         queue: VecDeque::new(),
         uring: None,
         outcomes: Vec::new(),
@@ -80,11 +80,12 @@ pub(super) struct Shard {
     pub(super) metrics: Arc<Metrics>,
     pub(super) index: usize,
     patience: Patience,
-    pub(super) clients: Slab<Client>,
+    /// Boxed, so that room for twice as many is not room for twice their size.
+    pub(super) clients: Slab<Box<Client>>,
     pub(super) groups: Slab<Group>,
     group_of: HashMap<Key, usize, RandomState>,
-    /// Groups that have news, and when those are sent.
-    due: BinaryHeap<Reverse<(Instant, usize)>>,
+    /// Groups that have news; kept for its allocation.
+    news: Vec<usize>,
     /// Clients who have something to do in their next turn: each once, or some more times if it is gone.
     pub(super) queue: VecDeque<usize>,
     pub(super) uring: Option<Uring>,
@@ -98,7 +99,7 @@ pub(super) struct Shard {
     pub(super) buffer: [u8; READ_BYTES],
     /// Bytes that the metrics don't know of yet.
     pub(super) sent: u64,
-    pace: Pace,
+    pub(super) pace: Pace,
     swept: Instant,
 }
 
@@ -113,9 +114,9 @@ impl Shard {
         let mut events = Events::with_capacity(EVENTS);
         let mut letters = Vec::new();
         let window = self.metrics.window(self.index);
-        let mut had_letters = false;
+        let (mut dozes, mut last_letters) = (false, None::<Instant>);
         loop {
-            let timeout = self.rest(had_letters);
+            let timeout = self.rest(dozes);
             if let Err(error) = self.poll.poll(&mut events, timeout)
                 && error.kind() != io::ErrorKind::Interrupted
             {
@@ -129,16 +130,18 @@ impl Shard {
             }
             // Behind the events: those of a client that is gone must not meet another in its place.
             self.mailbox.collect(&mut letters);
-            had_letters = !letters.is_empty();
+            dozes = !letters.is_empty()
+                && last_letters.is_some_and(|last| began.saturating_duration_since(last) <= DOZE * 2);
+            last_letters = if letters.is_empty() { last_letters } else { Some(began) };
             for letter in letters.drain(..) {
                 match letter {
                     Letter::Arrival(arrival) => self.admit(*arrival, began),
-                    Letter::News(group) => self.news(group, began),
+                    Letter::News(group) => self.news.push(group),
                     Letter::Cut(transport) => self.cut(transport),
                     Letter::Stop => return,
                 }
             }
-            self.flush_due(Instant::now());
+            self.flush_news();
             self.round();
             self.sweep(began);
             if self.sent > 0 {
@@ -165,13 +168,21 @@ impl Shard {
         if !self.queue.is_empty() {
             return Some(Duration::ZERO);
         }
-        let due = self.due.peek().map(|Reverse((at, _))| *at);
         let sweep = (!self.clients.is_empty()).then(|| self.swept + self.sweep_every());
-        due.into_iter().chain(sweep).min().map(|at| at.saturating_duration_since(now))
+        sweep.map(|at| at.saturating_duration_since(now))
     }
 
     fn sweep_every(&self) -> Duration {
         (self.patience.stall.min(self.patience.pause) / 4).clamp(SWEEPS.0, SWEEPS.1)
+    }
+
+    /// Sends all groups their news.
+    fn flush_news(&mut self) {
+        let mut news = std::mem::take(&mut self.news);
+        for group in news.drain(..) {
+            self.flush(group, Instant::now());
+        }
+        self.news = news;
     }
 
     /// A client's socket changed.
@@ -189,7 +200,7 @@ impl Shard {
     fn admit(&mut self, arrival: Arrival, now: Instant) {
         let group =
             arrival.viewer.as_ref().map(|viewer| self.join(Key::new(viewer.outlet(), arrival.window), now));
-        let id = self.clients.insert(Client::new(arrival, group));
+        let id = self.clients.insert(Box::new(Client::new(arrival, group)));
         let registry = self.poll.registry();
         if let Some(client) = self.clients.get_mut(id)
             && let Err(error) = client.link.register(registry, Token(id))
@@ -227,22 +238,6 @@ impl Shard {
             let group = self.groups.remove(index);
             self.group_of.remove(&group.key);
         }
-    }
-
-    /// A group's ring has more. It is sent when the last flush is long enough ago.
-    fn news(&mut self, index: usize, now: Instant) {
-        let Some(group) = self.groups.get(index) else { return };
-        let at = group.last_flush + self.pace.of(group.key.window());
-        self.due.push(Reverse((at.max(now), index)));
-    }
-
-    /// The next group whose news are to be sent by now.
-    pub(super) fn next_due(&mut self, now: Instant) -> Option<usize> {
-        let Reverse((at, index)) = *self.due.peek()?;
-        (at <= now).then(|| {
-            self.due.pop();
-            index
-        })
     }
 
     /// Looks for those who take too long, and hears again who had said enough.

@@ -86,9 +86,10 @@ impl Studio {
         data[..8].copy_from_slice(&self.sequence.to_be_bytes());
         let dts = Timestamp::from_millis(self.now_ms, scale);
         let frame = Frame { track, dts, cts: 0, keyframe, data: data.freeze() };
-        let unit = Unit { sequence: self.sequence, tracks: Arc::clone(&self.tracks), frame };
+        let tracks = Arc::clone(&self.tracks);
+        let unit = Unit { sequence: self.sequence, tracks, frame, wall_clock_ms: WALL_MS };
         self.sequence += 1;
-        self.encoder.unit(&unit, WALL_MS).unwrap()
+        self.encoder.unit(&unit).unwrap()
     }
 }
 

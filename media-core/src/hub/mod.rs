@@ -22,7 +22,7 @@ pub use cache::CacheLimits;
 pub use consumer::{Consumer, Event};
 pub use key::{KeyError, StreamKey};
 pub use producer::{Producer, Revoked};
-pub use registry::{Limits, PublishError, Registry, Takeover};
+pub use registry::{Clock, Limits, PublishError, Registry, Takeover};
 pub use stream::{Phase, Snapshot, Stream};
 
 use crate::frame::{Frame, Kind, Track, TrackId};
@@ -76,6 +76,8 @@ pub struct Unit {
     /// The frame. Its DTS is on the stream's own timeline: strictly increasing per track, continuing
     /// over wraps, jumps and re-publishes.
     pub frame: Frame,
+    /// When it came, in milliseconds since 1970.
+    pub wall_clock_ms: u64,
 }
 
 impl Unit {

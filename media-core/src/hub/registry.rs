@@ -56,8 +56,12 @@ pub enum PublishError {
 
 type OnStart = dyn Fn(Consumer) + Send + Sync;
 
+/// The time in milliseconds since 1970.
+pub type Clock = fn() -> u64;
+
 struct Inner {
     limits: Limits,
+    clock: Clock,
     on_start: Box<OnStart>,
     streams: Mutex<AHashMap<StreamKey, Arc<Stream>>>,
 }
@@ -67,15 +71,19 @@ struct Inner {
 pub struct Registry(Arc<Inner>);
 
 impl Registry {
-    /// An empty registry.
+    /// An empty registry, in which it is always 1970.
     pub fn new(limits: Limits) -> Self {
-        Self::with_on_start(limits, |_| {})
+        Self::with_on_start(limits, || 0, |_| {})
     }
 
-    /// An empty registry that hands `on_start` a consumer of each new stream before its first frame. A stream
-    /// that goes on after an interruption is not new.
-    pub fn with_on_start(limits: Limits, on_start: impl Fn(Consumer) + Send + Sync + 'static) -> Self {
-        Self(Arc::new(Inner { limits, on_start: Box::new(on_start), streams: Mutex::default() }))
+    /// An empty registry that notes by `clock` when units come, and hands `on_start` a consumer of each new stream
+    /// before its first frame. A stream that goes on after an interruption is not new.
+    pub fn with_on_start(
+        limits: Limits,
+        clock: Clock,
+        on_start: impl Fn(Consumer) + Send + Sync + 'static,
+    ) -> Self {
+        Self(Arc::new(Inner { limits, clock, on_start: Box::new(on_start), streams: Mutex::default() }))
     }
 
     /// Publishes a stream, or goes on with an interrupted one.
@@ -102,7 +110,7 @@ impl Registry {
                     return Err(PublishError::TooManyStreams(self.0.limits.streams));
                 }
                 None => {
-                    let stream = Arc::new(Stream::new(key.clone(), self.0.limits.cache));
+                    let stream = Arc::new(Stream::new(key.clone(), self.0.limits.cache, self.0.clock));
                     streams.insert(key.clone(), Arc::clone(&stream));
                     let consumer = Consumer::new(Arc::clone(&stream));
                     (Producer::new(stream, epoch), Some(consumer))

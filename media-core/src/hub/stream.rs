@@ -7,7 +7,7 @@ use tokio::sync::{Notify, oneshot};
 
 use super::cache::{Cache, CacheLimits};
 use super::timeline::{Repair, Timeline};
-use super::{Epoch, Revoked, StreamKey, TrackSet, Unit};
+use super::{Clock, Epoch, Revoked, StreamKey, TrackSet, Unit};
 use crate::frame::{Frame, Kind, Track};
 
 /// Units that nobody is told of while the time that is waited for has not come: about a second of pictures and sound.
@@ -53,6 +53,7 @@ pub struct Snapshot {
 /// A live stream.
 pub struct Stream {
     key: StreamKey,
+    clock: Clock,
     state: Mutex<State>,
     /// Tells those who wait for the next unit.
     changed: Notify,
@@ -81,9 +82,10 @@ pub(super) struct State {
 }
 
 impl Stream {
-    pub(super) fn new(key: StreamKey, limits: CacheLimits) -> Self {
+    pub(super) fn new(key: StreamKey, limits: CacheLimits, clock: Clock) -> Self {
         Self {
             key,
+            clock,
             state: Mutex::new(State {
                 phase: Phase::Interrupted,
                 cache: Cache::new(limits),
@@ -133,7 +135,8 @@ impl Stream {
         f(&mut self.state.lock())
     }
 
-    pub(super) fn changed(&self) -> &Notify {
+    /// Tells of each unit as it comes, and of the end.
+    pub fn changed(&self) -> &Notify {
         &self.changed
     }
 
@@ -197,6 +200,7 @@ impl Stream {
 
     /// `Ok(false)` for a frame of no known track, which is dropped.
     pub(super) fn push(&self, epoch: Epoch, mut frame: Frame) -> Result<bool, Revoked> {
+        let wall_clock_ms = (self.clock)();
         let reached = {
             let mut s = self.state.lock();
             s.check(epoch)?;
@@ -216,7 +220,7 @@ impl Stream {
             if reached {
                 (s.awaited_ms, s.awaited_sequence) = (i64::MAX, u64::MAX);
             }
-            let unit = Unit { sequence, tracks: Arc::clone(&s.tracks), frame };
+            let unit = Unit { sequence, tracks: Arc::clone(&s.tracks), frame, wall_clock_ms };
             s.cache.push(unit);
             reached
         };

@@ -58,9 +58,8 @@ impl Encoder {
         Self::default()
     }
 
-    /// Encodes the next unit. `wall_clock_ms` is the time, in milliseconds since 1970. `None` for a unit whose
-    /// frame belongs to none of its tracks, which no hub yields.
-    pub fn unit(&mut self, unit: &Unit, wall_clock_ms: u64) -> Option<Encoded> {
+    /// Encodes the next unit. `None` for one whose frame belongs to none of its tracks, which no hub yields.
+    pub fn unit(&mut self, unit: &Unit) -> Option<Encoded> {
         let track = unit.track()?;
         let timestamp_ms = flv::timestamp_ms(track, &unit.frame);
         let media_time_ms = unit.frame.dts.millis(track.timescale);
@@ -86,7 +85,12 @@ impl Encoder {
         let body = flv::frame_body(track, &unit.frame);
         let capacity = body.len() + flv::TAG_OVERHEAD_BYTES + if marked { MARK_CAPACITY } else { 0 };
         let mut out = BytesMut::with_capacity(capacity);
-        let mark = Mark { epoch: unit.tracks.epoch, sequence: unit.sequence, media_time_ms, wall_clock_ms };
+        let mark = Mark {
+            epoch: unit.tracks.epoch,
+            sequence: unit.sequence,
+            media_time_ms,
+            wall_clock_ms: unit.wall_clock_ms,
+        };
         let mut start = None;
         if marked {
             self.marked_at_ms = Some(media_time_ms);

@@ -21,7 +21,8 @@ fn track_set(epoch: u64, tracks: Vec<Track>) -> Arc<TrackSet> {
 fn units(file: &'static [u8], epoch: u64, sequence: u64) -> Vec<Unit> {
     let (tracks, frames) = testing::media(file);
     let tracks = track_set(epoch, tracks);
-    let unit = |(sequence, frame)| Unit { sequence, tracks: Arc::clone(&tracks), frame };
+    let unit =
+        |(sequence, frame)| Unit { sequence, tracks: Arc::clone(&tracks), frame, wall_clock_ms: NOW_MS };
     (sequence..).zip(frames).map(unit).collect()
 }
 
@@ -30,13 +31,14 @@ fn sound(units: Vec<Unit>) -> Vec<Unit> {
     let tracks =
         track_set(7, units[0].tracks.tracks.iter().filter(|t| t.audio().is_some()).cloned().collect());
     let frames = units.into_iter().map(|u| u.frame).filter(|f| f.track == TrackId::AUDIO);
-    let unit = |(sequence, frame)| Unit { sequence, tracks: Arc::clone(&tracks), frame };
+    let unit =
+        |(sequence, frame)| Unit { sequence, tracks: Arc::clone(&tracks), frame, wall_clock_ms: NOW_MS };
     (0..).zip(frames).map(unit).collect()
 }
 
 fn encode(units: &[Unit]) -> Vec<Encoded> {
     let mut encoder = Encoder::new();
-    units.iter().map(|unit| encoder.unit(unit, NOW_MS).unwrap()).collect()
+    units.iter().map(|unit| encoder.unit(unit).unwrap()).collect()
 }
 
 /// The feed of a reader that begins at the first of these.
@@ -143,7 +145,7 @@ fn a_stream_whose_keyframes_stay_out_can_be_started_once_a_second() {
         let unit = |i: u64| {
             let dts = Timestamp(i64::try_from(i).unwrap() * 9_000);
             let frame = Frame { dts, keyframe: keyframe_at == Some(i), ..picture.clone() };
-            Unit { sequence: i, tracks: Arc::clone(&tracks), frame }
+            Unit { sequence: i, tracks: Arc::clone(&tracks), frame, wall_clock_ms: NOW_MS }
         };
         let encoded = encode(&(0..250).map(unit).collect::<Vec<_>>());
         (0..).zip(encoded).filter(|(_, e)| e.start.is_some()).map(|(i, _)| i / 10).collect()
@@ -165,7 +167,7 @@ fn video_that_comes_later_has_as_long_for_its_first_keyframe() {
         };
         let dts = Timestamp(i64::try_from(i).unwrap() * 9_000);
         let frame = Frame { dts, keyframe: i < 200 || i == 250, ..frame.clone() };
-        Unit { sequence: i, tracks: Arc::clone(tracks), frame }
+        Unit { sequence: i, tracks: Arc::clone(tracks), frame, wall_clock_ms: NOW_MS }
     };
     let encoded = encode(&(0..300).map(unit).collect::<Vec<_>>());
     let starts: Vec<_> = (0..300).filter(|i| encoded[*i].start.is_some() && *i >= 200).collect();
@@ -223,7 +225,8 @@ fn the_main_picture_is_the_video_track_with_the_lowest_number() {
         let tracks = track_set(1, tracks.collect());
         let frames =
             frames.iter().flat_map(|f| of(f.track).into_iter().map(|id| Frame { track: id, ..f.clone() }));
-        let unit = |(sequence, frame)| Unit { sequence, tracks: Arc::clone(&tracks), frame };
+        let unit =
+            |(sequence, frame)| Unit { sequence, tracks: Arc::clone(&tracks), frame, wall_clock_ms: NOW_MS };
         (0..).zip(frames).map(unit).collect()
     };
     // The headers of the higher number may stand first.

@@ -163,6 +163,7 @@ impl Transport {
 
     pub(super) fn poll_output(&mut self) -> Option<Bytes> {
         self.answer_bytes = 0;
-        (!self.out.is_empty()).then(|| self.out.split().freeze())
+        // With all its room: answers are rare, and none is to be kept for as long as a player stays.
+        (!self.out.is_empty()).then(|| std::mem::take(&mut self.out).freeze())
     }
 }

@@ -27,14 +27,7 @@ pub(super) struct Ring {
     /// The newest two units that reading can start at.
     start: Option<u64>,
     previous_start: Option<u64>,
-    state: State,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum State {
-    Live,
-    Ended,
-    Broken,
+    ended: bool,
 }
 
 /// Where a reader is.
@@ -77,8 +70,6 @@ pub(super) enum Read {
     Later,
     /// The stream is over.
     Ended,
-    /// The feed is over, but not by the stream's end.
-    Broken,
 }
 
 impl Ring {
@@ -90,7 +81,7 @@ impl Ring {
             first: 0,
             start: None,
             previous_start: None,
-            state: State::Live,
+            ended: false,
         }
     }
 
@@ -120,19 +111,12 @@ impl Ring {
 
     /// The stream is over.
     pub(super) fn end(&mut self) {
-        self.state = State::Ended;
-    }
-
-    /// Nothing more comes, although the stream may go on.
-    pub(super) fn break_off(&mut self) {
-        if self.state == State::Live {
-            self.state = State::Broken;
-        }
+        self.ended = true;
     }
 
     /// Whether nothing more comes.
     pub(super) fn is_over(&self) -> bool {
-        self.state != State::Live
+        self.ended
     }
 
     /// What the cursor reads next.
@@ -189,11 +173,7 @@ impl Ring {
     }
 
     fn nothing(&self) -> Read {
-        match self.state {
-            State::Live => Read::Later,
-            State::Ended => Read::Ended,
-            State::Broken => Read::Broken,
-        }
+        if self.ended { Read::Ended } else { Read::Later }
     }
 }
 
@@ -337,12 +317,8 @@ mod tests {
         let mut ring = Ring::new(1_000);
         ring.push(unit(0, true));
         ring.end();
-        ring.break_off();
         let mut cursor = Cursor::default();
         assert_eq!(pieces(&ring, &mut cursor).len(), 2);
         assert_eq!(ring.read(&mut cursor), Read::Ended);
-        let mut broken = Ring::new(1_000);
-        broken.break_off();
-        assert_eq!(broken.read(&mut Cursor::default()), Read::Broken);
     }
 }

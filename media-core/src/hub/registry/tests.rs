@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use super::*;
 use crate::frame::{Codec, Frame, Params, Timescale, Timestamp, Track, TrackId, VideoParams};
-use crate::hub::Event;
+use crate::hub::{Event, Unit};
 
 fn key(name: &str) -> StreamKey {
     StreamKey::parse("live", name, &[]).unwrap()
@@ -227,12 +227,19 @@ fn frames_of_unknown_tracks_are_dropped() {
 fn streams_are_bounded_and_start_once() {
     let started = Arc::new(Mutex::new(Vec::new()));
     let seen = Arc::clone(&started);
-    let registry = Registry::with_on_start(Limits { streams: 1, ..Limits::default() }, move |c| {
-        seen.lock().push(c.key().to_string());
-    });
+    let registry = Registry::with_on_start(
+        Limits { streams: 1, ..Limits::default() },
+        || 7,
+        move |c| {
+            seen.lock().push(c.key().to_string());
+        },
+    );
     drop(publish(&registry, 1));
-    let _again = publish(&registry, 2);
+    let mut again = publish(&registry, 2);
     assert_eq!(*started.lock(), ["live/a"]);
+    assert!(again.push(frame(0, true)).unwrap());
+    let came = registry.subscribe(&key("a")).unwrap().try_next();
+    assert!(matches!(came, Some(Event::Unit(Unit { wall_clock_ms: 7, .. }))), "{came:?}");
     assert_eq!(
         registry.publish(&key("b"), Epoch(1), Takeover::Refuse).unwrap_err(),
         PublishError::TooManyStreams(1)

@@ -1,7 +1,6 @@
 //! The packager: reads a stream from the hub and cuts it.
 
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use media_core::hls::{Problem, Segmenter};
 use media_core::hub::{Consumer, Event, TrackSet, Unit};
@@ -12,11 +11,10 @@ use super::live::Live;
 /// Packages a stream until it ends.
 pub(super) async fn run(mut consumer: Consumer, live: &Live) {
     let mut packager = Packager::new(live);
-    let mut now_ms = wall_ms();
     loop {
         match consumer.try_next() {
             Some(Event::Unit(unit)) => {
-                packager.take(unit, now_ms);
+                packager.take(unit);
                 // Other tasks shall run between units that are there all the same.
                 coop::consume_budget().await;
             }
@@ -24,7 +22,6 @@ pub(super) async fn run(mut consumer: Consumer, live: &Live) {
             None => {
                 // A part takes ten to twenty frames: most of them can wait for the one that ends it.
                 consumer.reaches(packager.segmenter.quiet_until_ms().unwrap_or(i64::MIN)).await;
-                now_ms = wall_ms();
             }
         }
     }
@@ -44,8 +41,7 @@ impl<'a> Packager<'a> {
         Self { live, segmenter, tracks: None, next_sequence: 0, problem: None }
     }
 
-    /// Takes a unit that was found at `now_ms`.
-    fn take(&mut self, unit: Unit, now_ms: i64) {
+    fn take(&mut self, unit: Unit) {
         let first = self.tracks.is_none();
         if self.tracks.as_ref().is_none_or(|tracks| !Arc::ptr_eq(tracks, &unit.tracks)) {
             self.segmenter.set_tracks(unit.tracks.epoch.0, &unit.tracks.tracks);
@@ -57,7 +53,7 @@ impl<'a> Packager<'a> {
             self.segmenter.interrupt();
         }
         self.next_sequence = unit.sequence + 1;
-        self.segmenter.push(unit.frame, now_ms);
+        self.segmenter.push(unit.frame, i64::try_from(unit.wall_clock_ms).unwrap_or(i64::MAX));
         self.publish();
     }
 
@@ -90,9 +86,4 @@ impl<'a> Packager<'a> {
         let events = std::iter::from_fn(|| segmenter.poll_event());
         self.live.apply(events, problem);
     }
-}
-
-fn wall_ms() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }

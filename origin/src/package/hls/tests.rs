@@ -39,7 +39,9 @@ impl House {
         hls.register(&metrics).unwrap();
         let packagers = Packagers::counting_from(config, hls, || 1).unwrap();
         let starting = packagers.clone();
-        let registry = Registry::with_on_start(Limits::default(), move |consumer| starting.start(consumer));
+        let registry = Registry::with_on_start(Limits::default(), crate::origin::unix_ms, move |consumer| {
+            starting.start(consumer);
+        });
         let key = StreamKey::parse("live", "a", &[]).unwrap();
         Self { registry, packagers, metrics, key, next_epoch: 1 }
     }

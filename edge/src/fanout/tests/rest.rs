@@ -1,0 +1,104 @@
+//! When a stream is read for viewers who don't want each picture as it comes, and when they are told.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::Wake;
+
+use futures_util::FutureExt;
+
+use super::*;
+
+const MS: Duration = Duration::from_millis(1);
+
+#[derive(Default)]
+struct Told(AtomicUsize);
+
+impl Wake for Told {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+fn told() -> (Arc<Told>, Waker) {
+    let told = Arc::new(Told::default());
+    (Arc::clone(&told), Waker::from(told))
+}
+
+impl Told {
+    fn times(&self) -> usize {
+        self.0.swap(0, Ordering::Relaxed)
+    }
+}
+
+fn picture(fanout: &Fanout, studio: &mut Studio, now: Instant) {
+    let (tags, _) = studio::events(&[studio.picture(true, 100)]);
+    tags.into_iter().for_each(|tag| fanout.push(tag, now));
+}
+
+#[test]
+fn who_wants_all_together_is_told_when_the_time_has_come() {
+    let fanout = Fanout::new(&config());
+    let (mut studio, now) = (Studio::new(), Instant::now());
+    assert_eq!(fanout.rests_until(now), Some(now + MAX_REST), "nobody watches");
+    let viewer = fanout.enter(Format::Flv, Start::Gop);
+    let mut follower = viewer.outlet().follow();
+    let (told, waker) = told();
+    let mut units = Vec::new();
+    follower.read(&waker, Some(now + 100 * MS), &mut units);
+    assert_eq!(fanout.rests_until(now), Some(now + 100 * MS));
+    assert_eq!(fanout.deadline(), None, "there is nothing to tell");
+    // What comes by itself, or was read for somebody else, waits for its time.
+    picture(&fanout, &mut studio, now + 20 * MS);
+    picture(&fanout, &mut studio, now + 60 * MS);
+    fanout.tell(now + 99 * MS);
+    assert_eq!((told.times(), fanout.deadline()), (0, Some(now + 100 * MS)));
+    fanout.handle_timeout(now + 100 * MS);
+    assert_eq!((told.times(), fanout.deadline()), (1, None));
+    // Until it comes for them, it may want more, so the stream is read.
+    assert_eq!(fanout.rests_until(now + 101 * MS), None);
+    follower.read(&waker, Some(now + 201 * MS), &mut units);
+    assert!(units.len() >= 2, "{}", units.len());
+    assert_eq!(fanout.rests_until(now + 102 * MS), Some(now + 201 * MS));
+    // Later than that, the next is told at once.
+    fanout.tell(now + 300 * MS);
+    assert_eq!(told.times(), 0);
+    picture(&fanout, &mut studio, now + 300 * MS);
+    fanout.tell(now + 300 * MS);
+    assert_eq!(told.times(), 1);
+    // And at the end, or when the upstream is lost, nobody waits for a time.
+    follower.read(&waker, Some(now + 400 * MS), &mut units);
+    picture(&fanout, &mut studio, now + 310 * MS);
+    fanout.tell_all(now + 310 * MS);
+    assert_eq!(told.times(), 1);
+    follower.read(&waker, Some(now + 500 * MS), &mut units);
+    fanout.end(now + 320 * MS);
+    assert_eq!(told.times(), 1);
+}
+
+#[test]
+fn who_wants_each_picture_ends_the_rest() {
+    let fanout = Fanout::new(&config());
+    let (mut studio, now) = (Studio::new(), Instant::now());
+    picture(&fanout, &mut studio, now);
+    let viewer = fanout.enter(Format::Flv, Start::Gop);
+    let mut follower = viewer.outlet().follow();
+    let (_, patient) = told();
+    let (told, waker) = told();
+    follower.read(&patient, Some(now + 350 * MS), &mut Vec::new());
+    assert!(fanout.hurried().now_or_never().is_some(), "somebody came");
+    assert!(fanout.hurried().now_or_never().is_none());
+    follower.read(&patient, Some(now + 700 * MS), &mut Vec::new());
+    assert!(fanout.hurried().now_or_never().is_none(), "later is no hurry");
+    let mut hasty = viewer.outlet().follow();
+    hasty.read(&waker, None, &mut Vec::new());
+    assert!(fanout.hurried().now_or_never().is_some());
+    assert_eq!(fanout.rests_until(now), None);
+    picture(&fanout, &mut studio, now);
+    fanout.tell(now);
+    assert_eq!(told.times(), 1);
+    // It has yet to come for what it was told of.
+    assert_eq!(fanout.rests_until(now), None);
+    hasty.read(&waker, None, &mut Vec::new());
+    assert!(fanout.hurried().now_or_never().is_none(), "as before");
+    drop(hasty);
+    assert_eq!(fanout.rests_until(now), Some(now + MAX_REST), "the other's time is further away");
+}
