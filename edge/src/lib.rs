@@ -47,6 +47,9 @@ use metrics::Metrics;
 use shard::{Patience, Shards};
 use upstream::Via;
 
+/// How long the end waits for those who are hung up on, and then for the disk that the access log is on.
+const END_DEADLINE: Duration = Duration::from_secs(2);
+
 /// The edge role. Clones are the same edge.
 #[derive(Clone)]
 pub struct Edge {
@@ -107,9 +110,21 @@ impl Edge {
         self.shared.guard.reopen_log();
     }
 
-    /// Resolves when the access log has all lines of those who left before.
-    pub async fn flush_log(&self) {
-        self.shared.guard.flush_log().await;
+    /// Hangs up on all who are still there, and writes the access log to its end. To be called when the listeners have
+    /// ended or were aborted: nobody is let in any more.
+    pub async fn end(&self) {
+        let http::Shared { shards, guard, .. } = &*self.shared;
+        guard.ends();
+        let all_left = async {
+            shards.end().await;
+            guard.all_left().await;
+        };
+        if tokio::time::timeout(END_DEADLINE, all_left).await.is_err() {
+            tracing::warn!("some did not leave in time, and are not in the access log");
+        }
+        if tokio::time::timeout(END_DEADLINE, guard.flush_log()).await.is_err() {
+            tracing::warn!("the access log was not written to its end");
+        }
     }
 
     /// Puts the edge's metrics (`weir_edge_…`) into `registry`.

@@ -169,6 +169,20 @@ impl Guard {
         }
     }
 
+    /// The process ends: however many leave at once, each is logged.
+    pub(crate) fn ends(&self) {
+        if let Some(log) = &self.log {
+            log.ends();
+        }
+    }
+
+    /// Resolves when whoever is logged has left.
+    pub(crate) async fn all_left(&self) {
+        if let Some(log) = &self.log {
+            log.all_left().await;
+        }
+    }
+
     /// Resolves when what was logged before is written.
     pub(crate) async fn flush_log(&self) {
         if let Some(log) = &self.log {

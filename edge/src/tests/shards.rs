@@ -350,7 +350,7 @@ async fn shards_that_ended_turn_everybody_away() {
     let server = Server::with(&origin, one_shard(), None).await;
     relay.send(opening(&Studio::new().picture(true, 1000))).await;
     let (_here, left) = admit(&server, Hearing(Arc::default())).await;
-    server.edge.shared.shards.stop();
+    server.edge.shared.shards.end().await;
     assert_eq!(left.await.unwrap().1, Leave::Cut);
     let (mut late, left) = admit(&server, Hearing(Arc::default())).await;
     assert_eq!(left.await.unwrap(), (0, Leave::Cut));
