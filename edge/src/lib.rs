@@ -76,7 +76,14 @@ impl Edge {
         let absent_ttl = Duration::from_millis(config.feed.absent_ttl_ms);
         let grace = Duration::from_millis(config.feed.grace_ms);
         let times = (absent_ttl, grace);
-        let hls = http::Hls::new(&config.hls, &config.cache, times, upstream.clone(), Arc::clone(&metrics));
+        let hls = http::Hls::new(
+            &config.hls,
+            &config.guard,
+            &config.cache,
+            times,
+            upstream.clone(),
+            Arc::clone(&metrics),
+        );
         let count = match config.fanout.shards {
             0 => std::thread::available_parallelism().map_or(1, NonZero::get),
             count => count,
@@ -107,6 +114,7 @@ impl Edge {
     /// again.
     pub fn reload(&self, config: &Config, play: control_api::grant::Play) {
         self.shared.guard.reload(&config.guard, play);
+        self.shared.hls.reload(&config.guard);
         self.shared.guard.reopen_log();
     }
 
