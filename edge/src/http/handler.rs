@@ -228,7 +228,7 @@ async fn file(
             {
                 request.headers_mut().insert(VIA, via);
             }
-            let mut response = shared.hls.serve(&file, &request).await;
+            let mut response = shared.hls.serve(&file, &request, admitted.peer.ip()).await;
             if let Some(client) = admitted.watching
                 && matches!(response.status(), StatusCode::OK | StatusCode::NOT_MODIFIED)
             {

@@ -6,6 +6,7 @@
 //! How long caches may keep an error follows the origin (RFC 8216bis appendix B, but for errors that only time heals,
 //! which they may not keep at all): what it said of an absence is said again from memory.
 
+use std::net::IpAddr;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
@@ -27,7 +28,7 @@ use super::problem::{full, problem};
 use super::range::{Part, part};
 use super::route::HlsFile;
 use crate::audience::Audience;
-use crate::cache::{Answer, Cache, Failure, Key, Object};
+use crate::cache::{Answer, Cache, Failure, Key, Object, Whom};
 use crate::config::{CacheConfig, GuardConfig, HlsConfig};
 use crate::metrics::Metrics;
 use crate::upstream::{Body, BoxError, Upstream, VIA};
@@ -84,7 +85,12 @@ impl Hls {
         self.audience.total(Instant::now().into_std())
     }
 
-    pub(super) async fn serve<B>(&self, file: &HlsFile, request: &Request<B>) -> Response<Body> {
+    pub(super) async fn serve<B>(
+        &self,
+        file: &HlsFile,
+        request: &Request<B>,
+        address: IpAddr,
+    ) -> Response<Body> {
         let key = match Key::new(&file.path, request.uri().query().unwrap_or_default()) {
             Ok(key) => key,
             Err(bad) => return error(StatusCode::BAD_REQUEST, &bad.to_string(), MALFORMED_MAX_AGE_S),
@@ -92,7 +98,7 @@ impl Hls {
         let now = Instant::now();
         match self.cache.find(&key, now) {
             Some(object) => from_cache(&object, request, now),
-            None => self.wait(&key, request).await,
+            None => self.wait(&key, request, address).await,
         }
     }
 
@@ -107,10 +113,12 @@ impl Hls {
         Some(answer(StatusCode::OK, headers, object.body.clone(), request))
     }
 
-    async fn wait<B>(&self, key: &Key, request: &Request<B>) -> Response<Body> {
+    async fn wait<B>(&self, key: &Key, request: &Request<B>, address: IpAddr) -> Response<Body> {
+        let via = request.headers().get(VIA);
+        // Other edges, which alone say the way of a question, ask for many.
+        let whom = Whom { via, address: via.is_none().then_some(address) };
         // A range is cut out of the whole.
-        match self.cache.get_via(key, request.headers().contains_key(RANGE), request.headers().get(VIA)).await
-        {
+        match self.cache.get_for(key, request.headers().contains_key(RANGE), whom).await {
             Ok(Answer::Whole(object)) if object.age_s(Instant::now()) == 0 => respond(&object, request, None),
             Ok(Answer::Whole(object) | Answer::Stale(object)) => from_cache(&object, request, Instant::now()),
             Ok(Answer::Absent(max_age_s)) => error(StatusCode::NOT_FOUND, "there is no such file", max_age_s),
@@ -136,7 +144,8 @@ impl Hls {
             Err(Failure::Unreachable) => {
                 problem(StatusCode::SERVICE_UNAVAILABLE, "the stream's origin can't be reached at the moment")
             }
-            Err(Failure::Busy) => problem(StatusCode::SERVICE_UNAVAILABLE, "too many requests are waiting"),
+            Err(failure @ Failure::Busy) => problem(StatusCode::SERVICE_UNAVAILABLE, &failure.to_string()),
+            Err(failure @ Failure::Crowded) => problem(StatusCode::TOO_MANY_REQUESTS, &failure.to_string()),
         }
     }
 }
