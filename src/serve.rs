@@ -75,15 +75,31 @@ async fn serve(wish: &Wish) -> anyhow::Result<()> {
         tokio::spawn(demo::run(run.rtmp, pass, life.clone()));
     }
 
-    loop {
+    let ended = loop {
         tokio::select! {
             told = signals.next() => match told {
                 Told::Reload => reload(&mut config, load(wish, pass.as_ref()), &level, &roles),
-                Told::End => break,
+                Told::End => break drain(&mut roles, &config, &life, &mut signals).await,
             },
-            what = roles.failed() => anyhow::bail!("{what} ended by itself"),
+            what = roles.failed() => break Err(by_itself(what)),
         }
-    }
+    };
+    // However it came to that.
+    roles.end().await;
+    ended
+}
+
+fn by_itself(what: &str) -> anyhow::Error {
+    anyhow::anyhow!("{what} ended by itself")
+}
+
+/// Ends step by step, at once after a second signal.
+async fn drain(
+    roles: &mut Roles,
+    config: &Config,
+    life: &Lifecycle,
+    signals: &mut Signals,
+) -> anyhow::Result<()> {
     life.advance(Phase::Unready);
     if config.unready_s > 0 {
         tracing::info!(unready_s = config.unready_s, "unready; whoever comes is still let in");
@@ -93,7 +109,7 @@ async fn serve(wish: &Wish) -> anyhow::Result<()> {
                 tracing::warn!("ended before it was drained");
                 return Ok(());
             }
-            what = roles.failed() => anyhow::bail!("{what} ended by itself"),
+            what = roles.failed() => return Err(by_itself(what)),
         }
     }
     life.advance(Phase::Draining);

@@ -125,6 +125,9 @@ pub struct GuardConfig {
     pub max_requests_per_second_per_address: u32,
     /// Viewers at once over all streams and protocols; further ones are refused.
     pub max_viewers: u64,
+    /// Viewers by HLS at once at one address (of IPv6: at one /64), which are told apart by the session that their grant
+    /// names or by their User-Agent; further ones are refused. 0 is no limit.
+    pub max_hls_viewers_per_address: usize,
     /// Megabits (10⁶) a second that the process sends, above which no further viewer is let in; 0 is no limit.
     pub max_egress_mbps: u64,
 }
@@ -140,6 +143,7 @@ impl Default for GuardConfig {
             empty_referer: true,
             max_requests_per_second_per_address: 0,
             max_viewers: 1_000_000,
+            max_hls_viewers_per_address: 1_000,
             max_egress_mbps: 0,
         }
     }

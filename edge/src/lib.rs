@@ -47,6 +47,9 @@ use metrics::Metrics;
 use shard::{Patience, Shards};
 use upstream::Via;
 
+/// How long the end waits for those who are hung up on, and then for the disk that the access log is on.
+const END_DEADLINE: Duration = Duration::from_secs(2);
+
 /// The edge role. Clones are the same edge.
 #[derive(Clone)]
 pub struct Edge {
@@ -73,7 +76,14 @@ impl Edge {
         let absent_ttl = Duration::from_millis(config.feed.absent_ttl_ms);
         let grace = Duration::from_millis(config.feed.grace_ms);
         let times = (absent_ttl, grace);
-        let hls = http::Hls::new(&config.hls, &config.cache, times, upstream.clone(), Arc::clone(&metrics));
+        let hls = http::Hls::new(
+            &config.hls,
+            &config.guard,
+            &config.cache,
+            times,
+            upstream.clone(),
+            Arc::clone(&metrics),
+        );
         let count = match config.fanout.shards {
             0 => std::thread::available_parallelism().map_or(1, NonZero::get),
             count => count,
@@ -104,12 +114,25 @@ impl Edge {
     /// again.
     pub fn reload(&self, config: &Config, play: control_api::grant::Play) {
         self.shared.guard.reload(&config.guard, play);
+        self.shared.hls.reload(&config.guard);
         self.shared.guard.reopen_log();
     }
 
-    /// Resolves when the access log has all lines of those who left before.
-    pub async fn flush_log(&self) {
-        self.shared.guard.flush_log().await;
+    /// Hangs up on all who are still there, and writes the access log to its end. To be called when the listeners have
+    /// ended or were aborted: nobody is let in any more.
+    pub async fn end(&self) {
+        let http::Shared { shards, guard, .. } = &*self.shared;
+        guard.ends();
+        let all_left = async {
+            shards.end().await;
+            guard.all_left().await;
+        };
+        if tokio::time::timeout(END_DEADLINE, all_left).await.is_err() {
+            tracing::warn!("some did not leave in time, and are not in the access log");
+        }
+        if tokio::time::timeout(END_DEADLINE, guard.flush_log()).await.is_err() {
+            tracing::warn!("the access log was not written to its end");
+        }
     }
 
     /// Puts the edge's metrics (`weir_edge_…`) into `registry`.

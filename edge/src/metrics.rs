@@ -3,7 +3,7 @@
 use control_api::grant::Refused;
 use prometheus::{Gauge, GaugeVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
 
-use crate::cache::Kind;
+use crate::cache::{Full, Kind};
 use crate::fanout::{Format, Over, Skips};
 use crate::guard::Denial;
 
@@ -72,6 +72,7 @@ pub(crate) struct Metrics {
     pub(crate) coalesced: IntCounter,
     /// Requests that were answered from the memory of what is absent.
     pub(crate) absent_hits: IntCounter,
+    no_flights: IntCounterVec,
     /// HTTP connections.
     pub(crate) connections: IntGauge,
     /// Connections to the RTMP listener of an edge alone.
@@ -187,6 +188,9 @@ impl Metrics {
         let cache_bytes = IntGaugeVec::new(Opts::new("weir_edge_cache_bytes", help), &["tier"])?;
         let help = "Parts to fetch ahead: used by somebody, wasted, or refused for their number";
         let prefetches = counters("prefetches", help, "outcome")?;
+        let help = "HLS requests refused because as many wait as may: of an address or stream, unannounced ones, or all";
+        let no_flights = counters("hls_waits_refused", help, "reason")?;
+        Full::ALL.iter().for_each(|full| no_flights.with_label_values(&[full.name()]).reset());
         let all_responses = counters("responses", "HTTP responses by class of status", "class")?;
         let refused = counters("connections_refused", "Connections closed at once", "reason")?;
         Ok(Self {
@@ -234,6 +238,7 @@ impl Metrics {
             prefetch_wasted: prefetches.with_label_values(&["wasted"]),
             prefetches,
             coalesced: counter("coalesced_requests", "Requests answered by another one's upstream request")?,
+            no_flights,
             absent_hits: counter("absent_hits", "Requests answered from the memory of what is absent")?,
             connections: IntGauge::new("weir_edge_connections", "HTTP connections")?,
             rtmp_connections: IntGauge::new(
@@ -288,6 +293,7 @@ impl Metrics {
         registry.register(Box::new(self.cache_stale.clone()))?;
         registry.register(Box::new(self.prefetches.clone()))?;
         registry.register(Box::new(self.absent_hits.clone()))?;
+        registry.register(Box::new(self.no_flights.clone()))?;
         registry.register(Box::new(self.connections.clone()))?;
         registry.register(Box::new(self.rtmp_connections.clone()))?;
         registry.register(Box::new(self.protocols.clone()))?;
@@ -396,6 +402,11 @@ impl Metrics {
             Ok(Err(_)) => self.handshakes_failed.inc(),
             Err(_) => self.handshakes_late.inc(),
         }
+    }
+
+    /// Somebody can't wait for an answer.
+    pub(crate) fn no_flight(&self, full: Full) {
+        self.no_flights.with_label_values(&[full.name()]).inc();
     }
 
     /// Somebody is not served.

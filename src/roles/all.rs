@@ -49,7 +49,7 @@ pub(super) fn start(start: Start<'_>, sockets: Sockets) -> anyhow::Result<Roles>
         origins: None,
         certificates,
         grants,
-        stop_http,
+        stop_http: Some(stop_http),
         hls_end: hls_end(config),
         serving,
         players,

@@ -52,7 +52,7 @@ pub(super) fn start(start: Start<'_>, sockets: Sockets) -> anyhow::Result<Roles>
         origins: Some(origins),
         certificates,
         grants,
-        stop_http,
+        stop_http: Some(stop_http),
         hls_end: hls_end(config),
         serving,
         players,

@@ -31,9 +31,6 @@ pub(crate) use wish::Wish;
 /// over new connections too, when the stream has ended.
 pub(crate) const PLAYERS_BEHIND_SEGMENTS: u32 = 3;
 
-/// How long the end of the process waits for the disk that the access log is on.
-const LOG_DEADLINE: Duration = Duration::from_secs(2);
-
 /// What a process is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Role {
@@ -113,8 +110,8 @@ pub(crate) struct Roles {
     origins: Option<Origins>,
     certificates: Option<Certificates>,
     grants: Arc<Grants>,
-    /// Drains the HTTP listener.
-    stop_http: oneshot::Sender<()>,
+    /// Drains the HTTP listener, once.
+    stop_http: Option<oneshot::Sender<()>>,
     /// How long HLS players have for fetching the end of their stream.
     hls_end: Duration,
     /// What listens; each ends when it is drained.
@@ -175,13 +172,13 @@ impl Roles {
     }
 
     /// Ends all streams that come in here: publishers are told, viewers get what is left. Returns when the last viewer
-    /// has it, at the latest after `deadline`: whoever is left is cut off.
-    pub(crate) async fn drain(self, deadline: Duration) {
-        let Self { ingest, edge, stop_http, hls_end, mut serving, mut players, .. } = self;
+    /// has it, at the latest after `deadline`: whoever is left is for [`Self::end`].
+    pub(crate) async fn drain(&mut self, deadline: Duration) {
+        let Self { ingest, edge, stop_http, hls_end, serving, players, .. } = self;
         let watches_hls = |edge: &Edge| edge.totals().viewers.hls > 0;
         // Edges fetch the end for players of which an origin knows nothing.
         let mut hls = edge.as_ref().is_none_or(watches_hls);
-        if let Some((origin, ingest)) = ingest {
+        if let Some((origin, ingest)) = ingest.take() {
             hls &= !origin.streams().is_empty();
             // The listeners hold clones of the ingest, and with it a sender to `players`.
             drop(ingest);
@@ -193,13 +190,13 @@ impl Roles {
         }
         let ended = async {
             if hls {
-                tokio::time::sleep(hls_end).await;
+                tokio::time::sleep(*hls_end).await;
             }
             // A listener that has ended already needs no telling.
-            let _ = stop_http.send(());
+            drop(stop_http.take());
             let players_left = async { while players.recv().await.is_some() {} };
             let listeners_ended = async { while serving.join_next().await.is_some() {} };
-            match &edge {
+            match edge {
                 Some(edge) => {
                     tokio::join!(edge.drain_players(players_left), listeners_ended);
                 }
@@ -209,12 +206,13 @@ impl Roles {
         if tokio::time::timeout(deadline, ended).await.is_err() {
             tracing::warn!("the drain deadline has passed; connections are cut");
         }
-        // Those that are cut are in the log, too.
-        drop(serving);
-        if let Some(edge) = edge
-            && tokio::time::timeout(LOG_DEADLINE, edge.flush_log()).await.is_err()
-        {
-            tracing::warn!("the access log was not written to its end");
+    }
+
+    /// Cuts whoever is left. They are in the access log, too, when this returns: within seconds, whatever they do.
+    pub(crate) async fn end(mut self) {
+        self.serving.abort_all();
+        if let Some(edge) = self.edge {
+            edge.end().await;
         }
     }
 }

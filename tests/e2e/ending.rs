@@ -145,3 +145,43 @@ async fn whoever_watches_on_is_hung_up_on_when_the_time_is_over() {
     assert!(!log.contains("deadline has passed"), "{log}");
     drop((dir, origin, publication));
 }
+
+/// Ends an edge while viewers watch on: by a signal, and one more for each of the lines that are waited for in between.
+async fn ends_with_everybody_in_the_access_log(config: &str, lines: &[&str]) {
+    let access_log = "[edge.access_log]\npath = \"access.jsonl\"";
+    let Live { edge, origin, publication } = Live::start(&format!("{config}\n{access_log}")).await;
+    let watching = Watching::begin(&edge).await;
+    edge.process.signal("TERM").await;
+    for line in lines {
+        edge.process.line(line).await;
+        edge.process.signal("TERM").await;
+    }
+    within("the end", watching.end()).await;
+    let Weir { process, dir, .. } = edge;
+    let (status, log) = process.finish().await;
+    assert!(status.success() && !log.contains("access log"), "{log}");
+    let access = std::fs::read_to_string(dir.path().join("access.jsonl")).unwrap();
+    let lines = access.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+    let cut = lines.filter(|line| line["end"] == "drained" && line["bytes"].as_u64() > Some(1_000));
+    let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
+    let mut cut: Vec<_> = cut.map(|line| (text(&line["kind"]), text(&line["protocol"]))).collect();
+    cut.sort();
+    let all =
+        [("flv", "h2"), ("flv", "h3"), ("flv", "http/1.1"), ("rtmp", "rtmp"), ("websocket", "http/1.1")];
+    assert_eq!(cut, all.map(|(kind, protocol)| (kind.to_owned(), protocol.to_owned())), "{access}");
+    drop((dir, origin, publication));
+}
+
+#[tokio::test]
+async fn whoever_is_cut_without_a_drain_is_in_the_access_log() {
+    let _turn = turn::take(Load::Light).await;
+    ends_with_everybody_in_the_access_log("drain_s = 0", &[]).await;
+}
+
+#[tokio::test]
+async fn whoever_is_cut_by_a_second_signal_is_in_the_access_log() {
+    let _turn = turn::take(Load::Light).await;
+    let drain = "drain_s = 7200\n[edge.http]\ndrain_ms = 3600000";
+    ends_with_everybody_in_the_access_log(drain, &["draining"]).await;
+    ends_with_everybody_in_the_access_log("unready_s = 3600", &["unready"]).await;
+}

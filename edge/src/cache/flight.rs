@@ -16,10 +16,11 @@ use tokio::task::AbortHandle;
 use super::Failure;
 use super::key::Key;
 use super::object::{Ahead, Head, Object};
+use super::strays::{Full, Stray};
 use crate::metrics::Metrics;
 
 /// Keys in flight at once. Each has somebody who waits for it; far beyond what an origin's blocking requests take.
-const MAX_FLIGHTS: usize = 16_384;
+pub(super) const MAX_FLIGHTS: usize = 16_384;
 
 /// Writers of one flight, one after the other. The upstream has tried what else there is before it fails, so a
 /// second try is for what broke just then (a kept-alive connection that the other end had closed).
@@ -45,6 +46,8 @@ struct Flight {
     state: watch::Sender<State>,
     writer: Mutex<Option<AbortHandle>>,
     ahead: Option<Arc<Ahead>>,
+    /// Its place, if nobody was led to ask.
+    _stray: Option<Stray>,
 }
 
 #[derive(Default)]
@@ -79,7 +82,7 @@ pub(crate) enum Ticket<T> {
         first: bool,
     },
     /// Come back later: too much is in flight.
-    Refused,
+    Refused(Full),
 }
 
 /// A place in a flight.
@@ -113,12 +116,13 @@ pub(crate) struct Pen {
 impl Flights {
     /// A place in the flight of `key`, or what `look` finds once it is sure that there is no such flight. A writer
     /// shows what it has before its flight ends, so what is asked for twice is fetched once. With `ahead` nobody has
-    /// asked, and it is counted there whether somebody will.
+    /// asked, and it is counted there whether somebody will. A new flight is let off by `admit`.
     pub(crate) fn board<T>(
         &self,
         key: &Key,
         ahead: Option<&Arc<Metrics>>,
         look: impl FnOnce() -> Option<T>,
+        admit: impl FnOnce() -> Result<Option<Stray>, Full>,
     ) -> Ticket<T> {
         let mut flights = self.table.flights.lock();
         if let Some(flight) = flights.get(key).and_then(|(_, flight)| flight.upgrade()) {
@@ -131,8 +135,12 @@ impl Flights {
             return Ticket::Found(found);
         }
         if flights.len() >= MAX_FLIGHTS {
-            return Ticket::Refused;
+            return Ticket::Refused(Full::Flights);
         }
+        let stray = match admit() {
+            Ok(stray) => stray,
+            Err(full) => return Ticket::Refused(full),
+        };
         let id = self.table.next_id.fetch_add(1, Ordering::Relaxed);
         let flight = Arc::new(Flight {
             id,
@@ -141,6 +149,7 @@ impl Flights {
             state: watch::Sender::default(),
             writer: Mutex::default(),
             ahead: ahead.map(|metrics| Ahead::new(Arc::clone(metrics))),
+            _stray: stray,
         });
         flights.insert(key.clone(), (id, Arc::downgrade(&flight)));
         Ticket::Seat { seat: Seat::new(flight), first: true }

@@ -104,6 +104,17 @@ impl Key {
         self.path.rsplit_once('/').map_or("", |(folder, _)| folder)
     }
 
+    /// The stream, as the path begins with it: `/app/name`.
+    pub(crate) fn stream(&self) -> &str {
+        let end = self.path.match_indices('/').nth(2).map_or(self.path.len(), |(at, _)| at);
+        self.path.get(..end).unwrap_or_default()
+    }
+
+    /// It is the playlist that players of a stream begin with.
+    pub(crate) fn is_first(&self) -> bool {
+        self.path.strip_prefix(self.stream()).and_then(|file| file.strip_prefix('/')) == Some(MULTIVARIANT)
+    }
+
     pub(crate) fn query(&self) -> Query {
         self.query
     }
@@ -143,6 +154,14 @@ mod tests {
         assert_eq!(key.plain(), Key::new(MEDIA, "grant=x").unwrap());
         assert_ne!(key, Key::new(MEDIA, "_HLS_msn=7").unwrap());
         assert_ne!(key, Key::new(MEDIA, "_HLS_msn=7&_HLS_part=2&_HLS_skip=YES").unwrap());
+    }
+
+    #[test]
+    fn a_streams_files_begin_with_its_path() {
+        for (path, first) in [("/live/a/index.m3u8", true), ("/live/a/x/index.m3u8", false), (MEDIA, false)] {
+            let key = Key::new(path, "").unwrap();
+            assert_eq!((key.stream(), key.is_first()), ("/live/a", first), "{path}");
+        }
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! HLS objects: fetched from upstream once for all who ask, and kept for as long as they may be.
 //!
-//! A request becomes a [`Key`]; [`Cache::find`] looks without waiting, [`Cache::get_via`] waits for the one flight of that
+//! A request becomes a [`Key`]; [`Cache::find`] looks without waiting, [`Cache::get_for`] waits for the one flight of that
 //! key. Whole answers land in the [`store`](Store) (what never changes, in memory and then on disk) or among the
 //! [`Playlists`]. The one who is to ask the upstream looks on disk first.
 
@@ -12,9 +12,11 @@ mod object;
 mod playlists;
 mod prefetch;
 mod store;
+mod strays;
 #[cfg(test)]
 mod tests;
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,6 +28,7 @@ use tokio::time::{Instant, timeout_at};
 pub(crate) use flight::Reader;
 pub(crate) use key::{Key, Kind};
 pub(crate) use object::{Head, Object};
+pub(crate) use strays::Full;
 
 use crate::config::{CacheConfig, HlsConfig};
 use crate::metrics::{DiskFault, Metrics};
@@ -37,6 +40,7 @@ use freshness::Keep;
 use playlists::Playlists;
 use prefetch::Prefetches;
 use store::Store;
+use strays::{Stray, Strays};
 
 /// Pieces of a file: 1 KiB each of the largest by default. What is cut finer is nothing that a player can use.
 const MAX_PIECES: usize = 65_536;
@@ -69,6 +73,18 @@ pub(crate) enum Failure {
     /// Too many wait for other answers.
     #[error("too many requests are waiting")]
     Busy,
+    /// Too much of what no playlist announced is asked for from one address.
+    #[error("too many requests from this address wait for what no playlist announced")]
+    Crowded,
+}
+
+/// For whom something is asked.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Whom<'a> {
+    /// The edges that asked before.
+    pub(crate) via: Option<&'a HeaderValue>,
+    /// Where a viewer is, if it is one's.
+    pub(crate) address: Option<IpAddr>,
 }
 
 /// What somebody gets who waited.
@@ -94,6 +110,7 @@ struct Inner {
     max_object_bytes: usize,
     timeout: Duration,
     flights: Flights,
+    strays: Arc<Strays>,
     playlists: Playlists,
     store: Store,
     absent: Absent,
@@ -117,6 +134,7 @@ impl Cache {
             max_object_bytes: hls.max_object_bytes,
             timeout: Duration::from_millis(hls.request_timeout_ms),
             flights: Flights::default(),
+            strays: Arc::default(),
             playlists: Playlists::new(playlist_bytes, grace, Arc::clone(&metrics)),
             store: Store::new(object_bytes, place(cache, &metrics), Arc::clone(&metrics)),
             absent: Absent::new(absent_ttl),
@@ -147,17 +165,12 @@ impl Cache {
     /// all of it has come.
     #[cfg(test)]
     pub(crate) async fn get(&self, key: &Key, whole: bool) -> Result<Answer, Failure> {
-        self.get_via(key, whole, None).await
+        self.get_for(key, whole, Whom::default()).await
     }
 
-    /// The same for another edge, behind those that `via` names.
-    pub(crate) async fn get_via(
-        &self,
-        key: &Key,
-        whole: bool,
-        via: Option<&HeaderValue>,
-    ) -> Result<Answer, Failure> {
-        let mut answer = self.ask(key, whole, via).await;
+    /// The same for somebody.
+    pub(crate) async fn get_for(&self, key: &Key, whole: bool, whom: Whom<'_>) -> Result<Answer, Failure> {
+        let mut answer = self.ask(key, whole, whom).await;
         if !key.kind().is_playlist() {
             return answer;
         }
@@ -167,7 +180,7 @@ impl Cache {
                 return answer;
             }
             // Whoever was told so much of the stream asks for what comes next: it has begun anew, with lower numbers.
-            answer = self.ask(&key.plain(), whole, via).await;
+            answer = self.ask(&key.plain(), whole, whom).await;
         }
         if !is_lost(&answer) {
             return answer;
@@ -181,13 +194,14 @@ impl Cache {
         Ok(Answer::Stale(object))
     }
 
-    async fn ask(&self, key: &Key, whole: bool, via: Option<&HeaderValue>) -> Result<Answer, Failure> {
+    async fn ask(&self, key: &Key, whole: bool, whom: Whom<'_>) -> Result<Answer, Failure> {
         let inner = &self.inner;
         if let Some(max_age_s) = inner.absent.get(key, Instant::now().into_std()) {
             inner.metrics.absent_hits.inc();
             return Ok(Answer::Absent(max_age_s));
         }
-        let mut seat = match inner.flights.board(key, None, || inner.look(key, Instant::now())) {
+        let look = || inner.look(key, Instant::now());
+        let mut seat = match inner.flights.board(key, None, look, || inner.admit(key, whom)) {
             Ticket::Found(object) => {
                 inner.metrics.cache_hit(key.kind());
                 object.used();
@@ -201,11 +215,14 @@ impl Cache {
                 }
                 seat
             }
-            Ticket::Refused => return Err(Failure::Busy),
+            Ticket::Refused(full) => {
+                inner.metrics.no_flight(full);
+                return Err(full.failure());
+            }
         };
         loop {
             match seat.step(whole).await {
-                Step::Write(pen) => self.write(&seat, pen, key, via.cloned()),
+                Step::Write(pen) => self.write(&seat, pen, key, whom.via.cloned()),
                 Step::Whole(object) => return Ok(Answer::Whole(object)),
                 Step::Flowing(head) => return Ok(Answer::Flowing(head, seat.read())),
                 Step::Failed(failure) => return Err(failure),
@@ -252,7 +269,8 @@ impl Cache {
 
     fn fetch_ahead(&self, folder: &str, key: Key) {
         let inner = &self.inner;
-        let ticket = inner.flights.board(&key, Some(&inner.metrics), || inner.look(&key, Instant::now()));
+        let look = || inner.look(&key, Instant::now());
+        let ticket = inner.flights.board(&key, Some(&inner.metrics), look, || Ok(None));
         // Else players were faster.
         let Ticket::Seat { mut seat, first: true } = ticket else { return };
         let begun = inner.prefetches.begin(folder, |id| {
@@ -274,6 +292,14 @@ impl Cache {
 impl Inner {
     fn look(&self, key: &Key, now: Instant) -> Option<Arc<Object>> {
         if key.kind().is_playlist() { self.playlists.fresh(key, now) } else { self.store.get(key.path()) }
+    }
+
+    /// Whether one more may be in flight. Whoever asks as players are led to has what room there is.
+    fn admit(&self, key: &Key, whom: Whom<'_>) -> Result<Option<Stray>, Full> {
+        if !key.kind().is_playlist() || self.playlists.call_for(key) {
+            return Ok(None);
+        }
+        self.strays.begin(key, whom.address).map(Some)
     }
 
     /// What is on disk.

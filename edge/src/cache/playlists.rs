@@ -96,6 +96,18 @@ impl Playlists {
         farthest.is_some_and(|(farthest, at)| msn <= farthest + 1 && !self.is_over(at, now))
     }
 
+    /// Whether a playlist that is kept makes players ask so: for what it has, or for what it says comes next. Nothing
+    /// makes them ask for the first of a stream, of which there is one.
+    pub(crate) fn call_for(&self, key: &Key) -> bool {
+        if key.is_first() {
+            return true;
+        }
+        let Some(shard) = self.shard(key) else { return false };
+        let shard = shard.lock();
+        let Some(rendition) = shard.renditions.get(key.path()) else { return false };
+        rendition.last.iter().flatten().any(|object| calls_for(object, key.query()))
+    }
+
     /// Keeps an answer.
     pub(crate) fn insert(&self, key: &Key, object: &Arc<Object>, now: Instant) {
         let Some(shard) = self.shard(key) else { return };
@@ -160,6 +172,22 @@ fn is_behind(asked: Query, object: &Object) -> bool {
             asked_msn < msn || asked_msn == msn && asked.part.is_some_and(|asked| asked < part)
         }
         _ => false,
+    }
+}
+
+/// Whether a question is about what a playlist has, or what comes next: the part that it announces, and the segment of
+/// which that is.
+fn calls_for(object: &Object, asked: Query) -> bool {
+    let next = match object.tail.hint {
+        Some(Name::Part { msn, part, .. }) => Some((msn, part)),
+        _ => object.tail.msn().map(|msn| (msn.saturating_add(1), 0)),
+    };
+    match (asked.msn, next) {
+        (None, _) => true,
+        (Some(asked_msn), Some((msn, part))) => {
+            asked_msn < msn || asked_msn == msn && asked.part.is_none_or(|asked| asked <= part)
+        }
+        (Some(_), None) => false,
     }
 }
 

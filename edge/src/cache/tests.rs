@@ -2,6 +2,7 @@
 
 mod ahead;
 mod outage;
+mod strays;
 mod upstream;
 
 use std::sync::Arc;

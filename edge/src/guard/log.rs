@@ -5,9 +5,11 @@ use std::io::{self, BufWriter, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, TrySendError, sync_channel};
 use std::thread;
+use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
 use super::record::Line;
@@ -15,6 +17,9 @@ use crate::metrics::Metrics;
 
 /// Lines that wait to be written (some 600 bytes each); further ones are dropped and counted.
 const QUEUED: usize = 16_384;
+
+/// How often the end looks whether the last record is written.
+const LOOK_EVERY: Duration = Duration::from_millis(2);
 
 /// Where lines go.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,14 +56,18 @@ enum Letter {
     Line(Box<Line>),
     /// Nothing; so that it is looked whether the file is to be opened again.
     Wake,
-    /// All that came before is to be in the file.
-    Flush(oneshot::Sender<()>),
+    /// All that came before is to be in the file, and these.
+    Flush(Vec<Line>, oneshot::Sender<()>),
 }
 
 /// The log. Its thread ends with it.
 pub(super) struct Log {
     queue: SyncSender<Letter>,
     reopen: Arc<AtomicBool>,
+    /// The process ends: no line is dropped any more.
+    ending: AtomicBool,
+    /// What did not fit in the queue since then: all who are there are hung up on at once. No more than there are records.
+    last: Mutex<Vec<Line>>,
     metrics: Arc<Metrics>,
 }
 
@@ -77,12 +86,34 @@ impl Log {
             broken: false,
         };
         thread::Builder::new().name("access-log".into()).spawn(move || writer.run())?;
-        Ok(Self { queue, reopen, metrics: Arc::clone(metrics) })
+        Ok(Self::new(queue, reopen, metrics))
+    }
+
+    fn new(queue: SyncSender<Letter>, reopen: Arc<AtomicBool>, metrics: &Arc<Metrics>) -> Self {
+        let (ending, last) = (AtomicBool::new(false), Mutex::default());
+        Self { queue, reopen, ending, last, metrics: Arc::clone(metrics) }
     }
 
     pub(super) fn write(&self, line: Box<Line>) {
-        if self.queue.try_send(Letter::Line(line)).is_err() {
-            self.metrics.log_dropped.inc();
+        match self.queue.try_send(Letter::Line(line)) {
+            Ok(()) => {}
+            Err(TrySendError::Full(Letter::Line(line))) if self.ending.load(Ordering::Relaxed) => {
+                self.last.lock().push(*line);
+            }
+            Err(_) => self.metrics.log_dropped.inc(),
+        }
+    }
+
+    /// From now on no line is dropped: only those come that are to come of records that there are.
+    pub(super) fn ends(&self) {
+        self.ending.store(true, Ordering::Relaxed);
+    }
+
+    /// Resolves when no record is left that has a line to write.
+    pub(super) async fn all_left(self: &Arc<Self>) {
+        // Each record has a share of the log.
+        while Arc::strong_count(self) > 1 {
+            tokio::time::sleep(LOOK_EVERY).await;
         }
     }
 
@@ -96,9 +127,9 @@ impl Log {
     /// Resolves when what was logged before is written.
     pub(super) async fn flush(&self) {
         let (done, written) = oneshot::channel();
-        let queue = self.queue.clone();
+        let (queue, last) = (self.queue.clone(), std::mem::take(&mut *self.last.lock()));
         // It waits for room, but only for the thread.
-        let sent = tokio::task::spawn_blocking(move || queue.send(Letter::Flush(done)).is_ok());
+        let sent = tokio::task::spawn_blocking(move || queue.send(Letter::Flush(last, done)).is_ok());
         if sent.await.unwrap_or(false) {
             // Dropped only if the thread is gone.
             let _ = written.await;
@@ -135,13 +166,10 @@ impl Writer {
                 self.open_again();
             }
             match letter {
-                Letter::Line(line) => {
-                    let written = serde_json::to_writer(&mut self.out, &line).map_err(io::Error::from);
-                    let written = written.and_then(|()| self.out.write_all(b"\n"));
-                    self.note(written);
-                }
+                Letter::Line(line) => self.write(&line),
                 Letter::Wake => {}
-                Letter::Flush(done) => {
+                Letter::Flush(last, done) => {
+                    last.iter().for_each(|line| self.write(line));
                     let flushed = self.out.flush();
                     self.note(flushed);
                     // Whoever asked may have gone.
@@ -151,6 +179,12 @@ impl Writer {
         }
         let flushed = self.out.flush();
         self.note(flushed);
+    }
+
+    fn write(&mut self, line: &Line) {
+        let written = serde_json::to_writer(&mut self.out, line).map_err(io::Error::from);
+        let written = written.and_then(|()| self.out.write_all(b"\n"));
+        self.note(written);
     }
 
     fn open_again(&mut self) {
@@ -221,11 +255,30 @@ mod tests {
     fn what_does_not_fit_in_the_queue_is_dropped_and_counted() {
         let metrics = Arc::new(Metrics::new());
         let (queue, letters) = sync_channel(2);
-        let log = Log { queue, reopen: Arc::default(), metrics: Arc::clone(&metrics) };
+        let log = Log::new(queue, Arc::default(), &metrics);
         (0..5).for_each(|_| log.write(line("/")));
         assert_eq!(metrics.log_dropped.get(), 3);
+        log.ends();
+        (0..5).for_each(|_| log.write(line("/")));
+        assert_eq!((metrics.log_dropped.get(), log.last.lock().len()), (3, 5), "kept for the last flush");
         drop(letters);
         log.write(line("/"));
         assert_eq!(metrics.log_dropped.get(), 4);
+    }
+
+    #[tokio::test]
+    async fn the_lines_of_an_end_are_all_written_however_many_they_are() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("access.jsonl");
+        let metrics = Arc::new(Metrics::new());
+        let log = Arc::new(Log::start(To::File(path.clone()), &metrics).unwrap());
+        let record = Arc::clone(&log);
+        log.ends();
+        let writes =
+            tokio::task::spawn_blocking(move || (0..3 * QUEUED).for_each(|_| record.write(line("/"))));
+        log.all_left().await;
+        log.flush().await;
+        writes.await.unwrap();
+        assert_eq!((lines(&path).len(), metrics.log_dropped.get()), (3 * QUEUED, 0));
     }
 }

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use ahash::RandomState;
 use arc_swap::ArcSwap;
-use control_api::grant::{Asked, Audience, Claims, Grants, Play, Refused};
+use control_api::grant::{self as grants, Asked, Claims, Grants, Play, Refused};
 use http::{HeaderMap, HeaderValue, Request};
 use media_core::hub::StreamKey;
 use media_core::rtmp::server;
@@ -26,6 +26,7 @@ pub(crate) use forwarded::Asker;
 pub(crate) use grant::{Shown, split};
 pub(crate) use record::{Record, Standing, Who};
 
+use crate::audience::{Audience, Client, Known};
 use crate::config::{AccessLogConfig, GuardConfig};
 use crate::metrics::Metrics;
 use egress::Egress;
@@ -63,6 +64,9 @@ pub(crate) enum Denial {
     /// There are as many viewers as there may be.
     #[error("there are too many viewers")]
     Viewers,
+    /// There are as many viewers by HLS as there may be at its address.
+    #[error("there are too many viewers at this address")]
+    Crowded,
     /// As much is sent as may be.
     #[error("there is no bandwidth left for another viewer")]
     Egress,
@@ -70,8 +74,8 @@ pub(crate) enum Denial {
 
 impl Denial {
     /// All that are no matter of grants.
-    pub(crate) const OTHERS: [Self; 6] =
-        [Self::Address, Self::Rate, Self::Referer, Self::Origin, Self::Viewers, Self::Egress];
+    pub(crate) const OTHERS: [Self; 7] =
+        [Self::Address, Self::Rate, Self::Referer, Self::Origin, Self::Viewers, Self::Crowded, Self::Egress];
 
     /// Its name in metrics.
     pub(crate) const fn reason(self) -> &'static str {
@@ -82,6 +86,7 @@ impl Denial {
             Self::Referer => "referer",
             Self::Origin => "origin",
             Self::Viewers => "viewers",
+            Self::Crowded => "viewers_of_address",
             Self::Egress => "egress",
         }
     }
@@ -169,6 +174,20 @@ impl Guard {
         }
     }
 
+    /// The process ends: however many leave at once, each is logged.
+    pub(crate) fn ends(&self) {
+        if let Some(log) = &self.log {
+            log.ends();
+        }
+    }
+
+    /// Resolves when whoever is logged has left.
+    pub(crate) async fn all_left(&self) {
+        if let Some(log) = &self.log {
+            log.all_left().await;
+        }
+    }
+
     /// Resolves when what was logged before is written.
     pub(crate) async fn flush_log(&self) {
         if let Some(log) = &self.log {
@@ -252,7 +271,7 @@ impl Guard {
         if !self.asks_for_grants() {
             return Ok(None);
         }
-        let asked = Asked { audience: Audience::Play, stream: key.as_str(), peer };
+        let asked = Asked { audience: grants::Audience::Play, stream: key.as_str(), peer };
         let verified = self.grants.verify(grant, asked, SystemTime::now());
         verified.map(Some).map_err(|refused| self.deny(refused.into()))
     }
@@ -262,9 +281,30 @@ impl Guard {
         Instant::now().checked_add(claims.holds_for(SystemTime::now()))
     }
 
-    /// Whether there is room for one who begins, besides `hls` viewers by HLS.
-    pub(crate) fn has_room(&self, hls: u64) -> Result<(), Denial> {
-        self.room(self.seats.load(Ordering::Relaxed) + 1, hls)
+    /// Whether somebody is given a playlist: who watches is, and others while there is room. All who watch ask again and
+    /// again, so no lock is taken as long as nobody is at a limit.
+    pub(crate) fn may_watch(
+        &self,
+        audience: &Audience,
+        key: &StreamKey,
+        client: Client,
+    ) -> Result<(), Denial> {
+        let seats = self.seats.load(Ordering::Relaxed);
+        let (hls, crowded) = audience.glance();
+        if !crowded && self.lacks(seats + 1, hls).is_none() {
+            return Ok(());
+        }
+        let now = Instant::now();
+        match audience.know(key, client, now) {
+            Known::Watching => Ok(()),
+            Known::Crowded => Err(self.deny(Denial::Crowded)),
+            Known::New => self.room(seats + 1, audience.total(now)),
+        }
+    }
+
+    /// How many may watch by HLS besides those who watch otherwise.
+    pub(crate) fn room_for_hls(&self) -> u64 {
+        self.rules.load().max_viewers.saturating_sub(self.seats.load(Ordering::Relaxed))
     }
 
     /// A place for one who begins to watch by FLV, WebSocket or RTMP.
@@ -277,15 +317,17 @@ impl Guard {
 
     /// Whether so many may watch.
     fn room(&self, live: u64, hls: u64) -> Result<(), Denial> {
+        self.lacks(live, hls).map_or(Ok(()), |denial| Err(self.deny(denial)))
+    }
+
+    /// What there is not enough of for so many.
+    fn lacks(&self, live: u64, hls: u64) -> Option<Denial> {
         let rules = self.rules.load();
         if live.saturating_add(hls) > rules.max_viewers {
-            return Err(self.deny(Denial::Viewers));
+            return Some(Denial::Viewers);
         }
         let limit = rules.max_egress_mbps.saturating_mul(1_000_000);
-        if limit > 0 && self.egress.bits_per_second() > limit {
-            return Err(self.deny(Denial::Egress));
-        }
-        Ok(())
+        (limit > 0 && self.egress.bits_per_second() > limit).then_some(Denial::Egress)
     }
 }
 
@@ -302,16 +344,28 @@ mod tests {
         Guard::new(&config, &AccessLogConfig::default(), access, Arc::new(Metrics::new())).unwrap()
     }
 
+    /// Whether one by that name is given a playlist, where so many watch by HLS: `0`, `1`, …
+    fn may_watch(guard: &Guard, watching: usize, name: &str) -> Result<(), Denial> {
+        let audience = Audience::new(Duration::from_secs(10), 0);
+        let key = StreamKey::parse("live", "a", &[]).unwrap();
+        let client = |name: &str| audience.client(IpAddr::from([127, 0, 0, 1]), None, name.as_bytes());
+        for n in 0..watching {
+            audience.seen(&key, client(&n.to_string()), u64::MAX, Instant::now());
+        }
+        guard.may_watch(&audience, &key, client(name))
+    }
+
     #[test]
     fn no_more_watch_than_may() {
         let guard = guard(|c| c.max_viewers = 3);
         let first = guard.seat(1).ok();
-        assert!(guard.has_room(1).is_ok());
+        assert!(may_watch(&guard, 1, "new").is_ok());
         let second = guard.seat(1).ok();
         assert!(first.is_some() && second.is_some());
         assert_eq!(guard.seat(1).err(), Some(Denial::Viewers));
-        assert_eq!(guard.has_room(1), Err(Denial::Viewers));
-        assert!(guard.has_room(0).is_ok(), "who is refused takes no place");
+        assert_eq!(may_watch(&guard, 1, "new"), Err(Denial::Viewers));
+        assert!(may_watch(&guard, 1, "0").is_ok(), "who watches");
+        assert!(may_watch(&guard, 0, "new").is_ok(), "who is refused takes no place");
         drop(first);
         assert!(guard.seat(1).is_ok());
     }
@@ -330,7 +384,8 @@ mod tests {
         assert!(guard.seat(0).is_ok());
         (0..30).for_each(|_| second(1_300_000));
         assert_eq!(guard.seat(0).err(), Some(Denial::Egress));
-        assert_eq!(guard.has_room(0), Err(Denial::Egress));
+        assert_eq!(may_watch(&guard, 1, "new"), Err(Denial::Egress));
+        assert!(may_watch(&guard, 1, "0").is_ok(), "who watches");
         (0..30).for_each(|_| second(1_200_000));
         assert!(guard.seat(0).is_ok());
     }

@@ -48,7 +48,7 @@ pub(super) struct Line {
 #[derive(Debug, Clone)]
 pub(crate) struct Standing {
     pub(crate) stalled: Arc<AtomicBool>,
-    /// Whether the server drains.
+    /// Whether the server drains. Its listener has gone if nobody is left to say so.
     pub(crate) drain: Option<watch::Receiver<bool>>,
 }
 
@@ -57,7 +57,7 @@ impl Standing {
     fn broke_off(&self) -> &'static str {
         if self.stalled.load(Ordering::Relaxed) {
             "stalled"
-        } else if self.drain.as_ref().is_some_and(|drain| *drain.borrow()) {
+        } else if self.drain.as_ref().is_some_and(|drain| *drain.borrow() || drain.has_changed().is_err()) {
             "drained"
         } else {
             "client_closed"

@@ -17,10 +17,11 @@ use media_core::relay::Place;
 use super::connection::{Connection, Departure, Progress};
 use super::intake::limited;
 use super::problem::{ALLOWED, denied, full, moved, problem, refusal};
-use super::route::{BadPath, HlsFile, Route, route};
+use super::route::{BadPath, Route, route};
 use super::watched::watched;
 use super::websocket::WebSocket;
 use super::{Shared, live, websocket};
+use crate::audience::Client;
 use crate::fanout::{Format, Start};
 use crate::guard::{self, Asker, Guard, Record, Shown};
 use crate::places::network;
@@ -32,6 +33,8 @@ struct Admitted {
     peer: SocketAddr,
     /// When its grant expires.
     until: Option<Instant>,
+    /// A viewer that asks for a playlist.
+    watching: Option<Client>,
 }
 
 /// Answers a request, whose progress is noted.
@@ -62,7 +65,7 @@ pub(super) async fn handle(
     }
     let admitted = if is_edge {
         // Its viewers are asked there.
-        Ok(Admitted { peer: asker.peer, until: None })
+        Ok(Admitted { peer: asker.peer, until: None, watching: None })
     } else {
         admit(shared, asker, &route, before, &request, record.as_mut())
     };
@@ -114,10 +117,14 @@ fn describe(
     };
     let stream = key.map(StreamKey::as_str);
     record.asked(kind, stream);
-    let agent = headers.get(USER_AGENT).map_or(&[][..], HeaderValue::as_bytes);
     let hls = matches!(kind, "playlist" | "media");
-    let number = shared.guard.session(peer.ip(), agent, stream.unwrap_or_default(), hls);
+    let number = shared.guard.session(peer.ip(), agent(headers), stream.unwrap_or_default(), hls);
     record.session(None, number);
+}
+
+/// What a client calls itself.
+fn agent(headers: &HeaderMap) -> &[u8] {
+    headers.get(USER_AGENT).map_or(&[][..], HeaderValue::as_bytes)
 }
 
 /// Whether a viewer's request is served at all; else what is answered instead. `before` is the grant before its path.
@@ -130,7 +137,7 @@ fn admit(
     record: Option<&mut Record>,
 ) -> Result<Admitted, Box<Response<Body>>> {
     let guard = &shared.guard;
-    let mut admitted = Admitted { peer, until: None };
+    let mut admitted = Admitted { peer, until: None, watching: None };
     let denied = |denial| Box::new(denied(denial));
     if by_proxy {
         guard.may_connect(peer.ip()).map_err(denied)?;
@@ -146,24 +153,28 @@ fn admit(
     }
     let headers = request.headers();
     guard.may_show(headers, file.is_none() && websocket::is_upgrade(headers)).map_err(denied)?;
+    let mut session = None;
     if guard.asks_for_grants() {
         let shown = Shown::find(before, headers, request.uri());
         let grant = shown.as_ref().map(Shown::text);
         let claims = guard.may_play(key, grant, peer.ip()).map_err(denied)?;
         admitted.until = claims.as_deref().and_then(Guard::until);
-        if let (Some(record), Some(sid)) = (record, claims.as_ref().and_then(|claims| claims.sid.as_deref()))
-        {
+        let named = claims.as_ref().and_then(|claims| claims.sid.as_deref());
+        if let (Some(record), Some(sid)) = (record, named) {
             record.session(Some(sid), 0);
         }
+        session = claims;
         if let (Some(file), Some(shown)) = (file.filter(|file| file.playlist), shown)
             && let Some(to) = shown.kept_at(&file.path, request.uri())
         {
             return Err(Box::new(moved(&to)));
         }
     }
-    // Who begins asks for this; who watches already asks for the playlists that it names.
-    if file.is_some_and(HlsFile::is_first) {
-        guard.has_room(shared.hls.all_viewers()).map_err(denied)?;
+    if file.is_some_and(|file| file.playlist) {
+        let session = session.as_ref().and_then(|claims| claims.sid.as_deref());
+        let client = shared.hls.audience().client(peer.ip(), session, agent(headers));
+        guard.may_watch(shared.hls.audience(), key, client).map_err(denied)?;
+        admitted.watching = Some(client);
     }
     Ok(admitted)
 }
@@ -188,7 +199,7 @@ async fn answer(
             relay(shared, connection, Arc::clone(progress), &key, &request.map(drop)).await
         }
         route => {
-            let response = file(shared, admitted.peer, route, request).await;
+            let response = file(shared, &admitted, route, request).await;
             // What HTTP/1.1 does not take stalls the socket.
             if version >= Version::HTTP_2 {
                 response.map(|body| watched(body, Arc::clone(progress)))
@@ -202,13 +213,13 @@ async fn answer(
 /// What is no live stream.
 async fn file(
     shared: &Shared,
-    peer: SocketAddr,
+    admitted: &Admitted,
     route: Result<Route, BadPath>,
     request: Request<Body>,
 ) -> Response<Body> {
     match route {
         Err(bad) => problem(StatusCode::BAD_REQUEST, &bad.to_string()),
-        Ok(Route::Pages) => pages(shared, peer, request).await,
+        Ok(Route::Pages) => pages(shared, admitted.peer, request).await,
         Ok(Route::Unknown) => problem(StatusCode::NOT_FOUND, "there is nothing at this path"),
         Ok(Route::Hls(file)) if matches!(*request.method(), Method::GET | Method::HEAD) => {
             let mut request = request.map(drop);
@@ -217,7 +228,13 @@ async fn file(
             {
                 request.headers_mut().insert(VIA, via);
             }
-            let mut response = shared.hls.serve(&file, &request, peer).await;
+            let mut response = shared.hls.serve(&file, &request, admitted.peer.ip()).await;
+            if let Some(client) = admitted.watching
+                && matches!(response.status(), StatusCode::OK | StatusCode::NOT_MODIFIED)
+            {
+                let room = shared.guard.room_for_hls();
+                shared.hls.audience().seen(&file.key, client, room, Instant::now());
+            }
             expose(response.headers_mut());
             response
         }

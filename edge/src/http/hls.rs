@@ -6,7 +6,7 @@
 //! How long caches may keep an error follows the origin (RFC 8216bis appendix B, but for errors that only time heals,
 //! which they may not keep at all): what it said of an absence is said again from memory.
 
-use std::net::SocketAddr;
+use std::net::IpAddr;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use control_api::accepts_gzip;
 use futures_util::stream;
 use http::header::{
     ACCESS_CONTROL_ALLOW_ORIGIN, AGE, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, ETAG,
-    HeaderMap, HeaderValue, IF_NONE_MATCH, RANGE, USER_AGENT,
+    HeaderMap, HeaderValue, IF_NONE_MATCH, RANGE,
 };
 use http::{Method, Request, Response, StatusCode};
 use http_body::Frame;
@@ -28,8 +28,8 @@ use super::problem::{full, problem};
 use super::range::{Part, part};
 use super::route::HlsFile;
 use crate::audience::Audience;
-use crate::cache::{Answer, Cache, Failure, Key, Object};
-use crate::config::{CacheConfig, HlsConfig};
+use crate::cache::{Answer, Cache, Failure, Key, Object, Whom};
+use crate::config::{CacheConfig, GuardConfig, HlsConfig};
 use crate::metrics::Metrics;
 use crate::upstream::{Body, BoxError, Upstream, VIA};
 
@@ -46,21 +46,33 @@ static AGES: LazyLock<Vec<HeaderValue>> = LazyLock::new(|| {
 /// Serves HLS files.
 pub(crate) struct Hls {
     cache: Cache,
-    audience: Arc<Audience>,
+    audience: Audience,
 }
 
 impl Hls {
     /// Absence is remembered for `absent_ttl`; playlists are of use for `grace` while the upstream can't be reached.
     pub(crate) fn new(
         hls: &HlsConfig,
+        guard: &GuardConfig,
         cache: &CacheConfig,
         times: (Duration, Duration),
         upstream: Upstream,
         metrics: Arc<Metrics>,
     ) -> Self {
-        let audience = Arc::new(Audience::new(Duration::from_millis(hls.viewer_ttl_ms)));
+        let ttl = Duration::from_millis(hls.viewer_ttl_ms);
+        let audience = Audience::new(ttl, guard.max_hls_viewers_per_address);
         let cache = Cache::new(hls, cache, times, upstream, metrics);
         Self { cache, audience }
+    }
+
+    /// Takes over what can change at run time.
+    pub(crate) fn reload(&self, guard: &GuardConfig) {
+        self.audience.limit(guard.max_hls_viewers_per_address);
+    }
+
+    /// Who watches.
+    pub(super) fn audience(&self) -> &Audience {
+        &self.audience
     }
 
     /// Clients of a stream.
@@ -77,27 +89,17 @@ impl Hls {
         &self,
         file: &HlsFile,
         request: &Request<B>,
-        peer: SocketAddr,
+        address: IpAddr,
     ) -> Response<Body> {
         let key = match Key::new(&file.path, request.uri().query().unwrap_or_default()) {
             Ok(key) => key,
             Err(bad) => return error(StatusCode::BAD_REQUEST, &bad.to_string(), MALFORMED_MAX_AGE_S),
         };
         let now = Instant::now();
-        let response = match self.cache.find(&key, now) {
+        match self.cache.find(&key, now) {
             Some(object) => from_cache(&object, request, now),
-            None => self.wait(&key, request).await,
-        };
-        // Other edges, which alone say the way of a question, are no viewers.
-        let is_viewer = !request.headers().contains_key(VIA);
-        if is_viewer
-            && key.kind().is_playlist()
-            && matches!(response.status(), StatusCode::OK | StatusCode::NOT_MODIFIED)
-        {
-            let agent = request.headers().get(USER_AGENT).map_or(&[][..], HeaderValue::as_bytes);
-            self.audience.seen(&file.key, peer.ip(), agent, Instant::now().into_std());
+            None => self.wait(&key, request, address).await,
         }
-        response
     }
 
     /// A part or segment in memory, by the path that it is kept by, for a request without conditions.
@@ -111,10 +113,12 @@ impl Hls {
         Some(answer(StatusCode::OK, headers, object.body.clone(), request))
     }
 
-    async fn wait<B>(&self, key: &Key, request: &Request<B>) -> Response<Body> {
+    async fn wait<B>(&self, key: &Key, request: &Request<B>, address: IpAddr) -> Response<Body> {
+        let via = request.headers().get(VIA);
+        // Other edges, which alone say the way of a question, ask for many.
+        let whom = Whom { via, address: via.is_none().then_some(address) };
         // A range is cut out of the whole.
-        match self.cache.get_via(key, request.headers().contains_key(RANGE), request.headers().get(VIA)).await
-        {
+        match self.cache.get_for(key, request.headers().contains_key(RANGE), whom).await {
             Ok(Answer::Whole(object)) if object.age_s(Instant::now()) == 0 => respond(&object, request, None),
             Ok(Answer::Whole(object) | Answer::Stale(object)) => from_cache(&object, request, Instant::now()),
             Ok(Answer::Absent(max_age_s)) => error(StatusCode::NOT_FOUND, "there is no such file", max_age_s),
@@ -140,7 +144,8 @@ impl Hls {
             Err(Failure::Unreachable) => {
                 problem(StatusCode::SERVICE_UNAVAILABLE, "the stream's origin can't be reached at the moment")
             }
-            Err(Failure::Busy) => problem(StatusCode::SERVICE_UNAVAILABLE, "too many requests are waiting"),
+            Err(failure @ Failure::Busy) => problem(StatusCode::SERVICE_UNAVAILABLE, &failure.to_string()),
+            Err(failure @ Failure::Crowded) => problem(StatusCode::TOO_MANY_REQUESTS, &failure.to_string()),
         }
     }
 }

@@ -154,8 +154,9 @@ pub(crate) async fn serve(
         }
         places.take(address, is_proxy)
     };
-    let (draining, drain_signal) = watch::channel(false);
     let mut connections = JoinSet::new();
+    // Dropped before them, if this is: who is cut so is to know that it is the server that ends.
+    let (draining, drain_signal) = watch::channel(false);
     let mut drain = std::pin::pin!(drain);
     let mut measure = tokio::time::interval(MEASURE_EVERY);
     measure.set_missed_tick_behavior(MissedTickBehavior::Delay);

@@ -36,7 +36,7 @@ pub(crate) fn problem(status: StatusCode, detail: &str) -> Response<Body> {
     if status == StatusCode::METHOD_NOT_ALLOWED {
         headers.insert(ALLOW, ALLOWED);
     }
-    if status == StatusCode::SERVICE_UNAVAILABLE {
+    if matches!(status, StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS) {
         headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
     }
     response
@@ -61,7 +61,7 @@ pub(crate) fn denied_with(denial: Denial) -> StatusCode {
     match denial {
         Denial::Grant(refused) if !refused.is_forbidden() => StatusCode::UNAUTHORIZED,
         Denial::Grant(_) | Denial::Address | Denial::Referer | Denial::Origin => StatusCode::FORBIDDEN,
-        Denial::Rate => StatusCode::TOO_MANY_REQUESTS,
+        Denial::Rate | Denial::Crowded => StatusCode::TOO_MANY_REQUESTS,
         Denial::Viewers | Denial::Egress => StatusCode::SERVICE_UNAVAILABLE,
     }
 }
@@ -78,9 +78,6 @@ pub(super) fn denied(denial: Denial) -> Response<Body> {
     let mut response = problem(status, &format!("{denial}{how}"));
     if status == StatusCode::UNAUTHORIZED {
         response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
-    }
-    if status == StatusCode::TOO_MANY_REQUESTS {
-        response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
     }
     response
 }

@@ -43,13 +43,6 @@ pub(super) struct HlsFile {
     pub(super) playlist: bool,
 }
 
-impl HlsFile {
-    /// The playlist that a viewer begins with.
-    pub(super) fn is_first(&self) -> bool {
-        self.path.matches('/').count() == 3 && self.path.ends_with("/index.m3u8")
-    }
-}
-
 /// Why a path can't be asked for.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(super) enum BadPath {

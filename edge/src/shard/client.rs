@@ -18,11 +18,9 @@ const TURN_BYTES: usize = 64 * 1024;
 const TURN_READS: usize = 8;
 
 /// Bytes that a client may say between two sweeps: viewers have little to say. The rest stays in the kernel until the
-/// next one, so a client that floods costs no more than that.
+/// next one, so a client that floods costs no more than that. Nor is it hung up on for that while it is told goodbye: a
+/// socket that is closed with something unread is reset, and what was on its way to the client is lost.
 const HEARD_BYTES: usize = 64 * 1024;
-
-/// Bytes that are read over of a client that was told goodbye. Who sends more is hung up on.
-const FAREWELL_BYTES: usize = 64 * 1024;
 
 /// Where a client stands in its shard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -139,9 +137,7 @@ impl Client {
 
     /// Some time has passed.
     pub(super) fn may_say_more(&mut self) {
-        if !matches!(self.place, Place::Leaving(_)) {
-            self.hearing = HEARD_BYTES;
-        }
+        self.hearing = HEARD_BYTES;
     }
 
     /// Reads a part of what it says. Whether the protocol has heard something.
@@ -155,9 +151,6 @@ impl Client {
             match self.link.read(buffer) {
                 Io::Done(len) => {
                     self.hearing = self.hearing.saturating_sub(len);
-                    if leaving && self.hearing == 0 {
-                        return Err(Leave::Done);
-                    }
                     if !leaving {
                         self.protocol.input(now, buffer.get(..len).unwrap_or_default());
                         self.reply = self.protocol.output();
@@ -248,12 +241,12 @@ impl Client {
         }
     }
 
-    /// All is said. What it still sends is read over until it hangs up, so that it gets what was sent.
+    /// All is said. What it still sends is read over until it hangs up or its time is over, so that it gets what was sent.
     pub(super) fn farewell(&mut self, until: Instant) {
         self.viewer = None;
         self.link.finish();
         self.readable = true;
-        self.hearing = FAREWELL_BYTES;
+        self.hearing = HEARD_BYTES;
         self.place = Place::Leaving(until);
     }
 

@@ -19,10 +19,12 @@ mod window;
 
 use std::io;
 use std::sync::Arc;
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use ahash::RandomState;
 use bytes::Bytes;
+use parking_lot::Mutex;
 
 use crate::config::FanoutBackend;
 use crate::fanout::{Outlet, Over};
@@ -129,6 +131,8 @@ const SLACK: usize = 64;
 /// All shards. Dropping them hangs up on everybody.
 pub(crate) struct Shards {
     mailboxes: Vec<Arc<Mailbox>>,
+    /// `None` once they were told to end.
+    threads: Mutex<Option<Vec<JoinHandle<()>>>>,
     /// Spreads streams over shards.
     hasher: RandomState,
 }
@@ -142,9 +146,15 @@ impl Shards {
         metrics: &Arc<Metrics>,
     ) -> io::Result<Self> {
         let uring = by_uring(backend)?;
-        let mut shards = Self { mailboxes: Vec::with_capacity(count), hasher: RandomState::new() };
+        let mut shards = Self {
+            mailboxes: Vec::with_capacity(count),
+            threads: Mutex::new(Some(Vec::with_capacity(count))),
+            hasher: RandomState::new(),
+        };
         for index in 0..count {
-            shards.mailboxes.push(run::start(index, uring, patience, Arc::clone(metrics))?);
+            let (mailbox, thread) = run::start(index, uring, patience, Arc::clone(metrics))?;
+            shards.mailboxes.push(mailbox);
+            shards.threads.get_mut().get_or_insert_default().push(thread);
         }
         Ok(shards)
     }
@@ -159,9 +169,11 @@ impl Shards {
                 Err(back) => letter = back,
             }
         }
-        tracing::error!(
-            "a viewer is turned away: no thread is left that sends to viewers; restart the process"
-        );
+        if self.threads.lock().is_some() {
+            tracing::error!(
+                "a viewer is turned away: no thread is left that sends to viewers; restart the process"
+            );
+        }
         letter.unread();
     }
 
@@ -181,10 +193,16 @@ impl Shards {
         self.tell(|| Letter::Cut(transport));
     }
 
-    /// As dropping them.
-    #[cfg(test)]
-    pub(crate) fn stop(&self) {
+    /// Hangs up on everybody and lets nobody in any more. Resolves when all have left.
+    pub(crate) async fn end(&self) {
+        let threads = self.threads.lock().take();
         self.tell(|| Letter::Stop);
+        let join = move || {
+            // One that panicked has hung up, too.
+            threads.into_iter().flatten().for_each(|thread| drop(thread.join()));
+        };
+        // Fails where the runtime ends.
+        let _ = tokio::task::spawn_blocking(join).await;
     }
 
     /// Tells all who still listen; the others have nobody left.

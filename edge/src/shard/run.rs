@@ -3,6 +3,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use std::{io, thread};
 
@@ -39,13 +40,13 @@ const DOZE: Duration = Duration::from_millis(4);
 /// The shortest and the longest time between two looks at who takes too long.
 const SWEEPS: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
 
-/// Starts a shard. Its mailbox is how it is reached.
+/// Starts a shard. Its mailbox is how it is reached; its thread ends when everybody was hung up on.
 pub(super) fn start(
     index: usize,
     uring: bool,
     patience: Patience,
     metrics: Arc<Metrics>,
-) -> io::Result<Arc<Mailbox>> {
+) -> io::Result<(Arc<Mailbox>, JoinHandle<()>)> {
     let poll = Poll::new()?;
     let mailbox = Arc::new(Mailbox::new(mio::Waker::new(poll.registry(), MAIL)?));
     let now = Instant::now();
@@ -70,8 +71,8 @@ pub(super) fn start(
         pace: Pace::new(now),
         swept: now,
     };
-    thread::Builder::new().name(format!("shard-{index}")).spawn(move || shard.run(uring))?;
-    Ok(mailbox)
+    let thread = thread::Builder::new().name(format!("shard-{index}")).spawn(move || shard.run(uring))?;
+    Ok((mailbox, thread))
 }
 
 pub(super) struct Shard {

@@ -49,7 +49,7 @@ impl Logged {
 
     async fn at_least(&self, count: usize) -> Vec<Value> {
         loop {
-            self.server.edge.flush_log().await;
+            self.server.edge.shared.guard.flush_log().await;
             let text = std::fs::read_to_string(&self.path).unwrap();
             if text.lines().count() >= count {
                 return text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
@@ -223,4 +223,38 @@ async fn a_viewer_that_stays_is_logged_again_and_again() {
         line["bytes"].as_u64().unwrap() > 100 && line["duration_ms"].as_u64().unwrap() >= 1_000,
         "{line}"
     );
+}
+
+#[tokio::test]
+async fn whoever_is_there_at_the_end_is_logged() {
+    let origin = Origin::default();
+    let relay = origin.relay("a");
+    origin.file(MEDIA, large());
+    let mut logged = Logged::open(&origin).await;
+    relay.send(opening(&Studio::new().picture(true, 100))).await;
+    let mut flv = Player::new(logged.server.get("/live/a.flv").await);
+    assert_eq!(flv.number().await, Some(0));
+    let mut rtmp = rtmp::Player::connect(&logged.server.edge, "a").await;
+    assert_eq!(rtmp.number().await, 0);
+    let mut http2 = logged.server.http2().await;
+    let request = Request::get("http://edge/live/a.flv").body(Empty::<bytes::Bytes>::new()).unwrap();
+    let mut live = Player::new(http2.send_request(request).await.unwrap());
+    assert_eq!(live.number().await, Some(0));
+    let mut file = logged.server.connect().await;
+    file.write_all(format!("GET {MEDIA} HTTP/1.1\r\nHost: edge\r\n\r\n").as_bytes()).await.unwrap();
+    file.read_exact(&mut [0; 4096]).await.unwrap();
+    logged.server.cut();
+    logged.server.edge.end().await;
+    // Nobody asks the log to write any more.
+    let text = std::fs::read_to_string(&logged.path).unwrap();
+    let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let mut kinds: Vec<_> = lines.iter().map(|line| (&line["kind"], &line["protocol"])).collect();
+    kinds.sort_by_key(|(kind, protocol)| (kind.as_str(), protocol.as_str()));
+    let expected = [("flv", "h2"), ("flv", "http/1.1"), ("media", "http/1.1"), ("rtmp", "rtmp")];
+    let expected = expected.map(|(kind, protocol)| (Value::from(kind), Value::from(protocol)));
+    assert!(kinds.into_iter().eq(expected.iter().map(|(kind, protocol)| (kind, protocol))), "{text}");
+    for line in &lines {
+        assert!(line["end"] == "drained" && line["bytes"].as_u64().unwrap() > 100, "{line}");
+    }
+    drop(relay);
 }

@@ -84,6 +84,11 @@ impl Server {
         (&mut self.task).await.unwrap();
     }
 
+    /// Ends the listener as the end of the process does.
+    pub(super) fn cut(&mut self) {
+        self.task.abort();
+    }
+
     pub(super) async fn connect(&self) -> TcpStream {
         TcpStream::connect(self.address).await.unwrap()
     }

@@ -85,7 +85,7 @@ async fn a_viewer_whose_grant_expires_is_let_go_by_every_protocol_and_the_others
     // A player is waited for until it hangs up, so that it gets what was said.
     drop(player);
     let expired = loop {
-        server.edge.flush_log().await;
+        server.edge.shared.guard.flush_log().await;
         let lines = std::fs::read_to_string(&log).unwrap();
         let lines = lines.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
         let expired: Vec<Value> = lines.filter(|line| line["end"] == "expired").collect();

@@ -5,6 +5,7 @@ use http_body_util::{BodyExt, Empty};
 
 use super::client::{Server, text};
 use super::key;
+use super::limits::metric;
 use super::origin::{Origin, with_header};
 use crate::Config;
 
@@ -380,4 +381,36 @@ async fn a_long_segment_reaches_viewers_while_it_comes_and_is_cut_where_it_break
     body.frame().await.unwrap().unwrap();
     relay.fail().await;
     assert!(body.collect().await.is_err(), "not a shorter file");
+}
+
+#[tokio::test]
+async fn who_makes_up_questions_that_wait_is_told_to_ask_later() {
+    const SHARE: usize = 512;
+    let origin = Origin::default();
+    let server = Server::start(&origin).await;
+    let made_up = |n| format!("/live/a/v0/media.m3u8?_HLS_msn=8&_HLS_part={n}");
+    let mut held = Vec::new();
+    let mut waiting = Vec::new();
+    while held.len() < SHARE {
+        let mut client = server.http2().await;
+        for _ in 0..64 {
+            let path = made_up(held.len());
+            held.push(origin.held(&path));
+            client.ready().await.unwrap();
+            let request = http::Request::get(format!("http://edge{path}")).body(Empty::<bytes::Bytes>::new());
+            waiting.push(client.send_request(request.unwrap()));
+        }
+        origin.asked(held.len()).await;
+    }
+    let response = server.get(&made_up(SHARE)).await;
+    assert_eq!(response.status(), StatusCode::TOO_MANY_REQUESTS);
+    assert_eq!(response.headers()["retry-after"], "1");
+    assert_eq!(response.headers()["content-type"], "application/problem+json");
+    assert!(text(response).await.contains("no playlist announced"));
+    let refused = metric(&server, r#"weir_edge_hls_waits_refused_total{reason="address"}"#);
+    assert_eq!((refused.as_str(), origin.requests().len()), ("1", SHARE));
+    // Those who leave make room.
+    drop(waiting);
+    super::until(|| held.iter().all(tokio::sync::oneshot::Sender::is_closed)).await;
+    assert_eq!(server.get(&made_up(SHARE)).await.status(), 404);
 }

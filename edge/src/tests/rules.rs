@@ -18,6 +18,8 @@ use crate::{Access, Body, BoxError, Config, GuardConfig, Pages};
 
 const INDEX: &str = "/live/a/index.m3u8";
 
+const CHILD: &str = "/live/a/v0/media.m3u8";
+
 async fn server(origin: &Origin, change: impl FnOnce(&mut GuardConfig)) -> Server {
     Server::with(origin, config(change), None).await
 }
@@ -89,15 +91,55 @@ async fn there_is_room_for_so_many_and_for_another_when_one_leaves() {
     }
     let mut third = rtmp::Player::connect(&server.edge, "a").await;
     assert_eq!(third.refusal().await, "NetStream.Play.Failed");
-    // Who watches by HLS goes on.
-    assert_eq!(server.get("/live/a/v0/media.m3u8").await.status(), 404);
-    assert_eq!(refused(&server, "viewers"), 3);
+    assert_eq!(server.get(CHILD).await.status(), 503, "by whatever playlist somebody begins");
+    assert_eq!(refused(&server, "viewers"), 4);
+    assert_eq!((origin.count(INDEX), origin.count(CHILD)), (0, 0), "nothing is asked for it");
     drop(second);
     until(|| server.edge.totals().viewers.rtmp == 0).await;
     assert_eq!(server.get(INDEX).await.status(), 200);
     // That one counts, too.
     assert_eq!(server.get("/live/a.flv").await.status(), 503);
+    // Who watches by HLS goes on, and may begin anew.
+    for path in [CHILD, INDEX] {
+        origin.file(path, Response::new("#EXTM3U"));
+        assert_eq!(server.get(path).await.status(), 200, "{path}");
+        let other = server.request(Method::GET, path, &[("user-agent", "another")]).await;
+        assert_eq!(other.status(), 503, "{path}");
+    }
     drop(first);
+}
+
+#[tokio::test]
+async fn one_address_has_so_many_viewers_by_hls_whatever_they_call_themselves() {
+    let origin = Origin::default();
+    let server = server(&origin, |c| {
+        c.max_viewers = 5;
+        c.max_hls_viewers_per_address = 2;
+        c.trusted_proxies = vec!["127.0.0.1".parse().unwrap()];
+    })
+    .await;
+    let ask = async |path, address: &str, agent: &str| {
+        origin.file(path, Response::new("#EXTM3U"));
+        let headers = [("x-forwarded-for", address), ("user-agent", agent)];
+        server.request(Method::GET, path, &headers).await.status().as_u16()
+    };
+    for agent in ["one", "two"] {
+        assert_eq!(ask(INDEX, "192.0.2.7", agent).await, 200);
+    }
+    for n in 0..20 {
+        for path in [INDEX, CHILD] {
+            assert_eq!(ask(path, "192.0.2.7", &n.to_string()).await, 429, "{path}");
+        }
+    }
+    assert_eq!(refused(&server, "viewers_of_address"), 40);
+    assert_eq!(ask(CHILD, "192.0.2.7", "one").await, 200, "who watches");
+    assert_eq!(ask(INDEX, "192.0.2.8", "one").await, 200, "there is room for others");
+    let unlimited = config(|c| {
+        c.max_hls_viewers_per_address = 0;
+        c.trusted_proxies = vec!["127.0.0.1".parse().unwrap()];
+    });
+    server.edge.reload(&unlimited, Play::Open);
+    assert_eq!(ask(INDEX, "192.0.2.7", "three").await, 200);
 }
 
 #[tokio::test]

@@ -343,6 +343,61 @@ async fn who_says_much_is_heard_to_the_end_a_part_at_a_time() {
     assert!(*heard.lock() == words);
 }
 
+/// Says goodbye to whoever says something.
+#[derive(Default)]
+struct Curt {
+    goodbye: Option<Bytes>,
+    over: bool,
+}
+
+impl Protocol for Curt {
+    fn input(&mut self, _now: Instant, _bytes: &[u8]) {
+        if !std::mem::replace(&mut self.over, true) {
+            self.goodbye = Some(Bytes::from_static(b"goodbye"));
+        }
+    }
+
+    fn output(&mut self) -> Option<Bytes> {
+        self.goodbye.take()
+    }
+
+    fn end(&mut self, _over: Over) {}
+
+    fn wish(&mut self) -> Wish {
+        if self.over { Wish::Leave } else { Wish::Play }
+    }
+}
+
+#[tokio::test]
+async fn who_talks_on_under_a_goodbye_is_not_hung_up_on_before_it_has_it() {
+    let origin = Origin::default();
+    let relay = origin.relay("a");
+    let mut config = one_shard();
+    // Looks at its clients every 50 ms.
+    config.http.write_stall_ms = 200;
+    let server = Server::with(&origin, config, None).await;
+    relay.send(opening(&Studio::new().picture(true, 1000))).await;
+    let (mut socket, left) = admit(&server, Curt::default()).await;
+    // More than is heard at once, before and after.
+    socket.write_all(&[b'x'; 300_000]).await.unwrap();
+    let mut all = Vec::new();
+    socket.read_to_end(&mut all).await.unwrap();
+    assert!(all.ends_with(b"goodbye"), "{} bytes", all.len());
+    drop(socket);
+    assert_eq!(left.await.unwrap(), (all.len() as u64, Leave::Gone), "the client hung up");
+}
+
+#[tokio::test]
+async fn who_talks_on_for_ever_is_hung_up_on_when_its_time_is_over() {
+    let origin = Origin::default();
+    let relay = origin.relay("a");
+    let server = Server::with(&origin, one_shard(), None).await;
+    relay.send(opening(&Studio::new().picture(true, 1000))).await;
+    let (mut socket, left) = admit(&server, Curt::default()).await;
+    while socket.write_all(&[b'x'; 64 * 1024]).await.is_ok() {}
+    assert_eq!(left.await.unwrap().1, Leave::Done);
+}
+
 #[tokio::test]
 async fn shards_that_ended_turn_everybody_away() {
     let origin = Origin::default();
@@ -350,7 +405,7 @@ async fn shards_that_ended_turn_everybody_away() {
     let server = Server::with(&origin, one_shard(), None).await;
     relay.send(opening(&Studio::new().picture(true, 1000))).await;
     let (_here, left) = admit(&server, Hearing(Arc::default())).await;
-    server.edge.shared.shards.stop();
+    server.edge.shared.shards.end().await;
     assert_eq!(left.await.unwrap().1, Leave::Cut);
     let (mut late, left) = admit(&server, Hearing(Arc::default())).await;
     assert_eq!(left.await.unwrap(), (0, Leave::Cut));

@@ -124,8 +124,8 @@ async fn a_viewer_that_has_much_to_say_is_told_so() {
     let (viewer, _) = viewer.number().await;
     let (_, message) = viewer
         .with(|socket| {
-            // No more than the server reads over, so that it does not reset the connection under the goodbye.
-            socket.send(Message::Binary(vec![0; 32 << 10].into())).unwrap();
+            // More than the server hears at once: it does not reset the connection under the goodbye for that.
+            socket.send(Message::Binary(vec![0; 256 << 10].into())).unwrap();
             socket.read().unwrap()
         })
         .await;
