@@ -140,10 +140,14 @@ impl Pull {
             self.feeds.absent.insert(key, 0, now());
             Refusal::Absent
         } else if matches!(error, Error::Status(StatusCode::SERVICE_UNAVAILABLE)) {
-            tracing::info!(stream = %key, %error, "stream can't be had at the moment");
+            if let Some(left_out) = self.feeds.away.line(now()) {
+                tracing::info!(stream = %key, %error, left_out, "stream can't be had at the moment");
+            }
             Refusal::Away
         } else {
-            tracing::warn!(stream = %key, %error, "stream can't be had");
+            if let Some(left_out) = self.feeds.unavailable.line(now()) {
+                tracing::warn!(stream = %key, %error, left_out, "stream can't be had");
+            }
             Refusal::Unavailable
         };
         self.leave();

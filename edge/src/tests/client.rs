@@ -17,7 +17,7 @@ use tokio::task::JoinHandle;
 
 use super::origin::Origin;
 use super::studio;
-use crate::{Access, Config, Edge, Listeners, Pages};
+use crate::{Access, Config, Edge, Listeners, Pages, Upstream};
 
 /// An edge that serves on a free port.
 pub(super) struct Server {
@@ -45,6 +45,12 @@ impl Server {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let edge = Edge::new(config, access, origin.upstream(), pages).unwrap();
         Self::serving(edge, listener.into())
+    }
+
+    /// With any upstream.
+    pub(super) async fn behind(upstream: Upstream) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        Self::serving(Edge::new(Config::default(), open(), upstream, None).unwrap(), listener.into())
     }
 
     /// The same on certain listeners.

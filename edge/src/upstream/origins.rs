@@ -8,6 +8,7 @@ use arc_swap::ArcSwap;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use http::header::HeaderValue;
+use http::uri::PathAndQuery;
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::BodyExt;
 use parking_lot::Mutex;
@@ -25,6 +26,7 @@ use super::trust::{TrustError, client};
 use super::{Body, BoxError, Unreachable, Upstream, ask};
 use crate::config::UpstreamConfig;
 use crate::http::problem;
+use crate::negative::Absent;
 
 /// How long the first origin has for the first byte before a second one is asked, too.
 const HEDGE_AFTER: Duration = Duration::from_millis(200);
@@ -36,6 +38,12 @@ const PATIENCE: Duration = Duration::from_secs(32);
 /// How long after a stream was last had its HLS is "not there at the moment" when no origin knows it: one that was
 /// started anew knows nothing until the encoder is back, and players take a 404 for the end.
 const RETURN: Duration = Duration::from_secs(15);
+
+/// How long it is remembered that those origins that can be asked don't have something, while others can't be asked. It is
+/// no absence, so viewers are told 503, and no cache keeps that; but who asks for it again and again shall not have it asked
+/// upstream each time. Once a second would do for that; what comes to be on another origin, or comes back with its own, is
+/// to be found at once.
+const AWAY: Duration = Duration::from_millis(250);
 
 /// Why origins can't be asked.
 #[derive(Debug, thiserror::Error)]
@@ -56,6 +64,8 @@ pub struct Origins(Arc<Inner>);
 struct Inner {
     set: ArcSwap<Set>,
     found: Found,
+    /// What nobody has who can be asked.
+    away: Absent,
     metrics: Metrics,
 }
 
@@ -95,7 +105,11 @@ impl Origins {
     pub fn new(config: &UpstreamConfig) -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
         let metrics = Metrics::new()?;
         let set = ArcSwap::from_pointee(Set::connect(config, &metrics)?);
-        Ok(Self(Arc::new(Inner { set, found: Found::new(), metrics })))
+        Ok(Self::over(set, metrics))
+    }
+
+    fn over(set: ArcSwap<Set>, metrics: Metrics) -> Self {
+        Self(Arc::new(Inner { set, found: Found::new(), away: Absent::new(AWAY), metrics }))
     }
 
     /// Whether that is an origin's URL.
@@ -133,7 +147,7 @@ impl Origins {
         let origin = |(name, service): (&str, _)| Arc::new(Origin::new(name.to_owned(), service, &metrics));
         let origins = services.into_iter().map(origin).collect();
         let set = ArcSwap::from_pointee(Set { origins, limits: Limits { first_byte, stall } });
-        Self(Arc::new(Inner { set, found: Found::new(), metrics }))
+        Self::over(set, metrics)
     }
 }
 
@@ -174,6 +188,10 @@ impl Set {
 impl Inner {
     async fn answer(&self, request: Request<()>) -> Response<Body> {
         let question = Question::of(request.uri().path());
+        let name = request.uri().path_and_query().map(PathAndQuery::as_str).unwrap_or_default();
+        if self.away.get(name, now()).is_some() {
+            return unreachable();
+        }
         let set = self.set.load_full();
         let found = self.found.get(question.stream, now());
         let order = set.order(question.stream, found.map(|(origin, _)| origin));
@@ -208,14 +226,21 @@ impl Inner {
                 problem(StatusCode::SERVICE_UNAVAILABLE, "no origin has the stream at the moment")
             }
             Outcome::Absent(response) | Outcome::Trouble(response) => response,
-            Outcome::Unreachable => {
-                let detail = "the stream's origin can't be reached at the moment";
-                let mut response = problem(StatusCode::SERVICE_UNAVAILABLE, detail);
-                response.extensions_mut().insert(Unreachable);
-                response
+            Outcome::Away => {
+                self.away.insert(name, 0, now());
+                unreachable()
             }
+            // Each has been left alone for a while.
+            Outcome::Unreachable => unreachable(),
         }
     }
+}
+
+fn unreachable() -> Response<Body> {
+    let detail = "the stream's origin can't be reached at the moment";
+    let mut response = problem(StatusCode::SERVICE_UNAVAILABLE, detail);
+    response.extensions_mut().insert(Unreachable);
+    response
 }
 
 impl Origin {

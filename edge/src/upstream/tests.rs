@@ -171,6 +171,27 @@ async fn a_stream_is_absent_only_if_all_say_so() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_nobody_has_who_can_be_asked_is_not_asked_for_each_time() {
+    let (one, two, origins) = two(Mood::Gone, Mood::Absent);
+    for path in [RELAY, PLAYLIST, SEGMENT, PART] {
+        for _ in 0..100 {
+            assert_eq!(get(&origins, path).await, 503, "{path}: it is no absence");
+        }
+        assert_eq!(two.asked(), 1, "{path}");
+    }
+    assert_eq!(get(&origins, "/live/a/main/media.m3u8?_HLS_msn=7").await, 503);
+    assert_eq!(two.asked(), 1, "another question");
+    // It is found soon after it has come to be, wherever that is.
+    for other in [&two, &one] {
+        tokio::time::advance(Duration::from_millis(250)).await;
+        one.set(Mood::Gone);
+        two.set(Mood::Absent);
+        other.set(Mood::Says(200));
+        assert_eq!(get(&origins, RELAY).await, 200);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn where_a_stream_was_found_is_remembered() {
     let (one, two, origins) = two(Mood::Absent, Mood::Says(200));
     assert_eq!(get(&origins, RELAY).await, 200);
@@ -222,7 +243,7 @@ async fn one_that_fails_is_left_alone_and_asked_again() {
     one.set(Mood::Says(200));
     assert_eq!(get(&origins, RELAY).await, 503);
     assert_eq!(one.asked(), 0);
-    tokio::time::advance(Duration::from_millis(100)).await;
+    tokio::time::advance(Duration::from_millis(250)).await;
     assert_eq!(get(&origins, RELAY).await, 200);
     assert_eq!(one.asked(), 1);
     assert_eq!(get(&origins, RELAY).await, 200);
