@@ -25,7 +25,7 @@ use crate::fanout::{Format, Start};
 use crate::guard::{self, Asker, Guard, Record, Shown};
 use crate::places::network;
 use crate::shard::{Latency, Protocol};
-use crate::upstream::{Body, VIA, ask};
+use crate::upstream::{Body, VIA, ask, doubt};
 
 /// What is known of a request that is served.
 struct Admitted {
@@ -44,7 +44,7 @@ pub(super) async fn handle(
     let is_edge = shared.config.relay_key.as_ref().is_some_and(|key| key.is_borne_by(request.headers()));
     if !is_edge {
         // Those who share a question share its way, too: viewers have no say in it.
-        request.headers_mut().remove(VIA);
+        doubt(request.headers_mut());
     }
     let (before, path) = guard::split(request.uri().path());
     let route = match route(path) {
@@ -211,13 +211,10 @@ async fn file(
         Ok(Route::Pages) => pages(shared, peer, request).await,
         Ok(Route::Unknown) => problem(StatusCode::NOT_FOUND, "there is nothing at this path"),
         Ok(Route::Hls(file)) if matches!(*request.method(), Method::GET | Method::HEAD) => {
-            let mut request = request.map(drop);
-            if request.headers().contains_key(VIA)
-                && let Some(via) = shared.via.passed_on(request.headers())
-            {
-                request.headers_mut().insert(VIA, via);
-            }
-            let mut response = shared.hls.serve(&file, &request, peer).await;
+            let request = request.map(drop);
+            let has_way = request.headers().contains_key(VIA);
+            let via = has_way.then(|| shared.via.passed_on(request.headers())).flatten();
+            let mut response = shared.hls.serve(&file, &request, peer, via.as_ref()).await;
             expose(response.headers_mut());
             response
         }

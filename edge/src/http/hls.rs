@@ -31,7 +31,7 @@ use crate::audience::Audience;
 use crate::cache::{Answer, Cache, Failure, Key, Object};
 use crate::config::{CacheConfig, HlsConfig};
 use crate::metrics::Metrics;
-use crate::upstream::{Body, BoxError, Upstream, VIA};
+use crate::upstream::{Body, BoxError, Upstream, is_by_edge};
 
 /// Seconds that a malformed question may be remembered. It stays malformed: this is an origin's answer to it, four
 /// target durations, for the usual 2 s.
@@ -73,11 +73,13 @@ impl Hls {
         self.audience.total(Instant::now().into_std())
     }
 
+    /// `via` is the way of the question, should it be passed on.
     pub(super) async fn serve<B>(
         &self,
         file: &HlsFile,
         request: &Request<B>,
         peer: SocketAddr,
+        via: Option<&HeaderValue>,
     ) -> Response<Body> {
         let key = match Key::new(&file.path, request.uri().query().unwrap_or_default()) {
             Ok(key) => key,
@@ -86,11 +88,10 @@ impl Hls {
         let now = Instant::now();
         let response = match self.cache.find(&key, now) {
             Some(object) => from_cache(&object, request, now),
-            None => self.wait(&key, request).await,
+            None => self.wait(&key, request, via).await,
         };
-        // Other edges, which alone say the way of a question, are no viewers.
-        let is_viewer = !request.headers().contains_key(VIA);
-        if is_viewer
+        // Other edges are no viewers.
+        if !is_by_edge(request.headers())
             && key.kind().is_playlist()
             && matches!(response.status(), StatusCode::OK | StatusCode::NOT_MODIFIED)
         {
@@ -111,10 +112,9 @@ impl Hls {
         Some(answer(StatusCode::OK, headers, object.body.clone(), request))
     }
 
-    async fn wait<B>(&self, key: &Key, request: &Request<B>) -> Response<Body> {
+    async fn wait<B>(&self, key: &Key, request: &Request<B>, via: Option<&HeaderValue>) -> Response<Body> {
         // A range is cut out of the whole.
-        match self.cache.get_via(key, request.headers().contains_key(RANGE), request.headers().get(VIA)).await
-        {
+        match self.cache.get_via(key, request.headers().contains_key(RANGE), via).await {
             Ok(Answer::Whole(object)) if object.age_s(Instant::now()) == 0 => respond(&object, request, None),
             Ok(Answer::Whole(object) | Answer::Stale(object)) => from_cache(&object, request, Instant::now()),
             Ok(Answer::Absent(max_age_s)) => error(StatusCode::NOT_FOUND, "there is no such file", max_age_s),

@@ -64,7 +64,7 @@ impl Server {
         Self::serving(Edge::new(config, access, origin.upstream(), pages).unwrap(), listeners)
     }
 
-    fn serving(edge: Edge, listeners: Listeners) -> Self {
+    pub(super) fn serving(edge: Edge, listeners: Listeners) -> Self {
         let address = listeners.http.local_addr().unwrap();
         let (drain, drained) = oneshot::channel();
         let task = tokio::spawn({

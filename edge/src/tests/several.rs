@@ -1,13 +1,15 @@
-//! Viewers of an edge that has several origins.
+//! Edges with far origins: several of them, and each other.
 
 use std::time::{Duration, Instant};
 
 use http::Request;
+use tokio::net::TcpListener;
 use tower::service_fn;
 
-use super::client::Server;
+use super::client::{Server, open};
 use super::origin::Origin;
 use crate::upstream::{BoxError, Origins, Upstream};
+use crate::{Config, Edge, UpstreamConfig};
 
 const LONG: Duration = Duration::from_secs(20);
 
@@ -31,4 +33,23 @@ async fn a_stream_that_a_dead_origin_may_have_is_no_absence_and_not_asked_for_ea
     let most = 2 + began.elapsed().as_millis() / 250;
     let asked = origin.requests().len();
     assert!(asked as u128 <= most, "{asked} questions for 100 requests");
+}
+
+#[tokio::test]
+async fn edges_in_a_circle_without_keys_do_not_wait_for_each_other() {
+    let listeners =
+        [TcpListener::bind("127.0.0.1:0").await.unwrap(), TcpListener::bind("127.0.0.1:0").await.unwrap()];
+    let [one, other] =
+        listeners.each_ref().map(|listener| format!("http://{}", listener.local_addr().unwrap()));
+    let mut edges = Vec::new();
+    for (listener, upstream) in listeners.into_iter().zip([other, one]) {
+        let config = UpstreamConfig { origins: vec![upstream], ..UpstreamConfig::default() };
+        let upstream = Origins::new(&config).unwrap().service();
+        let edge = Edge::new(Config::default(), open(), upstream, None).unwrap();
+        edges.push(Server::serving(edge, listener.into()));
+    }
+    for path in ["/live/a/index.m3u8", "/live/a/main/media.m3u8?_HLS_msn=7", "/live/a/main/1-7.m4s"] {
+        assert_eq!(edges[0].get(path).await.status(), 508, "{path}");
+        assert_eq!(edges[1].get(path).await.status(), 508, "{path}");
+    }
 }

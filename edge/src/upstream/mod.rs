@@ -29,7 +29,7 @@ use tower::util::BoxCloneSyncService;
 pub use client::OriginUrlError;
 pub use origins::{Origins, UpstreamError};
 pub use trust::TrustError;
-pub(crate) use via::{VIA, Via};
+pub(crate) use via::{VIA, Via, doubt, is_by_edge};
 
 /// Goes with an answer that is the edge's own, since no origin could be asked for one.
 #[derive(Debug, Clone, Copy)]
