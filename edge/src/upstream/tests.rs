@@ -7,7 +7,7 @@ use bytes::Bytes;
 use http::{HeaderValue, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
 use parking_lot::Mutex;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::time::Instant;
 use tower::service_fn;
@@ -261,6 +261,44 @@ async fn a_body_that_stalls_is_an_error_that_names_its_origin() {
     assert_eq!(start.elapsed(), STALL);
 }
 
+/// The head of the next question on a connection.
+async fn head(socket: &mut (impl AsyncRead + Unpin)) -> String {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(socket.read_u8().await.unwrap());
+    }
+    String::from_utf8(head).unwrap()
+}
+
+#[tokio::test]
+async fn a_connection_that_breaks_under_a_question_is_no_failure_of_the_origin() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let origin = format!("http://{}", listener.local_addr().unwrap());
+    let config = UpstreamConfig { origins: vec![origin], ..UpstreamConfig::default() };
+    let origins = Origins::new(&config).unwrap();
+    let serve = async {
+        // What becomes of the questions on each connection: an answer, or a break.
+        for fates in ["ab", "a", "b", "a", "b", "b"] {
+            let (mut socket, _) = listener.accept().await.unwrap();
+            for fate in fates.chars() {
+                head(&mut socket).await;
+                if fate == 'a' {
+                    socket.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nabcd").await.unwrap();
+                }
+            }
+        }
+    };
+    let ask = async {
+        for expected in [200, 200, 200, 503] {
+            let request = Request::get(PLAYLIST).body(()).unwrap();
+            let response = ask(&origins.service(), request).await.unwrap();
+            assert_eq!(response.status(), expected);
+            response.into_body().collect().await.unwrap();
+        }
+    };
+    tokio::join!(serve, ask);
+}
+
 /// What becomes of an answer whose bytes are these.
 async fn fetch(answer: &'static [u8]) -> Result<(u16, Bytes), String> {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -270,13 +308,9 @@ async fn fetch(answer: &'static [u8]) -> Result<(u16, Bytes), String> {
         ..UpstreamConfig::default()
     };
     let origins = Origins::new(&config).unwrap();
-    let serve = async {
+    let serve = async move {
         let (mut socket, _) = listener.accept().await.unwrap();
-        let mut head = Vec::new();
-        while !head.ends_with(b"\r\n\r\n") {
-            head.push(socket.read_u8().await.unwrap());
-        }
-        let head = String::from_utf8(head).unwrap();
+        let head = head(&mut socket).await;
         assert!(head.starts_with("GET /live/a/main/1-7.m4s HTTP/1.1\r\n"), "{head}");
         assert!(head.contains("authorization: Bearer s3cret\r\n"), "{head}");
         // An edge that has had enough of it closes its end first.
@@ -338,10 +372,7 @@ async fn an_origin_asked_by_https_must_show_a_certificate_that_is_trusted() {
         loop {
             let (socket, _) = listener.accept().await.unwrap();
             let Ok(mut socket) = acceptor.accept(socket).await else { continue };
-            let mut head = Vec::new();
-            while !head.ends_with(b"\r\n\r\n") {
-                head.push(socket.read_u8().await.unwrap());
-            }
+            head(&mut socket).await;
             socket.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nabcd").await.unwrap();
         }
     };
