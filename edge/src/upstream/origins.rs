@@ -9,7 +9,7 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use http::header::HeaderValue;
 use http::uri::PathAndQuery;
-use http::{Method, Request, Response, StatusCode};
+use http::{Method, Request, Response, StatusCode, Uri};
 use http_body_util::BodyExt;
 use parking_lot::Mutex;
 use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
@@ -87,6 +87,8 @@ struct Origin {
     id: u64,
     service: Upstream,
     health: Mutex<Health>,
+    /// Whoever holds it finds out whether the origin answers at all; when it last was found not to.
+    probe: tokio::sync::Mutex<Option<Instant>>,
     requests: IntCounter,
     failures: IntCounter,
     hedges: IntCounter,
@@ -199,13 +201,12 @@ impl Inner {
         let knows = found
             .filter(|_| matches!(question.kind, Kind::Object | Kind::Part))
             .and_then(|(id, _)| order.iter().position(|origin| origin.id == id));
-        let limit = if question.is_hedged() { set.limits.first_byte } else { PATIENCE };
         let outcome = race(
             order.len(),
-            question.is_hedged().then_some(HEDGE_AFTER),
+            (!question.waits()).then_some(HEDGE_AFTER),
             knows,
             |at| match order.get(at) {
-                Some(origin) => Arc::clone(origin).ask(copy(&request), limit, set.limits.stall).boxed(),
+                Some(origin) => Arc::clone(origin).ask(copy(&request), question.waits(), set.limits),
                 None => std::future::pending().boxed(),
             },
             |at| order.get(at).into_iter().for_each(|origin| origin.hedges.inc()),
@@ -258,23 +259,24 @@ impl Origin {
             name: name.into(),
             service,
             health: Mutex::default(),
+            probe: tokio::sync::Mutex::default(),
         }
     }
 
-    /// Its answer, whose first byte comes within `limit`.
-    fn ask(
-        self: Arc<Self>,
-        request: Request<()>,
-        limit: Duration,
-        stall: Duration,
-    ) -> BoxFuture<'static, Answer> {
+    /// Its answer, whose first byte comes in time; if the question `waits` for media, as long as the origin answers others.
+    fn ask(self: Arc<Self>, request: Request<()>, waits: bool, limits: Limits) -> BoxFuture<'static, Answer> {
         async move {
             let origin = || Arc::clone(&self.name);
             if !self.health.lock().admit(now(), random()) {
                 return Err(Error::Failed { origin: origin(), error: "it failed a moment ago".into() });
             }
             self.requests.inc();
-            let answer = tokio::time::timeout(limit, ask(&self.service, request)).await;
+            let limit = if waits { PATIENCE } else { limits.first_byte };
+            let answer = tokio::select! {
+                biased;
+                answer = tokio::time::timeout(limit, ask(&self.service, request)) => answer.map_err(|_| limit),
+                () = self.hung(limits.first_byte), if waits => Err(limits.first_byte),
+            };
             let error = match answer {
                 Ok(Ok(response)) if response.status() == StatusCode::UNAUTHORIZED => {
                     Error::Refused { origin: origin() }
@@ -285,11 +287,11 @@ impl Origin {
                         self.failures.inc();
                     }
                     return Ok(response.map(|body| {
-                        Watched::new(body, origin(), stall, self.failures.clone()).boxed_unsync()
+                        Watched::new(body, origin(), limits.stall, self.failures.clone()).boxed_unsync()
                     }));
                 }
                 Ok(Err(error)) => Error::Failed { origin: origin(), error },
-                Err(_) => Error::Late { origin: origin(), limit },
+                Err(limit) => Error::Late { origin: origin(), limit },
             };
             self.failed(&error);
             Err(error)
@@ -297,12 +299,38 @@ impl Origin {
         .boxed()
     }
 
+    /// Resolves when the origin does not even answer what waits for nothing. While others have answers from it, it is not
+    /// asked; and of all who wait for it, one asks.
+    async fn hung(&self, first_byte: Duration) {
+        let patience = first_byte / 2;
+        loop {
+            tokio::time::sleep(patience).await;
+            let began = now();
+            let mut hung = self.probe.lock().await;
+            if hung.is_some_and(|at| at >= began) {
+                return;
+            }
+            if !self.health.lock().is_silent(patience, now()) {
+                continue;
+            }
+            self.requests.inc();
+            match tokio::time::timeout(first_byte, ask(&self.service, anything())).await {
+                // Whatever it says.
+                Ok(Ok(_)) => self.health.lock().spoke(now()),
+                Ok(Err(_)) | Err(_) => {
+                    *hung = Some(now());
+                    return;
+                }
+            }
+        }
+    }
+
     fn heard(&self) {
         let mut health = self.health.lock();
         if !health.is_good() {
             tracing::info!(origin = %self.name, "origin answers again");
         }
-        health.answered();
+        health.answered(now());
         self.up.set(1);
     }
 
@@ -342,6 +370,14 @@ fn copy(request: &Request<()>) -> Request<()> {
     *again.uri_mut() = request.uri().clone();
     *again.headers_mut() = request.headers().clone();
     again
+}
+
+/// A question that an origin, and an edge before origins, answers from what it has itself.
+fn anything() -> Request<()> {
+    let mut request = Request::new(());
+    *request.method_mut() = Method::HEAD;
+    *request.uri_mut() = Uri::from_static("/");
+    request
 }
 
 /// The time, which tests may hold.

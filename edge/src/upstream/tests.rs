@@ -43,12 +43,15 @@ enum Mood {
 struct Fake {
     mood: Arc<Mutex<Mood>>,
     asked: Arc<Mutex<Vec<Duration>>>,
+    /// How often it was asked for anything at all.
+    probes: Arc<Mutex<usize>>,
     start: Instant,
 }
 
 impl Fake {
     fn new(mood: Mood) -> Self {
-        Self { mood: Arc::new(Mutex::new(mood)), asked: Arc::default(), start: Instant::now() }
+        let (asked, probes) = Default::default();
+        Self { mood: Arc::new(Mutex::new(mood)), asked, probes, start: Instant::now() }
     }
 
     fn set(&self, mood: Mood) {
@@ -62,12 +65,18 @@ impl Fake {
 
     fn service(&self) -> Upstream {
         let fake = self.clone();
-        Upstream::new(service_fn(move |_: Request<()>| {
+        Upstream::new(service_fn(move |request: Request<()>| {
             let fake = fake.clone();
             async move {
-                fake.asked.lock().push(fake.start.elapsed());
                 let mood = *fake.mood.lock();
+                let is_probe = request.uri().path() == "/";
+                if is_probe {
+                    *fake.probes.lock() += 1;
+                } else {
+                    fake.asked.lock().push(fake.start.elapsed());
+                }
                 let status = match mood {
+                    Mood::Late(..) if is_probe => 404,
                     Mood::Says(status) => status,
                     Mood::Absent => 404,
                     Mood::Late(ms, status) => {
@@ -139,6 +148,40 @@ async fn what_waits_for_media_is_not_hedged() {
         assert_eq!(get(&origins, path).await, 200);
         assert_eq!((one.asked(), two.asked()), (1, 0), "{path}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_origin_that_answers_nothing_is_found_out_by_those_who_wait_by_right() {
+    let (one, two, origins) = two(Mood::Silent, Mood::Says(200));
+    let start = Instant::now();
+    let name =
+        |n| if n % 2 == 0 { format!("{PLAYLIST}?_HLS_msn={n}") } else { format!("/live/a/main/1-{n}.0.m4s") };
+    let waiting = (0..100).map(|n| {
+        let origins = origins.clone();
+        async move { get(&origins, &name(n)).await }
+    });
+    let statuses = futures_util::future::join_all(waiting).await;
+    assert!(statuses.iter().all(|status| *status == 200));
+    assert_eq!(start.elapsed(), FIRST_BYTE * 3 / 2);
+    assert_eq!((one.asked(), two.asked()), (100, 100));
+    assert_eq!(*one.probes.lock(), 1, "one asks for all");
+    assert_eq!(get(&origins, SEGMENT).await, 200);
+    assert_eq!(one.asked(), 0, "it is passed over");
+
+    // One that answers others is waited for.
+    let (one, two, origins) = self::two(Mood::Late(20_000, 200), Mood::Says(200));
+    let others = async {
+        for _ in 0..10 {
+            tokio::time::sleep(Duration::from_millis(900)).await;
+            one.set(Mood::Says(200));
+            assert_eq!(get(&origins, SEGMENT).await, 200);
+            one.set(Mood::Late(20_000, 200));
+        }
+        *one.probes.lock()
+    };
+    let (status, probes) = tokio::join!(get(&origins, PLAYLIST), others);
+    assert_eq!((status, probes, two.asked()), (200, 0, 0));
+    assert!((1..=9).contains(&*one.probes.lock()), "and asked now and then while nobody else does");
 }
 
 #[tokio::test(start_paused = true)]
