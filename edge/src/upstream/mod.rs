@@ -35,6 +35,10 @@ pub(crate) use via::{VIA, Via, doubt, is_by_edge};
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Unreachable;
 
+/// Which of several origins an answer is from. A question that has it is for the others.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Giver(u64);
+
 /// What a service of another house may fail with.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 

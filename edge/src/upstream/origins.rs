@@ -23,7 +23,7 @@ use super::question::{Kind, Question};
 use super::race::{ABSENT, Answer, Error, Outcome, race};
 use super::rendezvous::score;
 use super::trust::{TrustError, client};
-use super::{Body, BoxError, Unreachable, Upstream, ask};
+use super::{Body, BoxError, Giver, Unreachable, Upstream, ask};
 use crate::config::UpstreamConfig;
 use crate::http::problem;
 use crate::negative::Absent;
@@ -191,12 +191,14 @@ impl Inner {
     async fn answer(&self, request: Request<()>) -> Response<Body> {
         let question = Question::of(request.uri().path());
         let name = request.uri().path_and_query().map(PathAndQuery::as_str).unwrap_or_default();
-        if self.away.get(name, now()).is_some() {
+        let beside = request.extensions().get::<Giver>().copied();
+        if beside.is_none() && self.away.get(name, now()).is_some() {
             return unreachable();
         }
         let set = self.set.load_full();
         let found = self.found.get(question.stream, now());
-        let order = set.order(question.stream, found.map(|(origin, _)| origin));
+        let mut order = set.order(question.stream, found.map(|(origin, _)| origin));
+        order.retain(|origin| beside.is_none_or(|Giver(id)| origin.id != id));
         // A stream may have moved, which is found out by playlists and feeds.
         let knows = found
             .filter(|_| matches!(question.kind, Kind::Object | Kind::Part))
@@ -213,9 +215,12 @@ impl Inner {
         )
         .await;
         match outcome {
-            Outcome::Answer(at, response) => {
+            Outcome::Answer(at, mut response) => {
                 if let (true, Some(origin)) = (response.status().is_success(), order.get(at)) {
                     self.found.insert(question.stream, origin.id, now());
+                    if set.origins.len() > 1 {
+                        response.extensions_mut().insert(Giver(origin.id));
+                    }
                 }
                 response
             }
@@ -228,7 +233,9 @@ impl Inner {
             }
             Outcome::Absent(response) | Outcome::Trouble(response) => response,
             Outcome::Away => {
-                self.away.insert(name, 0, now());
+                if beside.is_none() {
+                    self.away.insert(name, 0, now());
+                }
                 unreachable()
             }
             // Each has been left alone for a while.
