@@ -225,7 +225,7 @@ impl Connection {
     }
 
     /// A response is to be logged once it has left, or has broken off.
-    pub(super) fn note(
+    pub(super) async fn note(
         &self,
         record: Record,
         progress: &Progress,
@@ -233,6 +233,7 @@ impl Connection {
         (version, is_head): (Version, bool),
     ) -> Response<Body> {
         if version < Version::HTTP_2 {
+            self.wire.settled().await;
             return response.map(|body| self.wire.begin(record, body, is_head));
         }
         if is_head || response.body().is_end_stream() {

@@ -81,7 +81,7 @@ pub(super) async fn handle(
         None => response,
         Some(mut record) => {
             record.status(response.status().as_u16());
-            connection.note(record, &progress, response, kind)
+            connection.note(record, &progress, response, kind).await
         }
     }
 }

@@ -107,6 +107,33 @@ async fn responses_of_a_connection_are_counted_to_the_byte() {
 }
 
 #[tokio::test]
+async fn responses_to_requests_that_were_sent_at_once_are_each_counted() {
+    let origin = Origin::default();
+    origin.file(MEDIA, large());
+    origin.file("/live/b/v0/1-1.m4s", Response::new("a part"));
+    origin.file(MEDIA, large());
+    let logged = Logged::open(&origin).await;
+    let mut socket = logged.server.connect().await;
+    let request = |path: &str, more: &str| format!("GET {path} HTTP/1.1\r\nHost: edge\r\n{more}\r\n");
+    let requests = [
+        request(MEDIA, ""),
+        request("/live/b/v0/1-1.m4s", ""),
+        request(MEDIA, ""),
+        request("/nothing", "Connection: close\r\n"),
+    ];
+    socket.write_all(requests.concat().as_bytes()).await.unwrap();
+    let mut all = Vec::new();
+    socket.read_to_end(&mut all).await.unwrap();
+    let begins: Vec<usize> =
+        all.windows(9).enumerate().filter(|(_, bytes)| *bytes == b"HTTP/1.1 ").map(|(at, _)| at).collect();
+    let ends = begins[1..].iter().copied().chain([all.len()]);
+    let sizes: Vec<usize> = begins.iter().zip(ends).map(|(begin, end)| end - begin).collect();
+    let lines = logged.lines(4).await;
+    assert_eq!(lines.iter().map(|line| line["bytes"].clone()).collect::<Vec<_>>(), sizes);
+    assert!(lines.iter().all(|line| line["end"] == "finished"), "{lines:?}");
+}
+
+#[tokio::test]
 async fn who_hangs_up_is_logged_with_what_it_got() {
     let origin = Origin::default();
     origin.file(MEDIA, large());
