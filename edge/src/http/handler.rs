@@ -14,9 +14,10 @@ use http_body::Body as _;
 use media_core::hub::StreamKey;
 use media_core::relay::Place;
 
-use super::connection::{Connection, Departure, Progress};
+use super::connection::{Connection, Departure};
 use super::intake::limited;
 use super::problem::{ALLOWED, denied, full, moved, problem, refusal};
+use super::progress::Progress;
 use super::route::{BadPath, HlsFile, Route, route};
 use super::watched::watched;
 use super::websocket::WebSocket;
