@@ -15,6 +15,7 @@ mod metrics;
 mod negative;
 mod places;
 mod rtmp;
+mod seldom;
 mod shard;
 mod socket;
 mod upstream;

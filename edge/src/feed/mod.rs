@@ -26,6 +26,7 @@ use crate::config::{FanoutConfig, FeedConfig};
 use crate::fanout::{Fanout, Format, Start};
 use crate::metrics::Metrics;
 use crate::negative::Absent;
+use crate::seldom::Seldom;
 use crate::shard::Window;
 use crate::upstream::Upstream;
 
@@ -53,6 +54,9 @@ pub(crate) struct Feeds {
     upstream: Upstream,
     metrics: Arc<Metrics>,
     absent: Absent,
+    /// Lines about streams that can't be had, or not at the moment: viewers cause them, with names that they may make up.
+    unavailable: Seldom,
+    away: Seldom,
     feeds: Mutex<HashMap<StreamKey, Arc<Feed>>>,
 }
 
@@ -83,7 +87,8 @@ impl Feeds {
         metrics: Arc<Metrics>,
     ) -> Arc<Self> {
         let absent = Absent::new(Duration::from_millis(config.absent_ttl_ms));
-        Arc::new(Self { config, fanout, upstream, metrics, absent, feeds: Mutex::default() })
+        let (unavailable, away, feeds) = Default::default();
+        Arc::new(Self { config, fanout, upstream, metrics, absent, unavailable, away, feeds })
     }
 
     /// Lets somebody watch; resolves once the upstream has answered.

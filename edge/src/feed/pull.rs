@@ -14,7 +14,7 @@ use media_core::relay::{Decoder, Event, Place};
 use super::resume::Resume;
 use super::timeline::Timeline;
 use super::{Feed, Feeds, Phase, Refusal, now};
-use crate::upstream::{Body, BoxError, VIA, ask, segment};
+use crate::upstream::{Body, BoxError, Giver, VIA, ask, segment};
 
 /// The first wait before the upstream is asked again; it doubles up to [`MAX_BACKOFF`].
 const MIN_BACKOFF: Duration = Duration::from_millis(100);
@@ -110,22 +110,36 @@ impl Pull {
         let mut timeline = Timeline::default();
         let mut lost: Option<Instant> = None;
         let mut backoff = MIN_BACKOFF;
+        // Where the stream has ended, while the other origins are asked once whether it goes on there.
+        let mut ended: Option<Giver> = None;
         loop {
             let before = resume.progress();
-            let pulled = self.pull(&mut resume, &mut timeline).await;
+            let pulled = self.pull(&mut resume, &mut timeline, ended).await;
             self.feed.fanout.tell_all(now());
+            let has_come = resume.progress() != before;
             let error = match pulled {
-                Ok(()) => {
+                // Its encoder may have moved to another origin. One that has nothing of its own ends it, too.
+                Ok(Some(giver)) if has_come => {
+                    tracing::info!(stream = %key, "stream ended at its origin; asking the others");
+                    ended = Some(giver);
+                    continue;
+                }
+                Ok(_) => {
                     tracing::info!(stream = %key, "stream ended");
+                    return;
+                }
+                Err(error) if ended.is_some() && !has_come => {
+                    tracing::info!(stream = %key, %error, "stream ended; no other origin has it");
                     return;
                 }
                 Err(error) => error,
             };
+            ended = None;
             if *self.feed.phase.borrow() == Phase::Starting {
                 self.refuse(&error);
                 return;
             }
-            if resume.progress() != before {
+            if has_come {
                 lost = None;
                 backoff = MIN_BACKOFF;
             }
@@ -150,19 +164,29 @@ impl Pull {
             self.feeds.absent.insert(key, 0, now());
             Refusal::Absent
         } else if matches!(error, Error::Status(StatusCode::SERVICE_UNAVAILABLE)) {
-            tracing::info!(stream = %key, %error, "stream can't be had at the moment");
+            if let Some(left_out) = self.feeds.away.line(now()) {
+                tracing::info!(stream = %key, %error, left_out, "stream can't be had at the moment");
+            }
             Refusal::Away
         } else {
-            tracing::warn!(stream = %key, %error, "stream can't be had");
+            if let Some(left_out) = self.feeds.unavailable.line(now()) {
+                tracing::warn!(stream = %key, %error, left_out, "stream can't be had");
+            }
             Refusal::Unavailable
         };
         self.leave();
         self.feed.settle(Phase::Refused(refusal));
     }
 
-    /// One request and its body to the end, which is the stream's.
-    async fn pull(&self, resume: &mut Resume, timeline: &mut Timeline) -> Result<(), Error> {
-        let mut body = self.request(resume.place()).await?;
+    /// One request and its body to the end, which is the stream's; at which of several origins. With `beside`, the others
+    /// are asked.
+    async fn pull(
+        &self,
+        resume: &mut Resume,
+        timeline: &mut Timeline,
+        beside: Option<Giver>,
+    ) -> Result<Option<Giver>, Error> {
+        let (mut body, giver) = self.request(resume.place(), beside).await?;
         self.feed.settle(Phase::Live);
         tracing::info!(stream = %self.feed.key, "pulling");
         let fanout = &self.feed.fanout;
@@ -191,7 +215,7 @@ impl Pull {
                 }
             };
             untold += 1;
-            let Some(piece) = piece else { return Ok(()) };
+            let Some(piece) = piece else { return Ok(giver) };
             let Ok(data) = piece.map_err(Error::Upstream)?.into_data() else { continue };
             decoder.push(data);
             while let Some(event) = decoder.next_event()? {
@@ -237,7 +261,11 @@ impl Pull {
         }
     }
 
-    async fn request(&self, after: Option<Place>) -> Result<Body, Error> {
+    async fn request(
+        &self,
+        after: Option<Place>,
+        beside: Option<Giver>,
+    ) -> Result<(Body, Option<Giver>), Error> {
         let key = &self.feed.key;
         let mut uri = format!("/relay/{}/{}", segment(key.app()), segment(key.name()));
         if let Some(after) = after {
@@ -247,12 +275,18 @@ impl Pull {
         if let Some(via) = &self.feed.via {
             request.headers_mut().insert(VIA, via.clone());
         }
+        if let Some(beside) = beside {
+            request.extensions_mut().insert(beside);
+        }
         self.feeds.metrics.upstream_relay.inc();
         let wait = Duration::from_millis(self.feeds.config.connect_timeout_ms);
         let answer = tokio::time::timeout(wait, ask(&self.feeds.upstream, request));
         let response = answer.await.map_err(|_| Error::Timeout)?.map_err(Error::Upstream)?;
         match response.status() {
-            StatusCode::OK => Ok(response.into_body()),
+            StatusCode::OK => {
+                let giver = response.extensions().get().copied();
+                Ok((response.into_body(), giver))
+            }
             StatusCode::NOT_FOUND => Err(Error::Absent),
             status => Err(Error::Status(status)),
         }

@@ -32,7 +32,9 @@ use super::calm::Calm;
 use super::handler::handle;
 use super::head_timer::HeadTimer;
 use super::opening::opening;
+use super::progress::Progress;
 use super::tls::{Secured, Tls};
+use super::watched::counted;
 use super::{Shared, Wire};
 use crate::feed::Viewer;
 use crate::guard::{Record, Seat, Standing, Who};
@@ -85,89 +87,6 @@ pub(super) struct Departure {
     pub(super) until: Option<std::time::Instant>,
     pub(super) seat: Seat,
     pub(super) record: Option<Record>,
-}
-
-/// When a body was last asked for more. HTTP/2 does not ask while the client grants no window, which no timeout
-/// on the socket would see. It lives as long as something of the request is to be answered or sent.
-pub(super) struct Progress {
-    since: Instant,
-    last_ms: AtomicU64,
-    /// It waits for the stream or the answer, not for the client.
-    idle: AtomicBool,
-    /// Bytes of the body that were sent.
-    bytes: AtomicU64,
-    /// The body was handed over whole.
-    over: AtomicBool,
-    record: Mutex<Option<Record>>,
-    /// When the record is told again how many.
-    note_ms: AtomicU64,
-}
-
-impl Progress {
-    pub(super) fn new() -> Self {
-        Self {
-            since: Instant::now(),
-            last_ms: AtomicU64::new(0),
-            idle: AtomicBool::new(true),
-            bytes: AtomicU64::new(0),
-            over: AtomicBool::new(false),
-            record: Mutex::default(),
-            note_ms: AtomicU64::new(u64::MAX),
-        }
-    }
-
-    /// Some of what was handed out was sent.
-    pub(super) fn taken(&self, bytes: usize) {
-        self.last_ms.store(self.elapsed_ms(), Ordering::Relaxed);
-        let bytes = bytes as u64;
-        let bytes = self.bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
-        if self.elapsed_ms() >= self.note_ms.load(Ordering::Relaxed)
-            && let Some(record) = &mut *self.record.lock()
-        {
-            record.so_far(bytes);
-            self.note_ms.store(self.elapsed_ms().saturating_add(record.every_ms()), Ordering::Relaxed);
-        }
-    }
-
-    fn note(&self, record: Record) {
-        self.note_ms.store(self.elapsed_ms().saturating_add(record.every_ms()), Ordering::Relaxed);
-        *self.record.lock() = Some(record);
-    }
-
-    /// Nothing more of the body comes.
-    pub(super) fn over(&self) {
-        self.over.store(true, Ordering::Relaxed);
-    }
-
-    /// Nothing more of the body comes, for that reason.
-    pub(super) fn failed(&self, why: &'static str) {
-        if let Some(record) = self.record.lock().take() {
-            record.end(self.bytes.load(Ordering::Relaxed), why);
-        }
-    }
-
-    /// The body was asked for more, and has it unless it is `idle`.
-    pub(super) fn polled(&self, idle: bool) {
-        self.last_ms.store(self.elapsed_ms(), Ordering::Relaxed);
-        self.idle.store(idle, Ordering::Relaxed);
-    }
-
-    fn is_stuck(&self, max_stall: Duration) -> bool {
-        let stuck_ms = self.elapsed_ms().saturating_sub(self.last_ms.load(Ordering::Relaxed));
-        !self.idle.load(Ordering::Relaxed) && Duration::from_millis(stuck_ms) > max_stall
-    }
-
-    fn elapsed_ms(&self) -> u64 {
-        u64::try_from(self.since.elapsed().as_millis()).unwrap_or(u64::MAX)
-    }
-}
-
-impl Drop for Progress {
-    fn drop(&mut self) {
-        let Some(record) = self.record.get_mut().take() else { return };
-        let bytes = *self.bytes.get_mut();
-        if *self.over.get_mut() { record.end(bytes, "finished") } else { record.broke_off(bytes) }
-    }
 }
 
 impl Connection {
@@ -225,7 +144,7 @@ impl Connection {
     }
 
     /// A response is to be logged once it has left, or has broken off.
-    pub(super) fn note(
+    pub(super) async fn note(
         &self,
         record: Record,
         progress: &Progress,
@@ -233,6 +152,7 @@ impl Connection {
         (version, is_head): (Version, bool),
     ) -> Response<Body> {
         if version < Version::HTTP_2 {
+            self.wire.settled().await;
             return response.map(|body| self.wire.begin(record, body, is_head));
         }
         if is_head || response.body().is_end_stream() {
@@ -456,11 +376,15 @@ fn respond(
             return Either::Left(ready(Ok(response)));
         }
         let progress = connection.begin(request.version());
+        let counts = (request.version() >= Version::HTTP_2).then(|| Arc::clone(&progress));
         let (shared, connection) = (Arc::clone(&shared), Arc::clone(&connection));
         let request = request.map(|body| body.map_err(BoxError::from).boxed_unsync());
         let answer = async move {
             let mut response = handle(&shared, &connection, progress, request).await;
             connection.advertise(response.headers_mut());
+            if let Some(progress) = counts {
+                response.extensions_mut().insert(progress);
+            }
             Ok(response)
         };
         Either::Right(answer.boxed())
@@ -535,6 +459,11 @@ where
     let flooded = io.flooded();
     let header_timeout = Duration::from_millis(shared.config.header_timeout_ms);
     let max_stall = Duration::from_millis(shared.config.write_stall_ms);
+    let respond = respond(shared, connection);
+    let respond = move |request| {
+        let answer = respond(request);
+        async move { Ok::<_, Infallible>(counted(answer.await?)) }
+    };
     let mut http = pin!(
         http2::Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
@@ -542,7 +471,7 @@ where
             .max_header_list_size(MAX_HTTP2_HEAD_BYTES)
             .keep_alive_interval(HTTP2_PING)
             .keep_alive_timeout(HTTP2_PING)
-            .serve_connection(TokioIo::new(io), service_fn(respond(shared, connection)))
+            .serve_connection(TokioIo::new(io), service_fn(respond))
     );
     let mut no_request = pin!(connection.no_request(asked_by));
     let mut stuck = pin!(connection.stuck_stream(max_stall));
@@ -574,24 +503,5 @@ where
                 http.as_mut().graceful_shutdown();
             }
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test(start_paused = true)]
-    async fn a_body_is_stuck_when_there_is_more_and_nobody_asks() {
-        let limit = Duration::from_secs(15);
-        let progress = Progress::new();
-        progress.polled(true);
-        tokio::time::advance(Duration::from_secs(60)).await;
-        assert!(!progress.is_stuck(limit), "the stream is silent");
-        progress.polled(false);
-        tokio::time::advance(limit).await;
-        assert!(!progress.is_stuck(limit));
-        tokio::time::advance(Duration::from_millis(1)).await;
-        assert!(progress.is_stuck(limit));
     }
 }

@@ -14,9 +14,10 @@ use http_body::Body as _;
 use media_core::hub::StreamKey;
 use media_core::relay::Place;
 
-use super::connection::{Connection, Departure, Progress};
+use super::connection::{Connection, Departure};
 use super::intake::limited;
 use super::problem::{ALLOWED, denied, full, moved, problem, refusal};
+use super::progress::Progress;
 use super::route::{BadPath, Route, route};
 use super::watched::watched;
 use super::websocket::WebSocket;
@@ -26,7 +27,7 @@ use crate::fanout::{Format, Start};
 use crate::guard::{self, Asker, Guard, Record, Shown};
 use crate::places::network;
 use crate::shard::{Latency, Protocol};
-use crate::upstream::{Body, VIA, ask};
+use crate::upstream::{Body, VIA, ask, doubt};
 
 /// What is known of a request that is served.
 struct Admitted {
@@ -47,7 +48,7 @@ pub(super) async fn handle(
     let is_edge = shared.config.relay_key.as_ref().is_some_and(|key| key.is_borne_by(request.headers()));
     if !is_edge {
         // Those who share a question share its way, too: viewers have no say in it.
-        request.headers_mut().remove(VIA);
+        doubt(request.headers_mut());
     }
     let (before, path) = guard::split(request.uri().path());
     let route = match route(path) {
@@ -84,7 +85,7 @@ pub(super) async fn handle(
         None => response,
         Some(mut record) => {
             record.status(response.status().as_u16());
-            connection.note(record, &progress, response, kind)
+            connection.note(record, &progress, response, kind).await
         }
     }
 }
@@ -222,13 +223,10 @@ async fn file(
         Ok(Route::Pages) => pages(shared, admitted.peer, request).await,
         Ok(Route::Unknown) => problem(StatusCode::NOT_FOUND, "there is nothing at this path"),
         Ok(Route::Hls(file)) if matches!(*request.method(), Method::GET | Method::HEAD) => {
-            let mut request = request.map(drop);
-            if request.headers().contains_key(VIA)
-                && let Some(via) = shared.via.passed_on(request.headers())
-            {
-                request.headers_mut().insert(VIA, via);
-            }
-            let mut response = shared.hls.serve(&file, &request, admitted.peer.ip()).await;
+            let request = request.map(drop);
+            let has_way = request.headers().contains_key(VIA);
+            let via = has_way.then(|| shared.via.passed_on(request.headers())).flatten();
+            let mut response = shared.hls.serve(&file, &request, admitted.peer.ip(), via.as_ref()).await;
             if let Some(client) = admitted.watching
                 && matches!(response.status(), StatusCode::OK | StatusCode::NOT_MODIFIED)
             {

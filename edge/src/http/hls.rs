@@ -31,7 +31,7 @@ use crate::audience::Audience;
 use crate::cache::{Answer, Cache, Failure, Key, Object, Whom};
 use crate::config::{CacheConfig, GuardConfig, HlsConfig};
 use crate::metrics::Metrics;
-use crate::upstream::{Body, BoxError, Upstream, VIA};
+use crate::upstream::{Body, BoxError, Upstream, is_by_edge};
 
 /// Seconds that a malformed question may be remembered. It stays malformed: this is an origin's answer to it, four
 /// target durations, for the usual 2 s.
@@ -85,11 +85,13 @@ impl Hls {
         self.audience.total(Instant::now().into_std())
     }
 
+    /// `via` is the way of the question, should it be passed on.
     pub(super) async fn serve<B>(
         &self,
         file: &HlsFile,
         request: &Request<B>,
         address: IpAddr,
+        via: Option<&HeaderValue>,
     ) -> Response<Body> {
         let key = match Key::new(&file.path, request.uri().query().unwrap_or_default()) {
             Ok(key) => key,
@@ -98,7 +100,7 @@ impl Hls {
         let now = Instant::now();
         match self.cache.find(&key, now) {
             Some(object) => from_cache(&object, request, now),
-            None => self.wait(&key, request, address).await,
+            None => self.wait(&key, request, address, via).await,
         }
     }
 
@@ -113,10 +115,15 @@ impl Hls {
         Some(answer(StatusCode::OK, headers, object.body.clone(), request))
     }
 
-    async fn wait<B>(&self, key: &Key, request: &Request<B>, address: IpAddr) -> Response<Body> {
-        let via = request.headers().get(VIA);
-        // Other edges, which alone say the way of a question, ask for many.
-        let whom = Whom { via, address: via.is_none().then_some(address) };
+    async fn wait<B>(
+        &self,
+        key: &Key,
+        request: &Request<B>,
+        address: IpAddr,
+        via: Option<&HeaderValue>,
+    ) -> Response<Body> {
+        // Other edges ask for many.
+        let whom = Whom { via, address: (!is_by_edge(request.headers())).then_some(address) };
         // A range is cut out of the whole.
         match self.cache.get_for(key, request.headers().contains_key(RANGE), whom).await {
             Ok(Answer::Whole(object)) if object.age_s(Instant::now()) == 0 => respond(&object, request, None),

@@ -13,7 +13,8 @@ use http_body::{Body as HttpBody, Frame};
 use http_body_util::BodyExt;
 use tokio::time::Sleep;
 
-use super::connection::{Connection, Progress};
+use super::connection::Connection;
+use super::progress::Progress;
 use super::watched::chunk;
 use crate::fanout::{Format, Over};
 use crate::feed::Viewer;

@@ -12,6 +12,7 @@ mod intake;
 mod live;
 mod opening;
 mod problem;
+mod progress;
 mod range;
 mod route;
 mod tls;

@@ -4,11 +4,12 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
+use http::Response;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use http_body_util::BodyExt;
 
-use super::connection::Progress;
+use super::progress::Progress;
 use crate::upstream::{Body, BoxError};
 
 /// Handed out at once: what a DATA frame holds if the client asks for no more (RFC 9113 §4.2). Each is progress
@@ -98,7 +99,68 @@ impl AsRef<[u8]> for Chunk {
 
 impl Drop for Chunk {
     fn drop(&mut self) {
-        self.progress.taken(self.bytes.len());
+        self.progress.taken();
+    }
+}
+
+/// A response over HTTP/2, whose bytes count as the socket takes them: what was queued is forgotten at a reset.
+pub(super) fn counted(mut response: Response<Body>) -> Response<Counted> {
+    let progress = response.extensions_mut().remove();
+    response.map(|body| Counted { body, progress })
+}
+
+/// The body, counted.
+pub(super) struct Counted {
+    body: Body,
+    progress: Option<Arc<Progress>>,
+}
+
+/// Some of its bytes.
+pub(super) struct Piece {
+    bytes: Bytes,
+    progress: Option<Arc<Progress>>,
+}
+
+impl HttpBody for Counted {
+    type Data = Piece;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Piece>, BoxError>>> {
+        let next = ready!(Pin::new(&mut self.body).poll_frame(cx));
+        let piece = |bytes: Bytes| {
+            let progress = self.progress.clone();
+            progress.iter().for_each(|progress| progress.queued(bytes.len()));
+            Piece { bytes, progress }
+        };
+        Poll::Ready(next.map(|frame| frame.map(|frame| frame.map_data(piece))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+impl Buf for Piece {
+    fn remaining(&self) -> usize {
+        self.bytes.remaining()
+    }
+
+    fn chunk(&self) -> &[u8] {
+        self.bytes.chunk()
+    }
+
+    fn advance(&mut self, bytes: usize) {
+        self.bytes.advance(bytes);
+        if let Some(progress) = &self.progress {
+            progress.sent(bytes);
+        }
     }
 }
 

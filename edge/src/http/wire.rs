@@ -12,6 +12,7 @@ use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use http_body_util::BodyExt;
 use parking_lot::Mutex;
+use tokio::sync::Notify;
 
 use super::live::TooSlow;
 use crate::guard::Record;
@@ -23,6 +24,8 @@ pub(crate) struct Wire {
     written: AtomicU64,
     /// The body of the open response was handed over whole.
     over: AtomicBool,
+    /// Such a response has left.
+    left: Notify,
     open: Mutex<Option<Open>>,
 }
 
@@ -44,6 +47,19 @@ impl Wire {
     pub(crate) fn flushed(&self) {
         if self.over.swap(false, Ordering::Relaxed) {
             self.close(|record, bytes, _| record.end(bytes, "finished"));
+            self.left.notify_waiters();
+        }
+    }
+
+    /// Resolves when the response before this one has left: of requests that were sent at once, hyper has the next one
+    /// answered while what it was given of the last one still waits for the socket.
+    pub(super) async fn settled(&self) {
+        loop {
+            let left = self.left.notified();
+            if !self.over.load(Ordering::Relaxed) {
+                return;
+            }
+            left.await;
         }
     }
 
@@ -60,8 +76,7 @@ impl Wire {
         end(record, self.written.load(Ordering::Relaxed).saturating_sub(from), why);
     }
 
-    /// A response with that body begins. Of requests that were sent at once, the one before may not have left whole:
-    /// what is left of it counts for this one.
+    /// A response with that body begins, once the one before has left.
     pub(super) fn begin(self: &Arc<Self>, record: Record, body: Body, is_head: bool) -> Body {
         self.over.store(false, Ordering::Relaxed);
         self.close(|record, bytes, _| record.end(bytes, "finished"));

@@ -10,6 +10,7 @@ use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::client::{Player, Server};
+use super::limits::http2_frame;
 use super::origin::Origin;
 use super::rtmp;
 use super::studio::{Studio, opening};
@@ -107,6 +108,33 @@ async fn responses_of_a_connection_are_counted_to_the_byte() {
 }
 
 #[tokio::test]
+async fn responses_to_requests_that_were_sent_at_once_are_each_counted() {
+    let origin = Origin::default();
+    origin.file(MEDIA, large());
+    origin.file("/live/b/v0/1-1.m4s", Response::new("a part"));
+    origin.file(MEDIA, large());
+    let logged = Logged::open(&origin).await;
+    let mut socket = logged.server.connect().await;
+    let request = |path: &str, more: &str| format!("GET {path} HTTP/1.1\r\nHost: edge\r\n{more}\r\n");
+    let requests = [
+        request(MEDIA, ""),
+        request("/live/b/v0/1-1.m4s", ""),
+        request(MEDIA, ""),
+        request("/nothing", "Connection: close\r\n"),
+    ];
+    socket.write_all(requests.concat().as_bytes()).await.unwrap();
+    let mut all = Vec::new();
+    socket.read_to_end(&mut all).await.unwrap();
+    let begins: Vec<usize> =
+        all.windows(9).enumerate().filter(|(_, bytes)| *bytes == b"HTTP/1.1 ").map(|(at, _)| at).collect();
+    let ends = begins[1..].iter().copied().chain([all.len()]);
+    let sizes: Vec<usize> = begins.iter().zip(ends).map(|(begin, end)| end - begin).collect();
+    let lines = logged.lines(4).await;
+    assert_eq!(lines.iter().map(|line| line["bytes"].clone()).collect::<Vec<_>>(), sizes);
+    assert!(lines.iter().all(|line| line["end"] == "finished"), "{lines:?}");
+}
+
+#[tokio::test]
 async fn who_hangs_up_is_logged_with_what_it_got() {
     let origin = Origin::default();
     origin.file(MEDIA, large());
@@ -148,6 +176,33 @@ async fn whole_bodies_are_counted_over_http2() {
     let lines = logged.lines(2).await;
     assert_eq!((&lines[0]["bytes"], &lines[0]["end"]), (&6.into(), &"finished".into()));
     assert_eq!((&lines[1]["bytes"], &lines[1]["end"]), (&0.into(), &"finished".into()));
+}
+
+#[tokio::test]
+async fn what_was_queued_at_a_reset_was_not_sent() {
+    /// What goes out of a body of two pieces.
+    const WINDOW: usize = 20_000;
+    let origin = Origin::default();
+    origin.file(MEDIA, Response::new(Box::leak("x".repeat(30_000).into_boxed_str())));
+    let logged = Logged::open(&origin).await;
+    let mut socket = logged.server.connect().await;
+    let window = [&4u16.to_be_bytes()[..], &u32::try_from(WINDOW).unwrap().to_be_bytes()].concat();
+    let path = u8::try_from(MEDIA.len()).unwrap();
+    let request = [b"\x82\x86\x41\x04edge\x04", &[path][..], MEDIA.as_bytes()].concat();
+    let frames = [http2_frame(4, 0, 0, &window), http2_frame(1, 5, 1, &request)].concat();
+    socket.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await.unwrap();
+    socket.write_all(&frames).await.unwrap();
+    let mut data = 0;
+    while data < WINDOW {
+        let mut head = [0; 9];
+        socket.read_exact(&mut head).await.unwrap();
+        let len = usize::try_from(u32::from_be_bytes([0, head[0], head[1], head[2]])).unwrap();
+        socket.read_exact(&mut vec![0; len]).await.unwrap();
+        data += if head[3] == 0 { len } else { 0 };
+    }
+    socket.write_all(&http2_frame(3, 0, 1, &8u32.to_be_bytes())).await.unwrap();
+    let line = logged.lines(1).await.remove(0);
+    assert_eq!((&line["bytes"], &line["end"]), (&WINDOW.into(), &"client_closed".into()));
 }
 
 #[tokio::test]

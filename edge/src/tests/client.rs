@@ -17,7 +17,7 @@ use tokio::task::JoinHandle;
 
 use super::origin::Origin;
 use super::studio;
-use crate::{Access, Config, Edge, Listeners, Pages};
+use crate::{Access, Config, Edge, Listeners, Pages, Upstream};
 
 /// An edge that serves on a free port.
 pub(super) struct Server {
@@ -47,6 +47,12 @@ impl Server {
         Self::serving(edge, listener.into())
     }
 
+    /// With any upstream.
+    pub(super) async fn behind(upstream: Upstream) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        Self::serving(Edge::new(Config::default(), open(), upstream, None).unwrap(), listener.into())
+    }
+
     /// The same on certain listeners.
     pub(super) fn on(
         listeners: Listeners,
@@ -58,7 +64,7 @@ impl Server {
         Self::serving(Edge::new(config, access, origin.upstream(), pages).unwrap(), listeners)
     }
 
-    fn serving(edge: Edge, listeners: Listeners) -> Self {
+    pub(super) fn serving(edge: Edge, listeners: Listeners) -> Self {
         let address = listeners.http.local_addr().unwrap();
         let (drain, drained) = oneshot::channel();
         let task = tokio::spawn({

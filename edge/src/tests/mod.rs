@@ -15,6 +15,7 @@ mod origin;
 mod rtmp;
 mod rules;
 mod secure;
+mod several;
 mod shards;
 pub(crate) mod studio;
 mod takeover;

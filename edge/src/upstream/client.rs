@@ -4,6 +4,8 @@
 //! reload waits for seconds, so over HTTP/2 they would share windows and the server's limit of streams, and queue behind
 //! each other. Connections that are done are kept for the next.
 
+use std::error::Error as _;
+use std::io;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -33,7 +35,7 @@ const MAX_HEADERS: usize = 64;
 const MAX_IDLE: usize = 256;
 
 /// How long a connection waits for the next question. The other side closes its own later: an edge after
-/// `edge.http.header_timeout_ms`, 10 s by default. One that is closed under a question makes it fail.
+/// `edge.http.header_timeout_ms`, 10 s by default.
 const IDLE: Duration = Duration::from_secs(5);
 
 /// After how long an origin's machine that takes nothing, or says nothing on an idle connection, is given up by the
@@ -100,7 +102,11 @@ type Connector = BoxCloneSyncService<Uri, MaybeHttpsStream<TokioIo<TcpStream>>, 
 
 /// Connections to origins.
 #[derive(Clone)]
-pub(super) struct Pool(Client<Connector, Empty<Bytes>>);
+pub(super) struct Pool {
+    kept: Client<Connector, Empty<Bytes>>,
+    /// Begins a connection for each question.
+    fresh: Client<Connector, Empty<Bytes>>,
+}
 
 impl Pool {
     /// `trust`: how origins that show a certificate are met.
@@ -126,14 +132,16 @@ impl Pool {
                 connected.map_err(|_| NoConnection(connect_timeout))?
             }
         }));
-        let client = Client::builder(TokioExecutor::new())
-            .pool_timer(TokioTimer::new())
-            .pool_idle_timeout(IDLE)
-            .pool_max_idle_per_host(MAX_IDLE)
-            .http1_max_buf_size(MAX_HEAD_BYTES)
-            .http1_max_headers(MAX_HEADERS)
-            .build(connector);
-        Self(client)
+        let client = |max_idle| {
+            Client::builder(TokioExecutor::new())
+                .pool_timer(TokioTimer::new())
+                .pool_idle_timeout(IDLE)
+                .pool_max_idle_per_host(max_idle)
+                .http1_max_buf_size(MAX_HEAD_BYTES)
+                .http1_max_headers(MAX_HEADERS)
+                .build(connector.clone())
+        };
+        Self { kept: client(MAX_IDLE), fresh: client(0) }
     }
 
     /// An origin as a service. `bearer` goes with every question.
@@ -161,7 +169,13 @@ impl Pool {
         if let Some(bearer) = bearer {
             head.headers.insert(AUTHORIZATION, bearer);
         }
-        let response = self.0.request(Request::from_parts(head, Empty::new())).await?;
+        let again = Request::from_parts(head.clone(), Empty::new());
+        let response = match self.kept.request(Request::from_parts(head, Empty::new())).await {
+            // The other end may have closed a connection that was kept, or somebody in between one that waited: that says
+            // nothing of the origin yet. One that closes a new one, too, has failed.
+            Err(error) if is_unanswered(&error) => self.fresh.request(again).await?,
+            answered => answered?,
+        };
         // Such a body ends with its connection: nobody could tell the end from a break.
         let bounded = response.body().size_hint().exact().is_some()
             || response.headers().contains_key(TRANSFER_ENCODING);
@@ -170,6 +184,19 @@ impl Pool {
         }
         Ok(response.map(|body| body.map_err(Into::into).boxed_unsync()))
     }
+}
+
+/// Whether a connection broke after the question was put, and before its answer. To ask again is safe: all questions are
+/// GET or HEAD.
+fn is_unanswered(error: &hyper_util::client::legacy::Error) -> bool {
+    let cause = error.source().and_then(|cause| cause.downcast_ref::<hyper::Error>());
+    !error.is_connect()
+        && cause.is_some_and(|cause| {
+            cause.is_incomplete_message()
+                || cause.is_canceled()
+                || cause.is_closed()
+                || cause.source().is_some_and(|cause| cause.is::<io::Error>())
+        })
 }
 
 #[cfg(test)]

@@ -14,6 +14,8 @@ const MAX_BACKOFF: Duration = Duration::from_secs(2);
 pub(super) struct Health {
     /// After how long, and from when on, it may be asked again; `None` while it answers.
     failing: Option<(Duration, Instant)>,
+    /// When it last answered anything.
+    heard: Option<Instant>,
 }
 
 impl Health {
@@ -34,8 +36,19 @@ impl Health {
     }
 
     /// It answered.
-    pub(super) fn answered(&mut self) {
+    pub(super) fn answered(&mut self, now: Instant) {
         self.failing = None;
+        self.spoke(now);
+    }
+
+    /// It said something, which may be no answer to what matters.
+    pub(super) fn spoke(&mut self, now: Instant) {
+        self.heard = Some(now);
+    }
+
+    /// Whether it has answered nothing for so long.
+    pub(super) fn is_silent(&self, time: Duration, now: Instant) -> bool {
+        self.heard.is_none_or(|heard| now.saturating_duration_since(heard) >= time)
     }
 
     /// It did not answer, or not in HTTP.
@@ -73,7 +86,7 @@ mod tests {
             assert!(health.admit(now, 0.0), "{wait_ms}");
             assert!(!health.admit(now, 0.0), "one question at a time");
         }
-        health.answered();
+        health.answered(now);
         assert!(health.is_good() && health.admit(now, 0.0) && health.admit(now, 0.0));
         health.failed(now, 0.99);
         assert!(!health.admit(now + 99 * MS, 0.0), "jitter");

@@ -29,11 +29,15 @@ use tower::util::BoxCloneSyncService;
 pub use client::OriginUrlError;
 pub use origins::{Origins, UpstreamError};
 pub use trust::TrustError;
-pub(crate) use via::{VIA, Via};
+pub(crate) use via::{VIA, Via, doubt, is_by_edge};
 
 /// Goes with an answer that is the edge's own, since no origin could be asked for one.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Unreachable;
+
+/// Which of several origins an answer is from. A question that has it is for the others.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Giver(u64);
 
 /// What a service of another house may fail with.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;

@@ -8,7 +8,8 @@ use arc_swap::ArcSwap;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use http::header::HeaderValue;
-use http::{Method, Request, Response, StatusCode};
+use http::uri::PathAndQuery;
+use http::{Method, Request, Response, StatusCode, Uri};
 use http_body_util::BodyExt;
 use parking_lot::Mutex;
 use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
@@ -22,9 +23,10 @@ use super::question::{Kind, Question};
 use super::race::{ABSENT, Answer, Error, Outcome, race};
 use super::rendezvous::score;
 use super::trust::{TrustError, client};
-use super::{Body, BoxError, Unreachable, Upstream, ask};
+use super::{Body, BoxError, Giver, Unreachable, Upstream, ask};
 use crate::config::UpstreamConfig;
 use crate::http::problem;
+use crate::negative::Absent;
 
 /// How long the first origin has for the first byte before a second one is asked, too.
 const HEDGE_AFTER: Duration = Duration::from_millis(200);
@@ -36,6 +38,12 @@ const PATIENCE: Duration = Duration::from_secs(32);
 /// How long after a stream was last had its HLS is "not there at the moment" when no origin knows it: one that was
 /// started anew knows nothing until the encoder is back, and players take a 404 for the end.
 const RETURN: Duration = Duration::from_secs(15);
+
+/// How long it is remembered that those origins that can be asked don't have something, while others can't be asked. It is
+/// no absence, so viewers are told 503, and no cache keeps that; but who asks for it again and again shall not have it asked
+/// upstream each time. Once a second would do for that; what comes to be on another origin, or comes back with its own, is
+/// to be found at once.
+const AWAY: Duration = Duration::from_millis(250);
 
 /// Why origins can't be asked.
 #[derive(Debug, thiserror::Error)]
@@ -56,6 +64,8 @@ pub struct Origins(Arc<Inner>);
 struct Inner {
     set: ArcSwap<Set>,
     found: Found,
+    /// What nobody has who can be asked.
+    away: Absent,
     metrics: Metrics,
 }
 
@@ -77,6 +87,8 @@ struct Origin {
     id: u64,
     service: Upstream,
     health: Mutex<Health>,
+    /// Whoever holds it finds out whether the origin answers at all; when it last was found not to.
+    probe: tokio::sync::Mutex<Option<Instant>>,
     requests: IntCounter,
     failures: IntCounter,
     hedges: IntCounter,
@@ -95,7 +107,11 @@ impl Origins {
     pub fn new(config: &UpstreamConfig) -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
         let metrics = Metrics::new()?;
         let set = ArcSwap::from_pointee(Set::connect(config, &metrics)?);
-        Ok(Self(Arc::new(Inner { set, found: Found::new(), metrics })))
+        Ok(Self::over(set, metrics))
+    }
+
+    fn over(set: ArcSwap<Set>, metrics: Metrics) -> Self {
+        Self(Arc::new(Inner { set, found: Found::new(), away: Absent::new(AWAY), metrics }))
     }
 
     /// Whether that is an origin's URL.
@@ -133,7 +149,7 @@ impl Origins {
         let origin = |(name, service): (&str, _)| Arc::new(Origin::new(name.to_owned(), service, &metrics));
         let origins = services.into_iter().map(origin).collect();
         let set = ArcSwap::from_pointee(Set { origins, limits: Limits { first_byte, stall } });
-        Self(Arc::new(Inner { set, found: Found::new(), metrics }))
+        Self::over(set, metrics)
     }
 }
 
@@ -174,29 +190,37 @@ impl Set {
 impl Inner {
     async fn answer(&self, request: Request<()>) -> Response<Body> {
         let question = Question::of(request.uri().path());
+        let name = request.uri().path_and_query().map(PathAndQuery::as_str).unwrap_or_default();
+        let beside = request.extensions().get::<Giver>().copied();
+        if beside.is_none() && self.away.get(name, now()).is_some() {
+            return unreachable();
+        }
         let set = self.set.load_full();
         let found = self.found.get(question.stream, now());
-        let order = set.order(question.stream, found.map(|(origin, _)| origin));
+        let mut order = set.order(question.stream, found.map(|(origin, _)| origin));
+        order.retain(|origin| beside.is_none_or(|Giver(id)| origin.id != id));
         // A stream may have moved, which is found out by playlists and feeds.
         let knows = found
             .filter(|_| matches!(question.kind, Kind::Object | Kind::Part))
             .and_then(|(id, _)| order.iter().position(|origin| origin.id == id));
-        let limit = if question.is_hedged() { set.limits.first_byte } else { PATIENCE };
         let outcome = race(
             order.len(),
-            question.is_hedged().then_some(HEDGE_AFTER),
+            (!question.waits()).then_some(HEDGE_AFTER),
             knows,
             |at| match order.get(at) {
-                Some(origin) => Arc::clone(origin).ask(copy(&request), limit, set.limits.stall).boxed(),
+                Some(origin) => Arc::clone(origin).ask(copy(&request), question.waits(), set.limits),
                 None => std::future::pending().boxed(),
             },
             |at| order.get(at).into_iter().for_each(|origin| origin.hedges.inc()),
         )
         .await;
         match outcome {
-            Outcome::Answer(at, response) => {
+            Outcome::Answer(at, mut response) => {
                 if let (true, Some(origin)) = (response.status().is_success(), order.get(at)) {
                     self.found.insert(question.stream, origin.id, now());
+                    if set.origins.len() > 1 {
+                        response.extensions_mut().insert(Giver(origin.id));
+                    }
                 }
                 response
             }
@@ -208,14 +232,23 @@ impl Inner {
                 problem(StatusCode::SERVICE_UNAVAILABLE, "no origin has the stream at the moment")
             }
             Outcome::Absent(response) | Outcome::Trouble(response) => response,
-            Outcome::Unreachable => {
-                let detail = "the stream's origin can't be reached at the moment";
-                let mut response = problem(StatusCode::SERVICE_UNAVAILABLE, detail);
-                response.extensions_mut().insert(Unreachable);
-                response
+            Outcome::Away => {
+                if beside.is_none() {
+                    self.away.insert(name, 0, now());
+                }
+                unreachable()
             }
+            // Each has been left alone for a while.
+            Outcome::Unreachable => unreachable(),
         }
     }
+}
+
+fn unreachable() -> Response<Body> {
+    let detail = "the stream's origin can't be reached at the moment";
+    let mut response = problem(StatusCode::SERVICE_UNAVAILABLE, detail);
+    response.extensions_mut().insert(Unreachable);
+    response
 }
 
 impl Origin {
@@ -233,23 +266,24 @@ impl Origin {
             name: name.into(),
             service,
             health: Mutex::default(),
+            probe: tokio::sync::Mutex::default(),
         }
     }
 
-    /// Its answer, whose first byte comes within `limit`.
-    fn ask(
-        self: Arc<Self>,
-        request: Request<()>,
-        limit: Duration,
-        stall: Duration,
-    ) -> BoxFuture<'static, Answer> {
+    /// Its answer, whose first byte comes in time; if the question `waits` for media, as long as the origin answers others.
+    fn ask(self: Arc<Self>, request: Request<()>, waits: bool, limits: Limits) -> BoxFuture<'static, Answer> {
         async move {
             let origin = || Arc::clone(&self.name);
             if !self.health.lock().admit(now(), random()) {
                 return Err(Error::Failed { origin: origin(), error: "it failed a moment ago".into() });
             }
             self.requests.inc();
-            let answer = tokio::time::timeout(limit, ask(&self.service, request)).await;
+            let limit = if waits { PATIENCE } else { limits.first_byte };
+            let answer = tokio::select! {
+                biased;
+                answer = tokio::time::timeout(limit, ask(&self.service, request)) => answer.map_err(|_| limit),
+                () = self.hung(limits.first_byte), if waits => Err(limits.first_byte),
+            };
             let error = match answer {
                 Ok(Ok(response)) if response.status() == StatusCode::UNAUTHORIZED => {
                     Error::Refused { origin: origin() }
@@ -260,11 +294,11 @@ impl Origin {
                         self.failures.inc();
                     }
                     return Ok(response.map(|body| {
-                        Watched::new(body, origin(), stall, self.failures.clone()).boxed_unsync()
+                        Watched::new(body, origin(), limits.stall, self.failures.clone()).boxed_unsync()
                     }));
                 }
                 Ok(Err(error)) => Error::Failed { origin: origin(), error },
-                Err(_) => Error::Late { origin: origin(), limit },
+                Err(limit) => Error::Late { origin: origin(), limit },
             };
             self.failed(&error);
             Err(error)
@@ -272,12 +306,38 @@ impl Origin {
         .boxed()
     }
 
+    /// Resolves when the origin does not even answer what waits for nothing. While others have answers from it, it is not
+    /// asked; and of all who wait for it, one asks.
+    async fn hung(&self, first_byte: Duration) {
+        let patience = first_byte / 2;
+        loop {
+            tokio::time::sleep(patience).await;
+            let began = now();
+            let mut hung = self.probe.lock().await;
+            if hung.is_some_and(|at| at >= began) {
+                return;
+            }
+            if !self.health.lock().is_silent(patience, now()) {
+                continue;
+            }
+            self.requests.inc();
+            match tokio::time::timeout(first_byte, ask(&self.service, anything())).await {
+                // Whatever it says.
+                Ok(Ok(_)) => self.health.lock().spoke(now()),
+                Ok(Err(_)) | Err(_) => {
+                    *hung = Some(now());
+                    return;
+                }
+            }
+        }
+    }
+
     fn heard(&self) {
         let mut health = self.health.lock();
         if !health.is_good() {
             tracing::info!(origin = %self.name, "origin answers again");
         }
-        health.answered();
+        health.answered(now());
         self.up.set(1);
     }
 
@@ -317,6 +377,14 @@ fn copy(request: &Request<()>) -> Request<()> {
     *again.uri_mut() = request.uri().clone();
     *again.headers_mut() = request.headers().clone();
     again
+}
+
+/// A question that an origin, and an edge before origins, answers from what it has itself.
+fn anything() -> Request<()> {
+    let mut request = Request::new(());
+    *request.method_mut() = Method::HEAD;
+    *request.uri_mut() = Uri::from_static("/");
+    request
 }
 
 /// The time, which tests may hold.

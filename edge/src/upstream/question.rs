@@ -39,9 +39,9 @@ impl<'a> Question<'a> {
         Self { kind, stream }
     }
 
-    /// Whether a second origin is asked when the first takes long. What may wait for media takes long by right.
-    pub(super) fn is_hedged(&self) -> bool {
-        matches!(self.kind, Kind::Relay | Kind::Object)
+    /// Whether the answer may wait for media. It takes long by right then, so that no second origin is asked meanwhile.
+    pub(super) fn waits(&self) -> bool {
+        matches!(self.kind, Kind::Playlist | Kind::Part)
     }
 }
 

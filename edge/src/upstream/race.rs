@@ -40,6 +40,8 @@ pub(super) enum Outcome {
     /// Nobody has it; one of them could not tell why in time, or is in trouble itself.
     Trouble(Response<Body>),
     /// Those who answered don't have it, but not all did.
+    Away,
+    /// Nobody answered.
     Unreachable,
 }
 
@@ -101,7 +103,8 @@ pub(super) async fn race<'a>(
     match (trouble, absent, unreachable) {
         (Some(response), ..) => Outcome::Trouble(response),
         (None, Some(response), false) => Outcome::Absent(response),
-        (None, ..) => Outcome::Unreachable,
+        (None, Some(_), true) => Outcome::Away,
+        (None, None, _) => Outcome::Unreachable,
     }
 }
 

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use http::{HeaderValue, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
 use parking_lot::Mutex;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::time::Instant;
 use tower::service_fn;
@@ -43,12 +43,15 @@ enum Mood {
 struct Fake {
     mood: Arc<Mutex<Mood>>,
     asked: Arc<Mutex<Vec<Duration>>>,
+    /// How often it was asked for anything at all.
+    probes: Arc<Mutex<usize>>,
     start: Instant,
 }
 
 impl Fake {
     fn new(mood: Mood) -> Self {
-        Self { mood: Arc::new(Mutex::new(mood)), asked: Arc::default(), start: Instant::now() }
+        let (asked, probes) = Default::default();
+        Self { mood: Arc::new(Mutex::new(mood)), asked, probes, start: Instant::now() }
     }
 
     fn set(&self, mood: Mood) {
@@ -62,12 +65,18 @@ impl Fake {
 
     fn service(&self) -> Upstream {
         let fake = self.clone();
-        Upstream::new(service_fn(move |_: Request<()>| {
+        Upstream::new(service_fn(move |request: Request<()>| {
             let fake = fake.clone();
             async move {
-                fake.asked.lock().push(fake.start.elapsed());
                 let mood = *fake.mood.lock();
+                let is_probe = request.uri().path() == "/";
+                if is_probe {
+                    *fake.probes.lock() += 1;
+                } else {
+                    fake.asked.lock().push(fake.start.elapsed());
+                }
                 let status = match mood {
+                    Mood::Late(..) if is_probe => 404,
                     Mood::Says(status) => status,
                     Mood::Absent => 404,
                     Mood::Late(ms, status) => {
@@ -142,6 +151,40 @@ async fn what_waits_for_media_is_not_hedged() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_origin_that_answers_nothing_is_found_out_by_those_who_wait_by_right() {
+    let (one, two, origins) = two(Mood::Silent, Mood::Says(200));
+    let start = Instant::now();
+    let name =
+        |n| if n % 2 == 0 { format!("{PLAYLIST}?_HLS_msn={n}") } else { format!("/live/a/main/1-{n}.0.m4s") };
+    let waiting = (0..100).map(|n| {
+        let origins = origins.clone();
+        async move { get(&origins, &name(n)).await }
+    });
+    let statuses = futures_util::future::join_all(waiting).await;
+    assert!(statuses.iter().all(|status| *status == 200));
+    assert_eq!(start.elapsed(), FIRST_BYTE * 3 / 2);
+    assert_eq!((one.asked(), two.asked()), (100, 100));
+    assert_eq!(*one.probes.lock(), 1, "one asks for all");
+    assert_eq!(get(&origins, SEGMENT).await, 200);
+    assert_eq!(one.asked(), 0, "it is passed over");
+
+    // One that answers others is waited for.
+    let (one, two, origins) = self::two(Mood::Late(20_000, 200), Mood::Says(200));
+    let others = async {
+        for _ in 0..10 {
+            tokio::time::sleep(Duration::from_millis(900)).await;
+            one.set(Mood::Says(200));
+            assert_eq!(get(&origins, SEGMENT).await, 200);
+            one.set(Mood::Late(20_000, 200));
+        }
+        *one.probes.lock()
+    };
+    let (status, probes) = tokio::join!(get(&origins, PLAYLIST), others);
+    assert_eq!((status, probes, two.asked()), (200, 0, 0));
+    assert!((1..=9).contains(&*one.probes.lock()), "and asked now and then while nobody else does");
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_next_origin_is_asked_when_one_fails() {
     for mood in [Mood::Gone, Mood::Says(500), Mood::Says(503), Mood::Absent, Mood::Says(401)] {
         for path in [RELAY, SEGMENT, PLAYLIST, PART] {
@@ -167,6 +210,27 @@ async fn a_stream_is_absent_only_if_all_say_so() {
     ] {
         let (_one, _two, origins) = two(first, second);
         assert_eq!(get(&origins, RELAY).await, expected);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_nobody_has_who_can_be_asked_is_not_asked_for_each_time() {
+    let (one, two, origins) = two(Mood::Gone, Mood::Absent);
+    for path in [RELAY, PLAYLIST, SEGMENT, PART] {
+        for _ in 0..100 {
+            assert_eq!(get(&origins, path).await, 503, "{path}: it is no absence");
+        }
+        assert_eq!(two.asked(), 1, "{path}");
+    }
+    assert_eq!(get(&origins, "/live/a/main/media.m3u8?_HLS_msn=7").await, 503);
+    assert_eq!(two.asked(), 1, "another question");
+    // It is found soon after it has come to be, wherever that is.
+    for other in [&two, &one] {
+        tokio::time::advance(Duration::from_millis(250)).await;
+        one.set(Mood::Gone);
+        two.set(Mood::Absent);
+        other.set(Mood::Says(200));
+        assert_eq!(get(&origins, RELAY).await, 200);
     }
 }
 
@@ -222,7 +286,7 @@ async fn one_that_fails_is_left_alone_and_asked_again() {
     one.set(Mood::Says(200));
     assert_eq!(get(&origins, RELAY).await, 503);
     assert_eq!(one.asked(), 0);
-    tokio::time::advance(Duration::from_millis(100)).await;
+    tokio::time::advance(Duration::from_millis(250)).await;
     assert_eq!(get(&origins, RELAY).await, 200);
     assert_eq!(one.asked(), 1);
     assert_eq!(get(&origins, RELAY).await, 200);
@@ -240,6 +304,44 @@ async fn a_body_that_stalls_is_an_error_that_names_its_origin() {
     assert_eq!(start.elapsed(), STALL);
 }
 
+/// The head of the next question on a connection.
+async fn head(socket: &mut (impl AsyncRead + Unpin)) -> String {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(socket.read_u8().await.unwrap());
+    }
+    String::from_utf8(head).unwrap()
+}
+
+#[tokio::test]
+async fn a_connection_that_breaks_under_a_question_is_no_failure_of_the_origin() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let origin = format!("http://{}", listener.local_addr().unwrap());
+    let config = UpstreamConfig { origins: vec![origin], ..UpstreamConfig::default() };
+    let origins = Origins::new(&config).unwrap();
+    let serve = async {
+        // What becomes of the questions on each connection: an answer, or a break.
+        for fates in ["ab", "a", "b", "a", "b", "b"] {
+            let (mut socket, _) = listener.accept().await.unwrap();
+            for fate in fates.chars() {
+                head(&mut socket).await;
+                if fate == 'a' {
+                    socket.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nabcd").await.unwrap();
+                }
+            }
+        }
+    };
+    let ask = async {
+        for expected in [200, 200, 200, 503] {
+            let request = Request::get(PLAYLIST).body(()).unwrap();
+            let response = ask(&origins.service(), request).await.unwrap();
+            assert_eq!(response.status(), expected);
+            response.into_body().collect().await.unwrap();
+        }
+    };
+    tokio::join!(serve, ask);
+}
+
 /// What becomes of an answer whose bytes are these.
 async fn fetch(answer: &'static [u8]) -> Result<(u16, Bytes), String> {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -249,13 +351,9 @@ async fn fetch(answer: &'static [u8]) -> Result<(u16, Bytes), String> {
         ..UpstreamConfig::default()
     };
     let origins = Origins::new(&config).unwrap();
-    let serve = async {
+    let serve = async move {
         let (mut socket, _) = listener.accept().await.unwrap();
-        let mut head = Vec::new();
-        while !head.ends_with(b"\r\n\r\n") {
-            head.push(socket.read_u8().await.unwrap());
-        }
-        let head = String::from_utf8(head).unwrap();
+        let head = head(&mut socket).await;
         assert!(head.starts_with("GET /live/a/main/1-7.m4s HTTP/1.1\r\n"), "{head}");
         assert!(head.contains("authorization: Bearer s3cret\r\n"), "{head}");
         // An edge that has had enough of it closes its end first.
@@ -317,10 +415,7 @@ async fn an_origin_asked_by_https_must_show_a_certificate_that_is_trusted() {
         loop {
             let (socket, _) = listener.accept().await.unwrap();
             let Ok(mut socket) = acceptor.accept(socket).await else { continue };
-            let mut head = Vec::new();
-            while !head.ends_with(b"\r\n\r\n") {
-                head.push(socket.read_u8().await.unwrap());
-            }
+            head(&mut socket).await;
             socket.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nabcd").await.unwrap();
         }
     };

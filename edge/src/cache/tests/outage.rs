@@ -140,3 +140,26 @@ async fn an_edge_alone_whose_only_origin_is_lost_hands_out_the_last_playlist() {
     calls.next().await.fail();
     assert!(matches!(waiting.await.unwrap(), Err(Failure::Unreachable)));
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_one_origin_does_not_have_while_the_other_is_lost_is_asked_for_once_in_a_while() {
+    let (origin, mut calls) = scripted();
+    let lost = Upstream::new(tower::service_fn(async |_| Err("connection refused".into())));
+    let cache = cache_on(
+        &CacheConfig::default(),
+        Origins::of(vec![("a", lost), ("b", origin)], GRACE, GRACE).service(),
+    );
+    for _ in 0..2 {
+        let waiting = asking(&cache, &key(SEGMENT));
+        calls.next().await.answer(problem(404, "max-age=2"));
+        assert!(matches!(waiting.await.unwrap(), Err(Failure::Unreachable)), "and no absence");
+        for _ in 0..100 {
+            assert!(matches!(look(&cache, &key(SEGMENT)).await, Err(Failure::Unreachable)));
+        }
+        tokio::time::advance(Duration::from_millis(250)).await;
+    }
+    let waiting = asking(&cache, &key(SEGMENT));
+    calls.next().await.answer(immutable(b"media"));
+    assert_eq!(body(waiting.await.unwrap()), "media");
+    assert_eq!(calls.count(), 3);
+}

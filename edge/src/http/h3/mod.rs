@@ -23,8 +23,9 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use super::connection::{Connection, Progress};
+use super::connection::Connection;
 use super::handler::handle;
+use super::progress::Progress;
 use super::tls::{self, Tls};
 use super::{Certificates, Shared};
 use crate::places::Place;
@@ -305,8 +306,8 @@ async fn answer(
         while !bytes.is_empty() {
             let len = bytes.len().min(CHUNK_BYTES);
             sender.send_data(bytes.split_to(len)).await?;
-            // Its pieces count themselves.
-            progress.taken(0);
+            progress.taken();
+            progress.sent(len);
             sent.add(len);
         }
     }
