@@ -1,6 +1,9 @@
 //! What viewers notice of slow attackers: slowhttptest's header, body and read attacks, with thousands of
 //! connections each, beside viewers who fetch playlists and join HTTP-FLV.
 //!
+//! Each attack is made on another server, too, while nobody attacks the one that is watched: what viewers notice then is
+//! what the attacker takes of the machine's cores, and no server can help it.
+//!
 //! `cargo bench --bench attacks`; BENCH_SECONDS (20) is the length of an attack, BENCH_CONNECTIONS (4000) its size.
 
 #![allow(missing_docs, reason = "a program")]
@@ -107,14 +110,15 @@ async fn watch(server: &Server, time: Duration) -> Result<Waits> {
 }
 
 /// Prints a row; returns both p99.
-fn row(name: &str, mut waits: Waits, quiet: Option<(Duration, Duration)>) -> (Duration, Duration) {
+fn row(name: &str, mut waits: Waits, others: &[(Duration, Duration)]) -> (Duration, Duration) {
     let ms = |time: Duration| time.as_secs_f64() * 1e3;
     let worst = (percentile(&mut waits.playlist, 0.99), percentile(&mut waits.picture, 0.99));
-    let ratio = quiet.map_or_else(String::new, |(playlist, picture)| {
-        format!("   {:.2} x, {:.2} x", ms(worst.0) / ms(playlist), ms(worst.1) / ms(picture))
-    });
+    let ratio = |(playlist, picture): &(Duration, Duration)| {
+        format!("   {:.2} x, {:.2} x", ms(worst.0) / ms(*playlist), ms(worst.1) / ms(*picture))
+    };
+    let ratio: String = others.iter().map(ratio).collect();
     println!(
-        "{name:<28} playlist {:>6.2} / {:>6.2}   first picture {:>6.2} / {:>6.2}{ratio}",
+        "{name:<40} playlist {:>6.2} / {:>6.2}   first picture {:>6.2} / {:>6.2}{ratio}",
         ms(percentile(&mut waits.playlist, 0.5)),
         ms(worst.0),
         ms(percentile(&mut waits.picture, 0.5)),
@@ -132,38 +136,45 @@ async fn main() -> Result<()> {
     publisher.keep_sending(WARM_UP).await?;
     let time = Duration::from_secs(seconds) - OPENING;
     println!(
-        "{connections} connections an attack; milliseconds p50 / p99 of honest viewers, and p99 against quiet:"
+        "{connections} connections an attack; milliseconds p50 / p99 of honest viewers, and p99 of both against quiet, and against the same attack elsewhere:"
     );
-    let quiet = row("quiet", watch(&server, time).await?, None);
+    let other = weir().await?;
+    let mut its_publisher = Publishers::start(other.rtmp()?, 1, Send::Clip).await?;
+    its_publisher.keep_sending(WARM_UP).await?;
+    let quiet = row("quiet", watch(&server, time).await?, &[]);
     for (name, path, how) in ATTACKS {
-        let folder = tempfile::tempdir()?;
-        let url = format!("http://{}{path}", server.http()?);
-        let mut attack = Command::new("slowhttptest")
-            .current_dir(folder.path())
-            .args([
-                "-c",
-                &connections.to_string(),
-                "-r",
-                "1000",
-                "-l",
-                &seconds.to_string(),
-                "-p",
-                "3",
-                "-u",
-                &url,
-            ])
-            .args(how)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .context("slowhttptest")?;
-        tokio::time::sleep(OPENING).await;
-        let waits = watch(&server, time).await;
-        // It ends by itself when nobody is left to attack.
-        let _ = attack.kill();
-        attack.wait()?;
-        row(name, waits?, Some(quiet));
+        let beside = attacked(&other, &server, (path, how), connections, seconds).await?;
+        let beside = row(&format!("{name}, elsewhere"), beside, &[quiet]);
+        let waits = attacked(&server, &server, (path, how), connections, seconds).await?;
+        row(name, waits, &[quiet, beside]);
     }
     Ok(())
+}
+
+/// What viewers of a server notice while one is attacked.
+async fn attacked(
+    victim: &Server,
+    watched: &Server,
+    (path, how): (&str, &[&str]),
+    connections: u64,
+    seconds: u64,
+) -> Result<Waits> {
+    let folder = tempfile::tempdir()?;
+    let (connections, length) = (connections.to_string(), seconds.to_string());
+    let url = format!("http://{}{path}", victim.http()?);
+    let mut attack = Command::new("slowhttptest")
+        .current_dir(folder.path())
+        .args(["-c", &connections, "-r", "1000", "-l", &length, "-p", "3", "-u", &url])
+        .args(how)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .context("slowhttptest")?;
+    tokio::time::sleep(OPENING).await;
+    let waits = watch(watched, Duration::from_secs(seconds) - OPENING).await;
+    // It ends by itself when nobody is left to attack.
+    let _ = attack.kill();
+    attack.wait()?;
+    waits
 }

@@ -54,7 +54,9 @@ async fn once(count: usize, time: Duration, table: &mut Table) -> Result<bool> {
     let players = Players::start(server.http()?, FOLDER, Task::Parts, count, from, publishers.part_clock());
     players.served().await?;
     players.record(true);
+    let (threads, answers) = (server.threads()?, players.answers());
     publishers.keep_sending(time).await?;
+    let cost = server.threads()?.seconds_since(&threads) / (players.answers() - answers) as f64;
     players.record(false);
     players.check()?;
     let mut seen = players.seen();
@@ -70,6 +72,7 @@ async fn once(count: usize, time: Duration, table: &mut Table) -> Result<bool> {
         format!("{asked}"),
         format!("{:.1}", ms(percentile(&mut seen.released, 0.5))),
         format!("{:.1}", ms(percentile(&mut seen.released, 0.99))),
+        format!("{:.1}", cost * 1e6),
     ]);
     Ok(asked <= objects as f64)
 }
@@ -85,7 +88,9 @@ async fn release(count: usize, time: Duration, table: &mut Table) -> Result<()> 
         Players::start(server.http()?, FOLDER, Task::Segments, count, from, publishers.part_clock());
     players.served().await?;
     players.record(true);
+    let (threads, answers) = (server.threads()?, players.answers());
     publishers.keep_sending(time).await?;
+    let cost = server.threads()?.seconds_since(&threads) / (players.answers() - answers) as f64;
     players.record(false);
     players.check()?;
     let mut seen = players.seen();
@@ -96,6 +101,7 @@ async fn release(count: usize, time: Duration, table: &mut Table) -> Result<()> 
         format!("{}", upstream(&server).await? - before),
         format!("{:.1}", ms(percentile(&mut seen.released, 0.5))),
         format!("{:.1}", ms(percentile(&mut seen.released, 0.99))),
+        format!("{:.1}", cost * 1e6),
     ]);
     Ok(())
 }
@@ -172,9 +178,15 @@ async fn main() -> Result<()> {
     let (some, many, seconds) = if quick { (200, 500, 6) } else { (1_000, 5_000, 12) };
 
     let mut complete = true;
-    let head =
-        ["waiting for the same", "answers", "objects", "asked of the origin", "released p50 ms", "p99 ms"];
-    let mut waits = Table::new(&head);
+    let mut waits = Table::new(&[
+        "waiting for the same",
+        "answers",
+        "objects",
+        "asked of the origin",
+        "released p50 ms",
+        "p99 ms",
+        "CPU-µs an answer",
+    ]);
     if wants("once") {
         complete = once(some, Duration::from_secs(seconds), &mut waits).await?;
     }

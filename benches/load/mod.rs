@@ -1,6 +1,7 @@
 //! Load for the benches: servers to be measured, publishers and viewers. Everything on the loopback
 //! interface, and bounded in number and time.
 
+mod arrival;
 pub(crate) mod clock;
 mod crowd;
 mod floor;

@@ -38,7 +38,7 @@ const MAX_REST: Duration = Duration::from_millis(350);
 pub(crate) struct Fanout {
     limits: Limits,
     allowance: Allowance,
-    /// Told when somebody wants units earlier than was known.
+    /// Told when somebody comes, or wants units more or less often.
     hurry: Arc<Notify>,
     /// Whom news wake; kept for its allocation. Locked before `state`.
     wake: Mutex<Vec<Waker>>,
@@ -129,7 +129,7 @@ impl Fanout {
         }
     }
 
-    /// Resolves when somebody wants units who was not known of.
+    /// Resolves when somebody wants units who was not known of, or wants them more or less often.
     pub(crate) async fn hurried(&self) {
         self.hurry.notified().await;
     }

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -23,14 +23,15 @@ struct State {
     /// A place for each that waits, so that waiting allocates nothing.
     waiting: Vec<Option<Waiter>>,
     free: Vec<usize>,
-    /// Told when somebody wants units earlier than was known.
+    /// Told when somebody comes, or wants units more or less often.
     hurry: Arc<Notify>,
 }
 
 /// Somebody who waits for units, or has been told of some and not come for them yet.
 struct Waiter {
     waker: Option<Waker>,
-    /// Does not want them before then.
+    /// How far apart it wants to be told, if not of each unit; and when it is to be told next, at the earliest.
+    every: Option<Duration>,
     from: Option<Instant>,
     /// The unit it wants next.
     next: u64,
@@ -54,7 +55,7 @@ pub(crate) enum Look {
 }
 
 impl Outlet {
-    /// An empty ring. `hurry` is told when somebody comes who wants units earlier than was known.
+    /// An empty ring. `hurry` is told when somebody comes, or wants units more or less often.
     pub(crate) fn new(limits: Limits, hurry: Arc<Notify>) -> Self {
         let state = State { ring: Ring::new(limits), waiting: Vec::new(), free: Vec::new(), hurry };
         Self { state: Mutex::new(state) }
@@ -84,7 +85,13 @@ impl Outlet {
             .iter_mut()
             .flatten()
             .filter(|waiter| (waiter.next < next && now.is_none_or(|now| waiter.is_due(now))) || ended);
-        wake.extend(told.filter_map(|waiter| waiter.waker.take()));
+        wake.extend(told.filter_map(|waiter| {
+            let waker = waiter.waker.take()?;
+            if let (Some(now), Some(every)) = (now, waiter.every) {
+                waiter.from = Some(now + every);
+            }
+            Some(waker)
+        }));
     }
 
     /// When somebody next looks for units; of those only who have not been told of some, if `behind`.
@@ -117,8 +124,15 @@ impl Outlet {
 }
 
 impl State {
-    /// Notes who is to be told of the unit `next`, and from when on.
-    fn wait(&mut self, slot: &mut Option<usize>, waker: &Waker, from: Option<Instant>, next: u64) {
+    /// Notes who is to be told of the unit `next`: as it comes, or every so often from a time on.
+    fn wait(
+        &mut self,
+        slot: &mut Option<usize>,
+        waker: &Waker,
+        every: Option<(Duration, Instant)>,
+        next: u64,
+    ) {
+        let (every, from) = every.unzip();
         let slot = *slot.get_or_insert_with(|| {
             self.free.pop().unwrap_or_else(|| {
                 self.waiting.push(None);
@@ -126,17 +140,18 @@ impl State {
             })
         });
         let Some(place) = self.waiting.get_mut(slot) else { return };
-        // `None` comes before all times.
-        if place.as_ref().is_none_or(|before| from < before.from) {
-            self.hurry.notify_one();
-        }
         match place {
-            Some(Waiter { waker: Some(before), .. }) if before.will_wake(waker) => {}
-            Some(waiter) => waiter.waker = Some(waker.clone()),
-            None => *place = Some(Waiter { waker: Some(waker.clone()), from, next }),
-        }
-        if let Some(waiter) = place {
-            (waiter.from, waiter.next) = (from, next);
+            // It is told at the time that was set when it was told last.
+            Some(waiter) if waiter.every == every => {
+                waiter.next = next;
+                if !waiter.waker.as_ref().is_some_and(|before| before.will_wake(waker)) {
+                    waiter.waker = Some(waker.clone());
+                }
+            }
+            _ => {
+                *place = Some(Waiter { waker: Some(waker.clone()), every, from, next });
+                self.hurry.notify_one();
+            }
         }
     }
 
@@ -167,8 +182,15 @@ pub(crate) struct Followed {
 }
 
 impl Follower {
-    /// Appends to `out` the units since the last time, and has `waker` woken for the next, though not before `from`.
-    pub(crate) fn read(&mut self, waker: &Waker, from: Option<Instant>, out: &mut Vec<Bytes>) -> Followed {
+    /// Appends to `out` the units since the last time, and has `waker` woken for the next, or `every` so often for all
+    /// that there are by then.
+    pub(crate) fn read(
+        &mut self,
+        waker: &Waker,
+        every: Option<Duration>,
+        now: Instant,
+        out: &mut Vec<Bytes>,
+    ) -> Followed {
         let mut state = self.outlet.state.lock();
         let lost = self.position < state.ring.first();
         if !lost {
@@ -183,7 +205,7 @@ impl Follower {
         }
         let ended = state.ring.is_ended();
         if !ended {
-            state.wait(&mut self.slot, waker, from, self.position);
+            state.wait(&mut self.slot, waker, every.map(|every| (every, now + every)), self.position);
         }
         Followed { lost, ended }
     }

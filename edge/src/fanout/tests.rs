@@ -493,7 +493,7 @@ fn a_follower_knows_the_tracks_of_what_is_before_it() {
     feed(&fanout, &tags, &marks);
     assert_eq!(early.outlet().follow().version(), 1);
     let mut follower = early.outlet().follow();
-    assert!(!follower.read(Waker::noop(), None, &mut Vec::new()).lost);
+    assert!(!follower.read(Waker::noop(), None, Instant::now(), &mut Vec::new()).lost);
     assert_eq!(follower.version(), 1);
 }
 

@@ -4,6 +4,7 @@
 //! while after the last one left. A feed is a task that reads the relay and writes the fan-out.
 
 mod pull;
+mod reading;
 mod resume;
 mod timeline;
 mod viewer;

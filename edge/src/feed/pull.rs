@@ -5,12 +5,10 @@ use std::hash::{BuildHasher, Hasher};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-use futures_util::FutureExt;
 use http::{Request, StatusCode};
-use http_body_util::BodyExt;
 use media_core::relay::{Decoder, Event, Place};
 
+use super::reading::Reading;
 use super::resume::Resume;
 use super::timeline::Timeline;
 use super::{Feed, Feeds, Phase, Refusal, now};
@@ -21,12 +19,6 @@ const MIN_BACKOFF: Duration = Duration::from_millis(100);
 
 /// The longest wait: an origin that is back has its viewers again within it.
 const MAX_BACKOFF: Duration = Duration::from_secs(2);
-
-/// Pieces that are taken before viewers are told, though there are more.
-const MAX_UNTOLD: usize = 64;
-
-/// Of a body.
-type Piece = Result<http_body::Frame<Bytes>, BoxError>;
 
 /// Why a pull ended before the stream did.
 #[derive(Debug, thiserror::Error)]
@@ -121,7 +113,11 @@ impl Pull {
                 // Its encoder may have moved to another origin. One that has nothing of its own ends it, too.
                 Ok(Some(giver)) if has_come => {
                     tracing::info!(stream = %key, "stream ended at its origin; asking the others");
-                    ended = Some(giver);
+                    if ended.replace(giver).is_some() {
+                        // Origins that end it in turn are not asked in a tight loop.
+                        tokio::time::sleep(jittered(backoff)).await;
+                        backoff = (backoff * 2).min(MAX_BACKOFF);
+                    }
                     continue;
                 }
                 Ok(_) => {
@@ -129,7 +125,7 @@ impl Pull {
                     return;
                 }
                 Err(error) if ended.is_some() && !has_come => {
-                    tracing::info!(stream = %key, %error, "stream ended; no other origin has it");
+                    tracing::info!(stream = %key, %error, "stream ended, and can't be had of another origin");
                     return;
                 }
                 Err(error) => error,
@@ -186,36 +182,15 @@ impl Pull {
         timeline: &mut Timeline,
         beside: Option<Giver>,
     ) -> Result<Option<Giver>, Error> {
-        let (mut body, giver) = self.request(resume.place(), beside).await?;
+        let (body, giver) = self.request(resume.place(), beside).await?;
         self.feed.settle(Phase::Live);
         tracing::info!(stream = %self.feed.key, "pulling");
         let fanout = &self.feed.fanout;
+        let mut reading = Reading::new(body, fanout);
         let mut decoder = Decoder::new();
-        let (mut untold, mut rested) = (0, false);
+        let before = resume.progress();
         loop {
-            let piece = match body.frame().now_or_never() {
-                Some(piece) if untold < MAX_UNTOLD => piece,
-                piece => {
-                    // Who is told after a rest does not look again soon: what waits for a picture goes along.
-                    if rested && piece.is_none() {
-                        fanout.flush(now());
-                    }
-                    fanout.tell(now());
-                    untold = 0;
-                    match piece {
-                        Some(piece) => piece,
-                        None => {
-                            rested = self.rest().await;
-                            if rested {
-                                continue;
-                            }
-                            self.next(&mut body).await
-                        }
-                    }
-                }
-            };
-            untold += 1;
-            let Some(piece) = piece else { return Ok(giver) };
+            let Some(piece) = reading.next(resume.progress() != before).await else { return Ok(giver) };
             let Ok(data) = piece.map_err(Error::Upstream)?.into_data() else { continue };
             decoder.push(data);
             while let Some(event) = decoder.next_event()? {
@@ -238,26 +213,6 @@ impl Pull {
             }
             // A body that always has more must not keep others from running.
             tokio::task::consume_budget().await;
-        }
-    }
-
-    /// Waits while nobody wants what comes. Whether there was time for that.
-    async fn rest(&self) -> bool {
-        let Some(until) = self.feed.fanout.rests_until(now()) else { return false };
-        tokio::select! {
-            () = sleep_until(Some(until)) => {}
-            () = self.feed.fanout.hurried() => {}
-        }
-        true
-    }
-
-    /// What comes next. Viewers are told meanwhile of what they have waited for.
-    async fn next(&self, body: &mut Body) -> Option<Piece> {
-        loop {
-            tokio::select! {
-                piece = body.frame() => return piece,
-                () = sleep_until(self.feed.fanout.deadline()) => self.feed.fanout.handle_timeout(now()),
-            }
         }
     }
 
@@ -290,13 +245,6 @@ impl Pull {
             StatusCode::NOT_FOUND => Err(Error::Absent),
             status => Err(Error::Status(status)),
         }
-    }
-}
-
-async fn sleep_until(deadline: Option<Instant>) {
-    match deadline {
-        Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
-        None => std::future::pending().await,
     }
 }
 

@@ -78,12 +78,12 @@ impl Group {
         group
     }
 
-    /// Appends what is new to `out`, and has the bell rung when there is more, after the window. Whether some of it was
+    /// Appends what is new to `out`, and has the bell rung when there is more, once a window. Whether some of it was
     /// lost.
     pub(super) fn read(&mut self, now: Instant, window: Duration, out: &mut Vec<bytes::Bytes>) -> bool {
         self.bell.reset();
-        let from = (!window.is_zero()).then(|| now + window);
-        let followed = self.follower.read(&self.waker, from, out);
+        let every = (!window.is_zero()).then_some(window);
+        let followed = self.follower.read(&self.waker, every, now, out);
         self.ended = followed.ended;
         followed.lost
     }

@@ -65,6 +65,37 @@ async fn a_pull_lingers_after_the_last_viewer_and_then_ends() {
 }
 
 #[tokio::test]
+async fn a_feed_that_rests_takes_all_that_has_come_of_a_connection_that_holds_one_piece() {
+    let origin = Origin::default();
+    let relay = origin.relay_holding("a", 1);
+    let server = Server::start(&origin).await;
+    let mut studio = Studio::new();
+    // One piece a rest would take more than half a minute, with a viewer and without.
+    let burst = async |studio: &mut Studio| {
+        for _ in 0..100 {
+            relay.send(studio.picture(false, 100).bytes).await;
+        }
+    };
+    let soon = Duration::from_secs(10);
+    let first = opening(&studio.picture(true, 100));
+    let (response, ()) = tokio::join!(server.get("/live/a.flv?latency=350"), relay.send(first));
+    let mut player = Player::new(response);
+    assert_eq!(player.number().await, Some(0));
+    tokio::time::timeout(soon, burst(&mut studio)).await.unwrap();
+    for number in 1..=100 {
+        assert_eq!(player.number().await, Some(number));
+    }
+    drop(player);
+    until(|| server.edge.viewers(&key("a")).flv == 0).await;
+    tokio::time::timeout(soon, burst(&mut studio)).await.unwrap();
+    let mut player = Player::new(server.get("/live/a.flv?latency=350").await);
+    assert_eq!(player.number().await, Some(0));
+    for number in 1..=200 {
+        assert_eq!(player.number().await, Some(number));
+    }
+}
+
+#[tokio::test]
 async fn the_end_of_the_relay_is_the_end_of_the_stream() {
     let origin = Origin::default();
     let relay = origin.relay("a");

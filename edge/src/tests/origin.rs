@@ -67,7 +67,12 @@ impl Origin {
 
     /// The next request for a stream's relay is answered with one.
     pub(super) fn relay(&self, name: &str) -> Relay {
-        let (sender, receiver) = mpsc::channel(1024);
+        self.relay_holding(name, 1024)
+    }
+
+    /// The same, for so many pieces that the edge has not read: a connection holds one.
+    pub(super) fn relay_holding(&self, name: &str, pieces: usize) -> Relay {
+        let (sender, receiver) = mpsc::channel(pieces);
         self.reply(&format!("/relay/live/{name}"), Reply::Relay(receiver));
         Relay(sender)
     }

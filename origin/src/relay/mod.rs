@@ -96,7 +96,6 @@ impl Feeds {
         found = feeds.get(key).and_then(Weak::upgrade);
         if let Some(feed) = &found
             && Arc::ptr_eq(&feed.stream, consumer.stream())
-            && !feed.tape.lock().ring.is_over()
         {
             return found.clone();
         }
@@ -115,7 +114,11 @@ impl Feed {
     /// What the cursor reads next, of all that there is by now.
     fn read(&self, cursor: &mut Cursor) -> ring::Read {
         let mut tape = self.tape.lock();
+        let skips = tape.consumer.skips();
         tape.catch_up();
+        if tape.consumer.skips() != skips {
+            cursor.skip();
+        }
         tape.ring.read(cursor)
     }
 }

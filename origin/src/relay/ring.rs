@@ -56,6 +56,11 @@ impl Cursor {
         std::mem::take(&mut self.resumed)
     }
 
+    /// Units that it wanted were gone before anybody encoded them.
+    pub(super) fn skip(&mut self) {
+        self.skips += 1;
+    }
+
     /// How often the units it wanted were gone.
     pub(super) fn skips(&self) -> u64 {
         self.skips

@@ -42,34 +42,38 @@ fn who_wants_all_together_is_told_when_the_time_has_come() {
     let viewer = fanout.enter(Format::Flv, Start::Gop);
     let mut follower = viewer.outlet().follow();
     let (told, waker) = told();
-    let mut units = Vec::new();
-    follower.read(&waker, Some(now + 100 * MS), &mut units);
+    let every = Some(100 * MS);
+    let mut read = |at| {
+        let mut units = Vec::new();
+        follower.read(&waker, every, now + at, &mut units);
+        units.len()
+    };
+    read(0 * MS);
     assert_eq!(fanout.rests_until(now), Some(now + 100 * MS));
     assert_eq!(fanout.deadline(), None, "there is nothing to tell");
-    // What comes by itself, or was read for somebody else, waits for its time.
+    // What was read for somebody else waits for its time.
     picture(&fanout, &mut studio, now + 20 * MS);
     picture(&fanout, &mut studio, now + 60 * MS);
     fanout.tell(now + 99 * MS);
     assert_eq!((told.times(), fanout.deadline()), (0, Some(now + 100 * MS)));
-    fanout.handle_timeout(now + 100 * MS);
+    fanout.handle_timeout(now + 101 * MS);
     assert_eq!((told.times(), fanout.deadline()), (1, None));
-    // Until it comes for them, it may want more, so the stream is read.
-    assert_eq!(fanout.rests_until(now + 101 * MS), None);
-    follower.read(&waker, Some(now + 201 * MS), &mut units);
-    assert!(units.len() >= 2, "{}", units.len());
-    assert_eq!(fanout.rests_until(now + 102 * MS), Some(now + 201 * MS));
-    // Later than that, the next is told at once.
-    fanout.tell(now + 300 * MS);
-    assert_eq!(told.times(), 0);
+    // The next time is known before it has come for them, and is no other when it comes late.
+    assert_eq!(fanout.rests_until(now + 101 * MS), Some(now + 201 * MS));
+    assert!(read(109 * MS) >= 2);
+    assert_eq!(fanout.rests_until(now + 109 * MS), Some(now + 201 * MS));
+    // If nothing has come by then, it is told of what comes at once.
+    fanout.tell(now + 201 * MS);
+    assert_eq!((told.times(), fanout.rests_until(now + 201 * MS)), (0, None));
     picture(&fanout, &mut studio, now + 300 * MS);
     fanout.tell(now + 300 * MS);
     assert_eq!(told.times(), 1);
     // And at the end, or when the upstream is lost, nobody waits for a time.
-    follower.read(&waker, Some(now + 400 * MS), &mut units);
+    read(300 * MS);
     picture(&fanout, &mut studio, now + 310 * MS);
     fanout.tell_all(now + 310 * MS);
     assert_eq!(told.times(), 1);
-    follower.read(&waker, Some(now + 500 * MS), &mut units);
+    read(311 * MS);
     fanout.end(now + 320 * MS);
     assert_eq!(told.times(), 1);
 }
@@ -83,13 +87,18 @@ fn who_wants_each_picture_ends_the_rest() {
     let mut follower = viewer.outlet().follow();
     let (_, patient) = told();
     let (told, waker) = told();
-    follower.read(&patient, Some(now + 350 * MS), &mut Vec::new());
+    let (half, whole) = (Some(175 * MS), Some(350 * MS));
+    follower.read(&patient, half, now, &mut Vec::new());
     assert!(fanout.hurried().now_or_never().is_some(), "somebody came");
     assert!(fanout.hurried().now_or_never().is_none());
-    follower.read(&patient, Some(now + 700 * MS), &mut Vec::new());
-    assert!(fanout.hurried().now_or_never().is_none(), "later is no hurry");
+    follower.read(&patient, half, now + 60 * MS, &mut Vec::new());
+    assert!(fanout.hurried().now_or_never().is_none(), "as before");
+    assert_eq!(fanout.rests_until(now), Some(now + 175 * MS));
+    follower.read(&patient, whole, now + 60 * MS, &mut Vec::new());
+    assert!(fanout.hurried().now_or_never().is_some(), "less often");
+    assert_eq!(fanout.rests_until(now + 61 * MS), Some(now + 410 * MS));
     let mut hasty = viewer.outlet().follow();
-    hasty.read(&waker, None, &mut Vec::new());
+    hasty.read(&waker, None, now, &mut Vec::new());
     assert!(fanout.hurried().now_or_never().is_some());
     assert_eq!(fanout.rests_until(now), None);
     picture(&fanout, &mut studio, now);
@@ -97,8 +106,8 @@ fn who_wants_each_picture_ends_the_rest() {
     assert_eq!(told.times(), 1);
     // It has yet to come for what it was told of.
     assert_eq!(fanout.rests_until(now), None);
-    hasty.read(&waker, None, &mut Vec::new());
+    hasty.read(&waker, None, now, &mut Vec::new());
     assert!(fanout.hurried().now_or_never().is_none(), "as before");
     drop(hasty);
-    assert_eq!(fanout.rests_until(now), Some(now + MAX_REST), "the other's time is further away");
+    assert!(fanout.rests_until(now + 61 * MS).is_some(), "the other's time is further away");
 }
