@@ -275,7 +275,7 @@ fn play(shared: &Shared) -> Result<()> {
         poll.poll(&mut events, Some(wait))?;
         let all_wait = players.len() == shared.count && answered.is_empty();
         if shared.task == Task::Segments && all_wait && events.iter().any(mio::event::Event::is_readable) {
-            std::thread::sleep(LATE_LOOK);
+            look_later();
         }
         // They share a thread, so nobody goes on before all have what came: another's next question is not what makes an
         // answer late. Players elsewhere take longer to ask again than this does.
@@ -299,6 +299,11 @@ fn play(shared: &Shared) -> Result<()> {
         }
     }
     Ok(())
+}
+
+#[allow(clippy::disallowed_methods, reason = "the event that is waited for is the time itself")]
+fn look_later() {
+    std::thread::sleep(LATE_LOOK);
 }
 
 impl Player {

@@ -48,7 +48,7 @@ fn who_wants_all_together_is_told_when_the_time_has_come() {
         follower.read(&waker, every, now + at, &mut units);
         units.len()
     };
-    read(0 * MS);
+    read(Duration::ZERO);
     assert_eq!(fanout.rests_until(now), Some(now + 100 * MS));
     assert_eq!(fanout.deadline(), None, "there is nothing to tell");
     // What was read for somebody else waits for its time.
