@@ -2,7 +2,7 @@
 //! connections each, beside viewers who fetch playlists and join HTTP-FLV.
 //!
 //! Each attack is made on another server, too, while nobody attacks the one that is watched: what viewers notice then is
-//! what the attacker takes of the machine's cores, and no server can help it.
+//! what attacker and attacked take of the machine's cores, not how they are treated beside the attack.
 //!
 //! `cargo bench --bench attacks`; BENCH_SECONDS (20) is the length of an attack, BENCH_CONNECTIONS (4000) its size.
 

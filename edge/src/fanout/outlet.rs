@@ -88,7 +88,9 @@ impl Outlet {
         wake.extend(told.filter_map(|waiter| {
             let waker = waiter.waker.take()?;
             if let (Some(now), Some(every)) = (now, waiter.every) {
-                waiter.from = Some(now + every);
+                // In step, unless that is past by now.
+                let next = waiter.from.map(|from| from + every).filter(|next| *next > now);
+                waiter.from = next.or(Some(now + every));
             }
             Some(waker)
         }));
@@ -124,15 +126,15 @@ impl Outlet {
 }
 
 impl State {
-    /// Notes who is to be told of the unit `next`: as it comes, or every so often from a time on.
+    /// Notes who is to be told of the unit `next`: as it comes, or every so often from now on.
     fn wait(
         &mut self,
         slot: &mut Option<usize>,
         waker: &Waker,
-        every: Option<(Duration, Instant)>,
+        every: Option<Duration>,
+        now: Instant,
         next: u64,
     ) {
-        let (every, from) = every.unzip();
         let slot = *slot.get_or_insert_with(|| {
             self.free.pop().unwrap_or_else(|| {
                 self.waiting.push(None);
@@ -149,6 +151,8 @@ impl State {
                 }
             }
             _ => {
+                // Who is new waits for its first unit, which is not kept from it.
+                let from = every.map(|every| if place.is_some() { now + every } else { now });
                 *place = Some(Waiter { waker: Some(waker.clone()), every, from, next });
                 self.hurry.notify_one();
             }
@@ -205,7 +209,7 @@ impl Follower {
         }
         let ended = state.ring.is_ended();
         if !ended {
-            state.wait(&mut self.slot, waker, every.map(|every| (every, now + every)), self.position);
+            state.wait(&mut self.slot, waker, every, now, self.position);
         }
         Followed { lost, ended }
     }
@@ -244,7 +248,7 @@ impl Reader {
             Step::Over(over) => Poll::Ready(Err(over)),
             Step::Wait => {
                 let next = state.ring.next();
-                state.wait(&mut self.slot, cx.waker(), None, next);
+                state.wait(&mut self.slot, cx.waker(), None, now, next);
                 Poll::Pending
             }
         }

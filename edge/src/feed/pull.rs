@@ -105,7 +105,7 @@ impl Pull {
         // Where the stream has ended, while the other origins are asked once whether it goes on there.
         let mut ended: Option<Giver> = None;
         loop {
-            let before = resume.progress();
+            let (before, began) = (resume.progress(), now());
             let pulled = self.pull(&mut resume, &mut timeline, ended).await;
             self.feed.fanout.tell_all(now());
             let has_come = resume.progress() != before;
@@ -113,7 +113,11 @@ impl Pull {
                 // Its encoder may have moved to another origin. One that has nothing of its own ends it, too.
                 Ok(Some(giver)) if has_come => {
                     tracing::info!(stream = %key, "stream ended at its origin; asking the others");
-                    if ended.replace(giver).is_some() {
+                    let lasted = now().saturating_duration_since(began) > MAX_BACKOFF;
+                    if lasted {
+                        backoff = MIN_BACKOFF;
+                    }
+                    if ended.replace(giver).is_some() && !lasted {
                         // Origins that end it in turn are not asked in a tight loop.
                         tokio::time::sleep(jittered(backoff)).await;
                         backoff = (backoff * 2).min(MAX_BACKOFF);

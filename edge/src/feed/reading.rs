@@ -18,6 +18,9 @@ const MAX_UNTOLD: usize = 64;
 /// long. Without that, a feed would take one piece a rest.
 const DRY: Duration = Duration::from_millis(2);
 
+/// An upstream that is never quiet for that long is not waited for longer than this behind a rest.
+const CATCHING_UP: Duration = Duration::from_millis(20);
+
 /// Of a body.
 pub(super) type Piece = Result<Frame<Bytes>, BoxError>;
 
@@ -27,13 +30,13 @@ pub(super) struct Reading<'a> {
     fanout: &'a Fanout,
     /// Pieces that viewers have not been told of.
     untold: usize,
-    /// Nor of what came during the last rest.
-    rested: bool,
+    /// When the last rest ended, until they have been told of what came meanwhile.
+    rested: Option<Instant>,
 }
 
 impl<'a> Reading<'a> {
     pub(super) fn new(body: Body, fanout: &'a Fanout) -> Self {
-        Self { body, fanout, untold: 0, rested: false }
+        Self { body, fanout, untold: 0, rested: None }
     }
 
     /// The next piece; `None` at the end. There is no rest before `begun`: whoever watches waits for the first picture.
@@ -42,37 +45,45 @@ impl<'a> Reading<'a> {
             if self.untold >= MAX_UNTOLD {
                 self.tell();
             }
-            let piece = match self.body.frame().now_or_never() {
-                Some(piece) => Some(piece),
-                None if self.rested || begun && self.rest().is_some() => {
-                    tokio::time::timeout(DRY, self.body.frame()).await.ok()
+            let dry = match self.body.frame().now_or_never() {
+                Some(piece) => return self.taken(piece),
+                None if self.catches_up() || begun && self.rest().is_some() => {
+                    match tokio::time::timeout(DRY, self.body.frame()).await {
+                        Ok(piece) => return self.taken(piece),
+                        Err(_) => true,
+                    }
                 }
-                None => None,
+                None => false,
             };
-            if let Some(piece) = piece {
-                self.untold += 1;
-                return piece;
-            }
             // Who is told after a rest does not look again soon: what waits for a picture goes along.
-            if std::mem::take(&mut self.rested) {
+            if self.rested.take().is_some() {
                 self.fanout.flush(now());
             }
             self.tell();
-            match self.rest().filter(|_| begun) {
+            match self.rest().filter(|_| dry && begun) {
                 Some(until) => {
                     tokio::select! {
                         () = sleep_until(Some(until)) => {}
                         () = self.fanout.hurried() => {}
                     }
-                    self.rested = true;
+                    self.rested = Some(now());
                 }
                 None => {
                     let piece = self.wait().await;
-                    self.untold += 1;
-                    return piece;
+                    return self.taken(piece);
                 }
             }
         }
+    }
+
+    /// Whether what came during the last rest may still be on its way here.
+    fn catches_up(&self) -> bool {
+        self.rested.is_some_and(|at| now().saturating_duration_since(at) < CATCHING_UP)
+    }
+
+    fn taken(&mut self, piece: Option<Piece>) -> Option<Piece> {
+        self.untold += 1;
+        piece
     }
 
     fn tell(&mut self) {

@@ -48,8 +48,14 @@ fn who_wants_all_together_is_told_when_the_time_has_come() {
         follower.read(&waker, every, now + at, &mut units);
         units.len()
     };
+    // The first picture is not kept from it.
     read(Duration::ZERO);
-    assert_eq!(fanout.rests_until(now), Some(now + 100 * MS));
+    assert_eq!((fanout.rests_until(now), fanout.deadline()), (None, None));
+    picture(&fanout, &mut studio, now);
+    fanout.tell(now);
+    assert_eq!(told.times(), 1);
+    read(3 * MS);
+    assert_eq!(fanout.rests_until(now + 3 * MS), Some(now + 100 * MS));
     assert_eq!(fanout.deadline(), None, "there is nothing to tell");
     // What was read for somebody else waits for its time.
     picture(&fanout, &mut studio, now + 20 * MS);
@@ -58,23 +64,23 @@ fn who_wants_all_together_is_told_when_the_time_has_come() {
     assert_eq!((told.times(), fanout.deadline()), (0, Some(now + 100 * MS)));
     fanout.handle_timeout(now + 101 * MS);
     assert_eq!((told.times(), fanout.deadline()), (1, None));
-    // The next time is known before it has come for them, and is no other when it comes late.
-    assert_eq!(fanout.rests_until(now + 101 * MS), Some(now + 201 * MS));
+    // The next time is known before it has come for them, and is no other when it or the feed was late.
+    assert_eq!(fanout.rests_until(now + 101 * MS), Some(now + 200 * MS));
     assert!(read(109 * MS) >= 2);
-    assert_eq!(fanout.rests_until(now + 109 * MS), Some(now + 201 * MS));
+    assert_eq!(fanout.rests_until(now + 109 * MS), Some(now + 200 * MS));
     // If nothing has come by then, it is told of what comes at once.
     fanout.tell(now + 201 * MS);
     assert_eq!((told.times(), fanout.rests_until(now + 201 * MS)), (0, None));
-    picture(&fanout, &mut studio, now + 300 * MS);
-    fanout.tell(now + 300 * MS);
-    assert_eq!(told.times(), 1);
+    picture(&fanout, &mut studio, now + 350 * MS);
+    fanout.tell(now + 350 * MS);
+    assert_eq!((told.times(), fanout.rests_until(now + 350 * MS)), (1, Some(now + 450 * MS)));
     // And at the end, or when the upstream is lost, nobody waits for a time.
-    read(300 * MS);
-    picture(&fanout, &mut studio, now + 310 * MS);
-    fanout.tell_all(now + 310 * MS);
+    read(350 * MS);
+    picture(&fanout, &mut studio, now + 360 * MS);
+    fanout.tell_all(now + 360 * MS);
     assert_eq!(told.times(), 1);
-    read(311 * MS);
-    fanout.end(now + 320 * MS);
+    read(361 * MS);
+    fanout.end(now + 370 * MS);
     assert_eq!(told.times(), 1);
 }
 
@@ -93,7 +99,6 @@ fn who_wants_each_picture_ends_the_rest() {
     assert!(fanout.hurried().now_or_never().is_none());
     follower.read(&patient, half, now + 60 * MS, &mut Vec::new());
     assert!(fanout.hurried().now_or_never().is_none(), "as before");
-    assert_eq!(fanout.rests_until(now), Some(now + 175 * MS));
     follower.read(&patient, whole, now + 60 * MS, &mut Vec::new());
     assert!(fanout.hurried().now_or_never().is_some(), "less often");
     assert_eq!(fanout.rests_until(now + 61 * MS), Some(now + 410 * MS));
@@ -109,5 +114,5 @@ fn who_wants_each_picture_ends_the_rest() {
     hasty.read(&waker, None, now, &mut Vec::new());
     assert!(fanout.hurried().now_or_never().is_none(), "as before");
     drop(hasty);
-    assert!(fanout.rests_until(now + 61 * MS).is_some(), "the other's time is further away");
+    assert_eq!(fanout.rests_until(now + 61 * MS), Some(now + 410 * MS));
 }
