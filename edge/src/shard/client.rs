@@ -169,6 +169,12 @@ impl Client {
         let began = self.bytes;
         let mut share = TURN_BYTES;
         let mut follows = false;
+        // Before it is told so: a picture that comes behind the answer is for it.
+        if self.protocol.wish() == Wish::Resume
+            && let Some(viewer) = &mut self.viewer
+        {
+            viewer.start_over();
+        }
         loop {
             if !self.sending.is_empty() {
                 let asked = self.gather(live.until, share, follows, ahead);
@@ -206,11 +212,7 @@ impl Client {
                     self.paused_since.get_or_insert(now);
                     return Ok(Stop::Waiting);
                 }
-                Wish::Resume => {
-                    viewer.start_over();
-                    continue;
-                }
-                Wish::Play | Wish::Leave => viewer.step(live.until, now),
+                Wish::Play | Wish::Resume | Wish::Leave => viewer.step(live.until, now),
             };
             match step {
                 Step::Send(bytes) => (self.sending, follows) = (bytes, true),
