@@ -144,18 +144,18 @@ impl Bench {
         })
     }
 
-    async fn start(&self, row: &Row) -> Result<(Server, Source)> {
-        let server = match &row.who {
-            Who::Floor(window) => return Ok((load::floor(*window).await?, Source::Server)),
+    async fn start(&self, who: &Who, streams: usize) -> Result<(Server, Source)> {
+        let server = match who {
+            Who::Floor(window) => return Ok((load::floor(*window, streams).await?, Source::Server)),
             Who::Weir(keys) => load::weir_with(keys).await?,
             Who::Nginx => load::nginx(Hls::Off).await?,
         };
-        let publishers = Publishers::start(server.rtmp()?, 1, Send::Clip).await?;
+        let publishers = Publishers::start(server.rtmp()?, streams, Send::Clip).await?;
         Ok((server, Source::Publishers(publishers)))
     }
 
     async fn measure(&self, row: &Row) -> Result<Figures> {
-        let (mut server, mut source) = self.start(row).await?;
+        let (mut server, mut source) = self.start(&row.who, 1).await?;
         source.go_on(WARM_UP).await?;
         // The first viewer brings what all of them share. While nothing is sent, more memory is for more viewers.
         let first = Crowd::start(self.plan(row, &server, 1)?)?;
@@ -259,13 +259,11 @@ impl Bench {
     }
 
     /// Streams with a first viewer each, and what it costs that each has more of them.
-    async fn streams(&self, streams: usize, each: usize) -> Result<(f64, Figures)> {
-        let mut server = load::weir().await?;
-        let mut source = Source::Publishers(Publishers::start(server.rtmp()?, streams, Send::Clip).await?);
+    async fn streams(&self, who: Who, streams: usize, each: usize) -> Result<(f64, Figures)> {
+        let (mut server, mut source) = self.start(&who, streams).await?;
         source.go_on(WARM_UP).await?;
         let viewers = streams * each;
-        let row =
-            Row { name: String::new(), who: Who::Weir(&[]), wire: Wire::HttpFlv, latency: "frame", viewers };
+        let row = Row { name: String::new(), who, wire: Wire::HttpFlv, latency: "frame", viewers };
         let first = Crowd::start(Plan { streams, ..self.plan(&row, &server, streams)? })?;
         first.joined().await?;
         // Rings and HLS windows fill.
@@ -405,10 +403,10 @@ fn setting(name: &str, default: u64, max: u64) -> Result<u64> {
 async fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
     load::raise_open_files()?;
-    if let [flag, address, ms] = arguments.as_slice()
+    if let [flag, address, ms, streams] = arguments.as_slice()
         && flag == "--floor"
     {
-        return load::serve_floor(address.parse()?, Duration::from_millis(ms.parse()?));
+        return load::serve_floor(address.parse()?, Duration::from_millis(ms.parse()?), streams.parse()?);
     }
     let quick = arguments.iter().any(|argument| argument == "--quick");
     let wanted: Vec<&String> = arguments.iter().filter(|argument| !argument.starts_with("--")).collect();
@@ -462,24 +460,35 @@ async fn main() -> Result<()> {
         let mut table = Table::new(&[
             "streams x further viewers",
             "CPU-s per 1000 viewer-s",
+            "x floor",
             "x one",
             "p99 ms",
             "bitrate",
             "a stream with its first viewer",
         ]);
-        let mut one = None;
-        for (streams, each) in [(1, 2 * streams), (streams, 2)] {
-            let (pulled, figures) = bench.streams(streams, each).await?;
-            complete &= figures.share >= MIN_SHARE;
-            let one = *one.get_or_insert(figures.cpu);
-            table.push(vec![
-                format!("{streams} x {each}"),
-                format!("{:.4}", figures.cpu),
-                format!("{:.2}", figures.cpu / one),
-                format!("{:.1}", ms(figures.p99)),
-                format!("{:.1} %", figures.share.min(1.0) * 100.0),
-                format!("{pulled:.4}"),
-            ]);
+        let servers = [
+            ("floor", Who::Floor(Duration::ZERO)),
+            ("weir by send", Who::Weir(&[("edge.fanout.backend", "send")])),
+            ("weir by io_uring", Who::Weir(&[("edge.fanout.backend", "io_uring")])),
+        ];
+        let shapes = [(1, 2 * streams), (streams, 2)];
+        let mut floors = [None; 2];
+        for (name, who) in servers {
+            let mut one = None;
+            for ((streams, each), floor) in shapes.into_iter().zip(&mut floors) {
+                let (pulled, figures) = bench.streams(who.clone(), streams, each).await?;
+                complete &= figures.share >= MIN_SHARE;
+                let (one, floor) = (*one.get_or_insert(figures.cpu), *floor.get_or_insert(figures.cpu));
+                table.push(vec![
+                    format!("{name}, {streams} x {each}"),
+                    format!("{:.4}", figures.cpu),
+                    format!("{:.2}", figures.cpu / floor),
+                    format!("{:.2}", figures.cpu / one),
+                    format!("{:.1}", ms(figures.p99)),
+                    format!("{:.1} %", figures.share.min(1.0) * 100.0),
+                    format!("{pulled:.4}"),
+                ]);
+            }
         }
         println!("{}", table.render());
     }

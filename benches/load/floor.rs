@@ -1,5 +1,5 @@
-//! What sending costs at least: one thread that makes the same stream itself, and for each flush calls `send` with the
-//! same bytes on every socket. It reads no request and knows no second stream.
+//! What sending costs at least: one thread that makes the same streams itself, and for each flush calls `send` with the
+//! same bytes on every socket of the stream. It reads no request: who comes gets the next stream in turn.
 
 use std::io::{self, BufRead, ErrorKind, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -21,14 +21,20 @@ use crate::clip::{self, Clip};
 const LISTENER: Token = Token(0);
 const ORDERS: Token = Token(1);
 
+/// Of the clip.
+const FRAME: Duration = Duration::from_millis(33);
+
+/// One of the clip's.
+type Tag = (TagKind, u32, Bytes);
+
 /// Of every response.
 const HEAD: &str = "HTTP/1.1 200 OK\r\ncontent-type: video/x-flv\r\ntransfer-encoding: chunked\r\n\r\n";
 
-/// Starts this program as one: `main` hands `--floor ADDRESS MS` to [`serve`].
-pub(crate) async fn floor(window: Duration) -> Result<Server> {
+/// Starts this program as one: `main` hands `--floor ADDRESS MS STREAMS` to [`serve`].
+pub(crate) async fn floor(window: Duration, streams: usize) -> Result<Server> {
     let http = free_address()?;
     let mut command = Command::new(std::env::current_exe()?);
-    command.args(["--floor", &http.to_string(), &window.as_millis().to_string()]);
+    command.args(["--floor", &http.to_string(), &window.as_millis().to_string(), &streams.to_string()]);
     Server::start(command, tempfile::tempdir()?, Addresses { http: Some(http), ..Addresses::default() }).await
 }
 
@@ -55,8 +61,69 @@ impl Viewer {
     }
 }
 
+/// One stream: the clip, again and again.
+struct Stream {
+    /// After the others, so that they don't all have a frame at once.
+    offset: Duration,
+    /// Of the clip's frames, the next.
+    at: usize,
+    /// When the clip began the last time, in the stream's time.
+    round_ms: u32,
+    pending: BytesMut,
+    /// Of what is pending, up to the end of a picture: sound waits for the picture behind it.
+    whole: usize,
+    last_flush: Instant,
+    viewers: Vec<Viewer>,
+}
+
+impl Stream {
+    fn new(offset: Duration, now: Instant) -> Self {
+        let (pending, viewers) = (BytesMut::new(), Vec::new());
+        Self { offset, at: 0, round_ms: 0, pending, whole: 0, last_flush: now, viewers }
+    }
+
+    /// Sends what is due. When it is to be called again.
+    fn go_on(&mut self, bodies: &[Tag], began: Instant, window: Duration, now: Instant) -> Result<Instant> {
+        let next = loop {
+            let (kind, clip_ms, body) = bodies.get(self.at).context("a frame")?;
+            let timestamp_ms = self.round_ms + clip_ms;
+            let due = began + self.offset + Duration::from_millis(timestamp_ms.into());
+            if due > now {
+                break due;
+            }
+            match clock::pieces(body).filter(|_| *kind == TagKind::Video) {
+                Some((before, after)) => {
+                    let digits = clock::digits(clock::now_ns());
+                    flv::write_tag(&mut self.pending, *kind, timestamp_ms, &[before, &digits, after]);
+                }
+                None => flv::write_tag(&mut self.pending, *kind, timestamp_ms, &[body]),
+            }
+            if *kind == TagKind::Video {
+                self.whole = self.pending.len();
+            }
+            self.at += 1;
+            if self.at == bodies.len() {
+                self.at = 0;
+                self.round_ms += 1_000 * Clip::SECONDS as u32;
+            }
+        };
+        if self.whole == 0 {
+            return Ok(next);
+        }
+        let due = self.last_flush + window;
+        if due > now {
+            return Ok(next.min(due));
+        }
+        let flush = chunk(&self.pending.split_to(self.whole));
+        self.whole = 0;
+        self.last_flush = now;
+        self.viewers.retain_mut(|viewer| viewer.send(&flush).is_ok());
+        Ok(next)
+    }
+}
+
 /// Serves until the process is killed. A line on standard input has it stop sending, the next go on.
-pub(crate) fn serve(address: SocketAddr, window: Duration) -> Result<()> {
+pub(crate) fn serve(address: SocketAddr, window: Duration, streams: usize) -> Result<()> {
     let mut poll = Poll::new()?;
     let mut listener = TcpListener::bind(address)?;
     poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
@@ -80,12 +147,11 @@ pub(crate) fn serve(address: SocketAddr, window: Duration) -> Result<()> {
     }
     let head = [HEAD.as_bytes(), &chunk(&head)].concat();
 
-    let mut viewers: Vec<Viewer> = Vec::new();
     let mut events = Events::with_capacity(64);
     let mut began = Instant::now();
-    let (mut at, mut round_ms) = (0, 0);
-    let (mut pending, mut whole) = (BytesMut::new(), 0);
-    let mut last_flush = began;
+    let mut streams: Vec<Stream> =
+        (0..streams).map(|index| Stream::new(FRAME * index as u32 / streams as u32, began)).collect();
+    let mut came = 0;
     let mut paused_since = None;
     loop {
         let now = Instant::now();
@@ -97,50 +163,20 @@ pub(crate) fn serve(address: SocketAddr, window: Duration) -> Result<()> {
             }
             _ => {}
         }
-        let mut wait = None;
-        while paused_since.is_none() {
-            let (kind, clip_ms, body): &(TagKind, u32, Bytes) = bodies.get(at).context("a frame")?;
-            let timestamp_ms = round_ms + clip_ms;
-            let due = began + Duration::from_millis(timestamp_ms.into());
-            if due > now {
-                wait = Some(due - now);
-                break;
-            }
-            match clock::pieces(body).filter(|_| *kind == TagKind::Video) {
-                Some((before, after)) => {
-                    let digits = clock::digits(clock::now_ns());
-                    flv::write_tag(&mut pending, *kind, timestamp_ms, &[before, &digits, after]);
-                }
-                None => flv::write_tag(&mut pending, *kind, timestamp_ms, &[body]),
-            }
-            // Sound waits for the picture behind it.
-            if *kind == TagKind::Video {
-                whole = pending.len();
-            }
-            at += 1;
-            if at == bodies.len() {
-                at = 0;
-                round_ms += 1_000 * Clip::SECONDS as u32;
-            }
+        let mut next = None;
+        for stream in streams.iter_mut().filter(|_| paused_since.is_none()) {
+            let due = stream.go_on(&bodies, began, window, now)?;
+            next = Some(next.map_or(due, |next: Instant| next.min(due)));
         }
-        if whole > 0 {
-            let due = last_flush + window;
-            if due <= now {
-                let flush = chunk(&pending.split_to(whole));
-                whole = 0;
-                last_flush = now;
-                viewers.retain_mut(|viewer| viewer.send(&flush).is_ok());
-            } else {
-                wait = Some(wait.map_or(due - now, |wait| wait.min(due - now)));
-            }
-        }
-        poll.poll(&mut events, wait)?;
+        poll.poll(&mut events, next.map(|next| next.saturating_duration_since(Instant::now())))?;
         if events.iter().any(|event| event.token() == LISTENER) {
             while let Ok((socket, _)) = listener.accept() {
                 socket.set_nodelay(true)?;
                 let mut viewer = Viewer { socket: socket.into(), rest: Vec::new() };
-                if viewer.send(&head).is_ok() {
-                    viewers.push(viewer);
+                let turn = came % streams.len();
+                if let Some(stream) = streams.get_mut(turn).filter(|_| viewer.send(&head).is_ok()) {
+                    stream.viewers.push(viewer);
+                    came += 1;
                 }
             }
         }

@@ -113,3 +113,98 @@ async fn sleep_until(deadline: Option<Instant>) {
         None => std::future::pending().await,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::task::Poll;
+    use std::time::Duration;
+
+    use http_body_util::StreamBody;
+    use parking_lot::Mutex;
+    use tokio::sync::mpsc;
+
+    use super::*;
+    use crate::config::FanoutConfig;
+    use crate::fanout::{Format, Start};
+    use crate::tests::studio::{self, Studio};
+
+    const MS: Duration = Duration::from_millis(1);
+
+    /// Of the pictures that come.
+    const APART: Duration = Duration::from_millis(40);
+
+    /// A body whose pictures come in time, and when it was looked at.
+    fn body() -> (Body, Arc<Mutex<Vec<Instant>>>) {
+        let (pictures, mut come) = mpsc::channel(1_000);
+        tokio::spawn(async move {
+            let mut clock = tokio::time::interval(APART);
+            loop {
+                clock.tick().await;
+                if pictures.send(()).await.is_err() {
+                    return;
+                }
+            }
+        });
+        let looks = Arc::new(Mutex::new(Vec::new()));
+        let noted = Arc::clone(&looks);
+        let pieces = futures_util::stream::poll_fn(move |cx| {
+            noted.lock().push(now());
+            come.poll_recv(cx).map(|picture| picture.map(|()| Ok(Frame::data(Bytes::new()))))
+        });
+        (BodyExt::boxed_unsync(StreamBody::new(pieces)), looks)
+    }
+
+    /// Somebody who is told so often, and when.
+    fn watch(fanout: &Fanout, every: Option<Duration>) -> Arc<Mutex<Vec<Instant>>> {
+        let told = Arc::new(Mutex::new(Vec::new()));
+        let noted = Arc::clone(&told);
+        let mut follower = fanout.enter(Format::Flv, Start::Gop).outlet().follow();
+        tokio::spawn(std::future::poll_fn(move |cx| {
+            let mut units = Vec::new();
+            follower.read(cx.waker(), every, now(), &mut units);
+            if !units.is_empty() {
+                noted.lock().push(now());
+            }
+            Poll::<()>::Pending
+        }));
+        told
+    }
+
+    async fn read_for(time: Duration, reading: &mut Reading<'_>, studio: &mut Studio) {
+        let read = async {
+            loop {
+                reading.next(true).await.unwrap().unwrap();
+                let (tags, _) = studio::events(&[studio.picture(true, 100)]);
+                tags.into_iter().for_each(|tag| reading.fanout.push(tag, now()));
+            }
+        };
+        assert!(tokio::time::timeout(time, read).await.is_err());
+    }
+
+    /// The longest time between two, once it runs.
+    fn apart(times: &Mutex<Vec<Instant>>) -> Duration {
+        times.lock().drain(..).collect::<Vec<_>>().windows(2).map(|two| two[1] - two[0]).max().unwrap()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_upstream_is_not_looked_at_while_nobody_wants_what_comes() {
+        let fanout = Fanout::new(&FanoutConfig::default());
+        let (body, looks) = body();
+        let (mut reading, mut studio) = (Reading::new(body, &fanout), Studio::new());
+        let patient = watch(&fanout, Some(300 * MS));
+        read_for(3_000 * MS, &mut reading, &mut studio).await;
+        assert_eq!(patient.lock().len(), 11, "at once, and then after each window");
+        let rest = apart(&looks);
+        assert!(rest > 250 * MS && rest <= 300 * MS, "{rest:?}");
+        patient.lock().clear();
+
+        // In the middle of a rest.
+        let hasty = watch(&fanout, None);
+        read_for(3_000 * MS, &mut reading, &mut studio).await;
+        assert!(hasty.lock().len() >= 75, "each picture");
+        assert!(apart(&hasty) <= APART + DRY);
+        assert!(apart(&looks) <= APART);
+        assert!((10..=11).contains(&patient.lock().len()), "as before");
+    }
+}

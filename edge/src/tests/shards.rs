@@ -343,6 +343,71 @@ async fn who_says_much_is_heard_to_the_end_a_part_at_a_time() {
     assert!(*heard.lock() == words);
 }
 
+/// Is paused until it hears something. Behind its answer, before its viewer goes on, it waits for the test.
+struct Resuming {
+    paused: bool,
+    wish: Wish,
+    answer: Option<Bytes>,
+    answered: Option<(oneshot::Sender<()>, oneshot::Receiver<()>)>,
+}
+
+impl Protocol for Resuming {
+    fn input(&mut self, _now: Instant, _bytes: &[u8]) {
+        (self.paused, self.wish) = (false, Wish::Resume);
+        self.answer = Some(Bytes::from_static(b"goes on"));
+    }
+
+    fn output(&mut self) -> Option<Bytes> {
+        if self.paused || self.answer.is_some() {
+            return self.answer.take();
+        }
+        if let Some((answered, go_on)) = self.answered.take() {
+            answered.send(()).unwrap();
+            go_on.blocking_recv().unwrap();
+        }
+        None
+    }
+
+    fn end(&mut self, _over: Over) {}
+
+    fn wish(&mut self) -> Wish {
+        let next = if self.paused { Wish::Pause } else { Wish::Play };
+        std::mem::replace(&mut self.wish, next)
+    }
+}
+
+#[tokio::test]
+async fn a_keyframe_right_behind_the_end_of_a_pause_is_not_missed() {
+    let origin = Origin::default();
+    let relay = origin.relay("a");
+    let server = Server::with(&origin, one_shard(), None).await;
+    let mut studio = Studio::new();
+    relay.send(opening(&studio.picture(true, 100))).await;
+    let (answered, has_answered) = oneshot::channel();
+    let (go_on, goes_on) = oneshot::channel();
+    let protocol =
+        Resuming { paused: true, wish: Wish::Pause, answer: None, answered: Some((answered, goes_on)) };
+    let (mut socket, _left) = admit(&server, protocol).await;
+    socket.write_all(b"go on").await.unwrap();
+    has_answered.await.unwrap();
+    let mut said = vec![0; b"hellogoes on".len()];
+    socket.read_exact(&mut said).await.unwrap();
+    assert_eq!(said, b"hellogoes on");
+
+    let keyframe = |number: u64| [&[0x17, 1, 0, 0, 0], &number.to_be_bytes()[..]].concat();
+    let has = |bytes: &[u8], number| bytes.windows(13).any(|window| window == keyframe(number));
+    let feeds = &server.edge.shared.feeds;
+    let mut viewer = feeds.join(&key("a"), Format::Flv, Start::Gop).await.unwrap();
+    relay.send(studio.picture(true, 100).bytes).await;
+    while !has(&std::future::poll_fn(|cx| viewer.poll_next(cx)).await.unwrap(), 1) {}
+    go_on.send(()).unwrap();
+    relay.send(studio.picture(true, 100).bytes).await;
+    drop((relay, viewer));
+    let mut rest = Vec::new();
+    socket.read_to_end(&mut rest).await.unwrap();
+    assert_eq!([0, 1, 2].map(|number| has(&rest, number)), [false, true, true]);
+}
+
 /// Says goodbye to whoever says something.
 #[derive(Default)]
 struct Curt {
