@@ -72,10 +72,16 @@ pub(super) async fn handle(
     };
     let mut response = match admitted {
         Err(denied) => *denied,
-        Ok(admitted) => answer(shared, connection, &progress, (route, admitted), request, &mut record).await,
+        Ok(admitted) => {
+            answer(shared, connection, Arc::clone(&progress), (route, admitted), request, &mut record).await
+        }
     };
     if kind.1 {
         response = without_body(response);
+    }
+    // What HTTP/1.1 does not take stalls the socket.
+    if kind.0 >= Version::HTTP_2 {
+        response = response.map(|body| watched(body, Arc::clone(&progress)));
     }
     if let Some(origin) = shared_with {
         shared.guard.share(origin.as_ref(), response.headers_mut());
@@ -183,12 +189,11 @@ fn admit(
 async fn answer(
     shared: &Shared,
     connection: &Arc<Connection>,
-    progress: &Arc<Progress>,
+    progress: Arc<Progress>,
     (route, admitted): (Result<Route, BadPath>, Admitted),
     request: Request<Body>,
     record: &mut Option<Record>,
 ) -> Response<Body> {
-    let version = request.version();
     if let Err(error) = shared.via.check(request.headers()) {
         return problem(StatusCode::LOOP_DETECTED, &error.to_string());
     }
@@ -197,18 +202,10 @@ async fn answer(
             flv(shared, connection, progress, (&key, admitted.until), request, record).await
         }
         Ok(Route::Relay(key)) if *request.method() == Method::GET => {
-            relay(shared, connection, Arc::clone(progress), &key, &request.map(drop)).await
-        }
-        route => {
-            let response = file(shared, &admitted, route, request).await;
-            // What HTTP/1.1 does not take stalls the socket.
-            if version >= Version::HTTP_2 {
-                response.map(|body| watched(body, Arc::clone(progress)))
-            } else {
-                response
-            }
+            relay(shared, connection, progress, &key, &request.map(drop)).await
         }
     }
+        route => file(shared, &admitted, route, request).await,
 }
 
 /// What is no live stream.
@@ -244,7 +241,7 @@ async fn file(
 async fn flv(
     shared: &Shared,
     connection: &Arc<Connection>,
-    progress: &Arc<Progress>,
+    progress: Arc<Progress>,
     (key, until): (&StreamKey, Option<Instant>),
     request: Request<Body>,
     record: &mut Option<Record>,
@@ -288,7 +285,7 @@ async fn flv(
                 return head.map(|()| full(Bytes::new()));
             }
             if request.version() >= Version::HTTP_2 {
-                let (progress, window) = (Arc::clone(progress), latency.window.at_rest());
+                let window = latency.window.at_rest();
                 return head.map(|()| live::body(viewer, Some(seat), until, connection, progress, window));
             }
             (head, Box::new(live::Plain::new(format == Format::ChunkedFlv)))
