@@ -35,14 +35,14 @@ const HEDGE_AFTER: Duration = Duration::from_millis(200);
 /// durations (RFC 8216bis §6.2.5.2), of 10 s at most each.
 const PATIENCE: Duration = Duration::from_secs(32);
 
-/// How long after a stream was last had its HLS is "not there at the moment" when no origin knows it: one that was
-/// started anew knows nothing until the encoder is back, and players take a 404 for the end.
+/// How long after a stream was last had its HLS is "not there at the moment" when no origin knows it, as if none could be
+/// reached: one that was started anew knows nothing until the encoder is back, and players take a 404 for the end.
 const RETURN: Duration = Duration::from_secs(15);
 
-/// How long it is remembered that those origins that can be asked don't have something, while others can't be asked. It is
-/// no absence, so viewers are told 503, and no cache keeps that; but who asks for it again and again shall not have it asked
-/// upstream each time. Once a second would do for that; what comes to be on another origin, or comes back with its own, is
-/// to be found at once.
+/// How long it is remembered that those origins that can be asked don't have something, while others can't be asked or it
+/// may return. It is no absence, so viewers are told 503, and no cache keeps that; but who asks for it again and again shall
+/// not have it asked upstream each time. Once a second would do for that; what comes to be on another origin, or comes back
+/// with its own, is to be found at once.
 const AWAY: Duration = Duration::from_millis(250);
 
 /// Why origins can't be asked.
@@ -225,14 +225,14 @@ impl Inner {
                 response
             }
             Outcome::Absent(response)
-                if question.kind != Kind::Relay
-                    && response.headers().contains_key(ABSENT)
-                    && found.is_some_and(|(_, ago)| ago < RETURN) =>
+                if question.kind == Kind::Relay
+                    || !response.headers().contains_key(ABSENT)
+                    || found.is_none_or(|(_, ago)| ago >= RETURN) =>
             {
-                problem(StatusCode::SERVICE_UNAVAILABLE, "no origin has the stream at the moment")
+                response
             }
-            Outcome::Absent(response) | Outcome::Trouble(response) => response,
-            Outcome::Away => {
+            Outcome::Trouble(response) => response,
+            Outcome::Absent(_) | Outcome::Away => {
                 if beside.is_none() {
                     self.away.insert(name, 0, now());
                 }
