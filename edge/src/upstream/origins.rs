@@ -189,7 +189,7 @@ impl Set {
 
 impl Inner {
     async fn answer(&self, request: Request<()>) -> Response<Body> {
-        let question = Question::of(request.uri().path());
+        let question = Question::of(request.uri());
         let name = request.uri().path_and_query().map(PathAndQuery::as_str).unwrap_or_default();
         let beside = request.extensions().get::<Giver>().copied();
         if beside.is_none() && self.away.get(name, now()).is_some() {
@@ -208,7 +208,7 @@ impl Inner {
             (!question.waits()).then_some(HEDGE_AFTER),
             knows,
             |at| match order.get(at) {
-                Some(origin) => Arc::clone(origin).ask(copy(&request), question.waits(), set.limits),
+                Some(origin) => Arc::clone(origin).ask(copy(&request), question.may_wait(), set.limits),
                 None => std::future::pending().boxed(),
             },
             |at| order.get(at).into_iter().for_each(|origin| origin.hedges.inc()),
@@ -270,19 +270,24 @@ impl Origin {
         }
     }
 
-    /// Its answer, whose first byte comes in time; if the question `waits` for media, as long as the origin answers others.
-    fn ask(self: Arc<Self>, request: Request<()>, waits: bool, limits: Limits) -> BoxFuture<'static, Answer> {
+    /// Its answer, whose first byte comes in time; if it `may_wait` for media, as long as the origin answers others.
+    fn ask(
+        self: Arc<Self>,
+        request: Request<()>,
+        may_wait: bool,
+        limits: Limits,
+    ) -> BoxFuture<'static, Answer> {
         async move {
             let origin = || Arc::clone(&self.name);
             if !self.health.lock().admit(now(), random()) {
                 return Err(Error::Failed { origin: origin(), error: "it failed a moment ago".into() });
             }
             self.requests.inc();
-            let limit = if waits { PATIENCE } else { limits.first_byte };
+            let limit = if may_wait { PATIENCE } else { limits.first_byte };
             let answer = tokio::select! {
                 biased;
                 answer = tokio::time::timeout(limit, ask(&self.service, request)) => answer.map_err(|_| limit),
-                () = self.hung(limits.first_byte), if waits => Err(limits.first_byte),
+                () = self.hung(limits.first_byte), if may_wait => Err(limits.first_byte),
             };
             let error = match answer {
                 Ok(Ok(response)) if response.status() == StatusCode::UNAUTHORIZED => {
