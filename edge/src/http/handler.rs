@@ -180,7 +180,8 @@ fn admit(
     if file.is_some_and(|file| file.playlist) {
         let session = session.as_ref().and_then(|claims| claims.sid.as_deref());
         let client = shared.hls.audience().client(peer.ip(), session, agent(headers));
-        guard.may_watch(shared.hls.audience(), key, client).map_err(denied)?;
+        let room = || shared.feeds.room(key);
+        guard.may_watch(shared.hls.audience(), key, client, room).map_err(denied)?;
         admitted.watching = Some(client);
     }
     Ok(admitted)
@@ -204,8 +205,8 @@ async fn answer(
         Ok(Route::Relay(key)) if *request.method() == Method::GET => {
             relay(shared, connection, progress, &key, &request.map(drop)).await
         }
-    }
         route => file(shared, &admitted, route, request).await,
+    }
 }
 
 /// What is no live stream.
@@ -227,8 +228,8 @@ async fn file(
             if let Some(client) = admitted.watching
                 && matches!(response.status(), StatusCode::OK | StatusCode::NOT_MODIFIED)
             {
-                let room = shared.guard.room_for_hls();
-                shared.hls.audience().seen(&file.key, client, room, Instant::now());
+                let room = || shared.feeds.room(&file.key);
+                shared.guard.watches(shared.hls.audience(), &file.key, client, room);
             }
             expose(response.headers_mut());
             response
@@ -270,7 +271,8 @@ async fn flv(
         Ok(seat) => seat,
         Err(denial) => return denied(denial),
     };
-    let viewer = match shared.feeds.join(key, format, latency.start).await {
+    let hls = shared.hls.viewers(key);
+    let viewer = match shared.feeds.join(key, format, latency.start, hls, None).await {
         Ok(viewer) => viewer,
         Err(error) => return refusal(error),
     };
@@ -333,7 +335,8 @@ async fn relay(
         Ok(after) => after.map_or(Start::Gop, Start::After),
         Err(error) => return problem(StatusCode::BAD_REQUEST, &error.to_string()),
     };
-    match shared.feeds.join_via(key, Format::Relay, start, shared.via.passed_on(headers)).await {
+    let via = shared.via.passed_on(headers);
+    match shared.feeds.join(key, Format::Relay, start, 0, via).await {
         Ok(viewer) => {
             let mut head = Response::new(());
             live::headers(head.headers_mut());
