@@ -5,22 +5,19 @@
 //! and cannot be read back. Those who left are forgotten whoever asks next: somebody for a playlist, or the process for
 //! its numbers.
 
-use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use ahash::RandomState;
+use ahash::{HashMap, RandomState};
 use media_core::hub::StreamKey;
 use parking_lot::{Mutex, MutexGuard};
 
 use crate::places::network;
 
-/// Clients that are counted of one stream; further ones are not.
-const MAX_PER_STREAM: usize = 100_000;
-
-/// Clients that are counted over all streams (64 bytes each, and of their addresses no more).
-const MAX_TOTAL: usize = 400_000;
+/// Clients over all streams (64 bytes each, and of their addresses no more): further ones are refused, whatever
+/// `edge.guard.max_viewers` is.
+const MAX_TOTAL: u64 = 400_000;
 
 /// How often those who left are forgotten.
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
@@ -33,15 +30,24 @@ pub(crate) struct Client {
     network: u64,
 }
 
-/// What is known of a client.
+/// How many may watch by HLS, beside those who watch otherwise.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Room {
+    /// A stream.
+    pub(crate) stream: u64,
+    /// All streams together.
+    pub(crate) all: u64,
+}
+
+/// Where there are as many as there may be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Known {
-    /// It watches.
-    Watching,
-    /// It would be one more.
-    New,
-    /// It would be one more than there may be at its address.
-    Crowded,
+pub(crate) enum Full {
+    /// At an address.
+    Address,
+    /// Of a stream.
+    Stream,
+    /// Of all streams together.
+    All,
 }
 
 /// HLS clients by stream.
@@ -49,9 +55,6 @@ pub(crate) struct Audience {
     ttl: Duration,
     hasher: RandomState,
     state: Mutex<State>,
-    /// Of the state, what is looked at without its lock: how many there are, and whether an address has its share.
-    total: AtomicU64,
-    crowded: AtomicBool,
     max_per_address: AtomicUsize,
 }
 
@@ -71,14 +74,8 @@ struct Seen {
 impl Audience {
     /// Clients count for `ttl` after a request, and so many of one address.
     pub(crate) fn new(ttl: Duration, max_per_address: usize) -> Self {
-        let audience = Self {
-            ttl,
-            hasher: RandomState::new(),
-            state: Mutex::default(),
-            total: AtomicU64::new(0),
-            crowded: AtomicBool::new(false),
-            max_per_address: AtomicUsize::new(0),
-        };
+        let (hasher, state) = (RandomState::new(), Mutex::default());
+        let audience = Self { ttl, hasher, state, max_per_address: AtomicUsize::new(0) };
         audience.limit(max_per_address);
         audience
     }
@@ -87,7 +84,6 @@ impl Audience {
     pub(crate) fn limit(&self, max_per_address: usize) {
         let max = if max_per_address == 0 { usize::MAX } else { max_per_address };
         self.max_per_address.store(max, Ordering::Relaxed);
-        self.note(&self.state.lock());
     }
 
     /// Who asks at that address: whose session its grant names, or else with that user agent.
@@ -100,61 +96,42 @@ impl Audience {
         Client { id, network: self.hasher.hash_one(network(address)) }
     }
 
-    /// A client was given a playlist. It counts if it did, or while fewer than `max` do.
-    pub(crate) fn seen(&self, key: &StreamKey, client: Client, max: u64, now: Instant) {
+    /// A client asks for a playlist of the stream, or was given one. Whether it counts, which it goes on to.
+    pub(crate) fn seen(&self, key: &StreamKey, client: Client, now: Instant) -> bool {
         let mut state = self.swept(now);
-        if let Some(seen) = state.streams.get_mut(key).and_then(|clients| clients.get_mut(&client.id)) {
-            seen.at = now;
+        let Some(seen) = state.streams.get_mut(key).and_then(|clients| clients.get_mut(&client.id)) else {
+            return false;
+        };
+        seen.at = now;
+        true
+    }
+
+    /// Whether one who does not count would be one too many.
+    pub(crate) fn full(&self, key: &StreamKey, client: Client, room: Room, now: Instant) -> Option<Full> {
+        self.swept(now).full(key, client, room, self.max_per_address.load(Ordering::Relaxed))
+    }
+
+    /// One who did not count was given a playlist. It counts from now on, unless it would be one too many.
+    pub(crate) fn join(&self, key: &StreamKey, client: Client, room: Room, now: Instant) {
+        let mut state = self.swept(now);
+        if state.full(key, client, room, self.max_per_address.load(Ordering::Relaxed)).is_some() {
             return;
         }
-        let here = state.streams.get(key).map_or(0, HashMap::len);
-        let max = usize::try_from(max).unwrap_or(usize::MAX).min(MAX_TOTAL);
-        if state.total < max && here < MAX_PER_STREAM && !self.is_crowded(&state, client) {
-            let seen = Seen { network: client.network, at: now };
-            state.streams.entry(key.clone()).or_default().insert(client.id, seen);
+        let seen = Seen { network: client.network, at: now };
+        if state.streams.entry(key.clone()).or_default().insert(client.id, seen).is_none() {
             *state.by_network.entry(client.network).or_default() += 1;
             state.total += 1;
-            self.total.store(state.total as u64, Ordering::Relaxed);
-            if self.is_crowded(&state, client) {
-                self.crowded.store(true, Ordering::Relaxed);
-            }
         }
     }
 
-    /// What is known of one who asks for a playlist.
-    pub(crate) fn know(&self, key: &StreamKey, client: Client, now: Instant) -> Known {
-        let state = self.swept(now);
-        let seen = state.streams.get(key).and_then(|clients| clients.get(&client.id));
-        if seen.is_some_and(|seen| now.saturating_duration_since(seen.at) < self.ttl) {
-            Known::Watching
-        } else if self.is_crowded(&state, client) {
-            Known::Crowded
-        } else {
-            Known::New
-        }
-    }
-
-    fn is_crowded(&self, state: &State, client: Client) -> bool {
-        let count = state.by_network.get(&client.network).copied().unwrap_or_default();
-        count >= self.max_per_address.load(Ordering::Relaxed)
-    }
-
-    /// Clients of all streams as of the last change, and whether an address has as many as it may. Takes no lock: all
-    /// who ask for playlists ask.
-    pub(crate) fn glance(&self) -> (u64, bool) {
-        (self.total.load(Ordering::Relaxed), self.crowded.load(Ordering::Relaxed))
-    }
-
-    /// Clients of one stream.
+    /// Clients of one stream, as of the last sweep.
     pub(crate) fn of(&self, key: &StreamKey, now: Instant) -> u64 {
-        let state = self.swept(now);
-        let clients = state.streams.get(key).into_iter().flat_map(HashMap::values);
-        count(clients.filter(|seen| now.saturating_duration_since(seen.at) < self.ttl))
+        self.swept(now).of(key)
     }
 
-    /// Clients of all streams, as of the last sweep: whoever joins asks, and all who ask for playlists wait meanwhile.
+    /// Clients of all streams, as of the last sweep.
     pub(crate) fn total(&self, now: Instant) -> u64 {
-        u64::try_from(self.swept(now).total).unwrap_or(u64::MAX)
+        self.swept(now).total as u64
     }
 
     /// The state, swept if that is due.
@@ -162,35 +139,52 @@ impl Audience {
         let mut state = self.state.lock();
         if state.swept.is_none_or(|at| now.saturating_duration_since(at) >= SWEEP_EVERY) {
             state.sweep(self.ttl, now);
-            self.note(&state);
         }
         state
-    }
-
-    /// For those who don't wait for the lock.
-    fn note(&self, state: &State) {
-        let max = self.max_per_address.load(Ordering::Relaxed);
-        self.total.store(state.total as u64, Ordering::Relaxed);
-        self.crowded.store(state.by_network.values().any(|count| *count >= max), Ordering::Relaxed);
     }
 }
 
 impl State {
+    fn of(&self, key: &StreamKey) -> u64 {
+        self.streams.get(key).map_or(0, |clients| clients.len() as u64)
+    }
+
+    fn full(&self, key: &StreamKey, client: Client, room: Room, max_per_address: usize) -> Option<Full> {
+        let here = self.by_network.get(&client.network).copied().unwrap_or_default();
+        if here >= max_per_address {
+            Some(Full::Address)
+        } else if self.of(key) >= room.stream {
+            Some(Full::Stream)
+        } else {
+            (self.total as u64 >= room.all.min(MAX_TOTAL)).then_some(Full::All)
+        }
+    }
+
     fn sweep(&mut self, ttl: Duration, now: Instant) {
         self.swept = Some(now);
         let Self { streams, total, by_network, .. } = self;
-        by_network.clear();
         streams.retain(|_, clients| {
-            clients.retain(|_, seen| now.saturating_duration_since(seen.at) < ttl);
-            clients.values().for_each(|seen| *by_network.entry(seen.network).or_default() += 1);
+            clients.retain(|_, seen| {
+                let stays = now.saturating_duration_since(seen.at) < ttl;
+                if !stays {
+                    *total -= 1;
+                    less(by_network, seen.network);
+                }
+                stays
+            });
             !clients.is_empty()
         });
-        *total = streams.values().map(HashMap::len).sum();
     }
 }
 
-fn count(clients: impl Iterator) -> u64 {
-    u64::try_from(clients.count()).unwrap_or(u64::MAX)
+/// One less at that address, which is forgotten with the last.
+fn less(by_network: &mut HashMap<u64, usize>, network: u64) {
+    if let Some(count) = by_network.get_mut(&network) {
+        *count -= 1;
+        if *count == 0 {
+            by_network.remove(&network);
+        }
+    }
 }
 
 #[cfg(test)]
@@ -200,6 +194,8 @@ mod tests {
     use super::*;
 
     const HOME: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+
+    const AMPLE: Room = Room { stream: u64::MAX, all: u64::MAX };
 
     fn key(name: &str) -> StreamKey {
         StreamKey::parse("live", name, &[]).unwrap()
@@ -213,18 +209,21 @@ mod tests {
     fn a_client_counts_once_and_for_its_time() {
         let audience = audience();
         let now = Instant::now();
-        let seen = |name, agent: &[u8], at| {
-            audience.seen(&key(name), audience.client(HOME, None, agent), u64::MAX, at);
-        };
-        seen("a", b"x", now);
-        seen("a", b"x", now + Duration::from_secs(5));
-        seen("a", b"y", now);
-        seen("b", b"x", now);
-        assert_eq!(audience.of(&key("a"), now + Duration::from_secs(9)), 2);
-        assert_eq!(audience.total(now + Duration::from_secs(9)), 3);
-        assert_eq!(audience.of(&key("a"), now + Duration::from_secs(14)), 1);
-        assert_eq!(audience.of(&key("a"), now + Duration::from_secs(15)), 0);
-        assert_eq!(audience.total(now + Duration::from_secs(15)), 0);
+        let at = |s| now + Duration::from_secs(s);
+        let client = |agent: &[u8]| audience.client(HOME, None, agent);
+        let join = |name, agent: &[u8], at| audience.join(&key(name), client(agent), AMPLE, at);
+        join("a", b"x", now);
+        join("a", b"x", at(5));
+        join("a", b"y", now);
+        join("b", b"x", now);
+        assert_eq!(audience.of(&key("a"), at(9)), 2);
+        assert_eq!(audience.total(at(9)), 3);
+        assert_eq!(audience.of(&key("a"), at(14)), 1);
+        assert!(audience.seen(&key("a"), client(b"x"), at(14)), "whatever it is given");
+        assert!(!audience.seen(&key("a"), client(b"y"), at(14)));
+        assert_eq!(audience.of(&key("a"), at(23)), 1);
+        assert_eq!(audience.of(&key("a"), at(24)), 0);
+        assert_eq!(audience.total(at(24)), 0);
     }
 
     #[test]
@@ -233,17 +232,18 @@ mod tests {
         let now = Instant::now();
         let client = audience.client(HOME, None, b"x");
         for n in 0..1000 {
-            audience.seen(&key(&format!("s{n}")), client, u64::MAX, now);
+            audience.join(&key(&format!("s{n}")), client, AMPLE, now);
         }
-        audience.seen(&key("a"), client, u64::MAX, now + Duration::from_secs(11));
         let kept = || {
             let state = audience.state.lock();
-            (state.streams.len(), state.total, state.by_network.len())
+            (state.streams.len(), state.total, state.by_network.get(&client.network).copied())
         };
-        assert_eq!(kept(), (1, 1, 1));
+        assert_eq!(kept(), (1000, 1000, Some(1000)));
+        assert!(audience.seen(&key("s7"), client, now + Duration::from_secs(9)));
+        audience.join(&key("a"), client, AMPLE, now + Duration::from_secs(11));
+        assert_eq!(kept(), (2, 2, Some(2)));
         assert_eq!(audience.total(now + Duration::from_secs(21)), 0);
-        assert_eq!(kept(), (0, 0, 0), "nobody asks for a playlist any more");
-        assert_eq!(audience.glance(), (0, false));
+        assert_eq!(kept(), (0, 0, None), "nobody asks for a playlist any more");
     }
 
     #[test]
@@ -252,25 +252,23 @@ mod tests {
         audience.limit(3);
         let now = Instant::now();
         let client = |n: u32, at| audience.client(at, None, &n.to_be_bytes());
-        let seen = |client| audience.seen(&key("a"), client, u64::MAX, now);
-        (0..2).for_each(|n| seen(client(n, HOME)));
-        assert_eq!(audience.glance(), (2, false));
-        (2..1000).for_each(|n| seen(client(n, HOME)));
-        assert_eq!(audience.glance(), (3, true));
-        let known = |client| audience.know(&key("a"), client, now);
-        assert_eq!([2, 3].map(|n| known(client(n, HOME))), [Known::Watching, Known::Crowded]);
+        let join = |client| audience.join(&key("a"), client, AMPLE, now);
+        let full = |client| audience.full(&key("a"), client, AMPLE, now);
+        (0..2).for_each(|n| join(client(n, HOME)));
+        assert_eq!(full(client(2, HOME)), None);
+        (2..1000).for_each(|n| join(client(n, HOME)));
+        assert_eq!(audience.of(&key("a"), now), 3);
+        assert_eq!(full(client(3, HOME)), Some(Full::Address));
         let customer: [IpAddr; 2] = ["2001:db8:1:2::1", "2001:db8:1:2:3::"].map(|text| text.parse().unwrap());
-        (0..3).for_each(|n| seen(client(n, customer[0])));
-        assert_eq!(known(client(7, customer[1])), Known::Crowded, "all of a /64 are one");
-        assert_eq!(known(client(7, "2001:db8:1:3::".parse().unwrap())), Known::New);
+        (0..3).for_each(|n| join(client(n, customer[0])));
+        assert_eq!(full(client(7, customer[1])), Some(Full::Address), "all of a /64 are one");
+        assert_eq!(full(client(7, "2001:db8:1:3::".parse().unwrap())), None);
         audience.limit(4);
-        assert!(!audience.glance().1);
-        assert_eq!(known(client(3, HOME)), Known::New);
+        assert_eq!(full(client(3, HOME)), None);
         audience.limit(1);
-        assert!(audience.glance().1);
-        assert_eq!(known(client(2, HOME)), Known::Watching);
+        assert!(audience.seen(&key("a"), client(2, HOME), now), "who watches goes on to");
         assert_eq!(audience.total(now + Duration::from_secs(10)), 0);
-        assert_eq!(audience.know(&key("a"), client(2, HOME), now + Duration::from_secs(10)), Known::New);
+        assert_eq!(audience.full(&key("a"), client(2, HOME), AMPLE, now + Duration::from_secs(10)), None);
     }
 
     #[test]
@@ -288,9 +286,27 @@ mod tests {
     fn of_many_who_come_at_once_no_more_count_than_there_is_room_for() {
         let audience = audience();
         let now = Instant::now();
-        for n in 0..10u32 {
-            audience.seen(&key("a"), audience.client(HOME, None, &n.to_be_bytes()), 4, now);
+        let client = |n: u32| audience.client(HOME, None, &n.to_be_bytes());
+        let room = Room { stream: 4, all: 6 };
+        for name in ["a", "b"] {
+            (0..10).for_each(|n| audience.join(&key(name), client(n), room, now));
         }
-        assert_eq!(audience.total(now), 4);
+        assert_eq!((audience.of(&key("a"), now), audience.total(now)), (4, 6));
+        assert_eq!(audience.full(&key("a"), client(7), room, now), Some(Full::Stream));
+        assert_eq!(audience.full(&key("b"), client(7), room, now), Some(Full::All));
+    }
+
+    #[test]
+    fn who_cannot_be_counted_is_refused() {
+        let audience = audience();
+        let now = Instant::now();
+        let client = |agent: &[u8]| audience.client(HOME, None, agent);
+        audience.join(&key("a"), client(b"x"), AMPLE, now);
+        // As many others.
+        audience.state.lock().total += usize::try_from(MAX_TOTAL).unwrap() - 1;
+        assert_eq!(audience.full(&key("b"), client(b"y"), AMPLE, now), Some(Full::All));
+        audience.join(&key("b"), client(b"y"), AMPLE, now);
+        assert_eq!(audience.total(now), MAX_TOTAL);
+        assert!(audience.seen(&key("a"), client(b"x"), now), "who watches");
     }
 }

@@ -123,7 +123,7 @@ pub struct GuardConfig {
     pub empty_referer: bool,
     /// Requests a second from one address (of IPv6: from one /64), bursts of twice as many; 0 is no limit.
     pub max_requests_per_second_per_address: u32,
-    /// Viewers at once over all streams and protocols; further ones are refused.
+    /// Viewers at once over all streams and protocols, of them 400,000 by HLS at most; further ones are refused.
     pub max_viewers: u64,
     /// Viewers by HLS at once at one address (of IPv6: at one /64), which are told apart by the session that their grant
     /// names or by their User-Agent; further ones are refused. 0 is no limit.
@@ -278,7 +278,7 @@ pub struct FanoutConfig {
     pub max_skips_per_minute: u32,
     /// Milliseconds that an RTMP player may pause.
     pub max_pause_ms: u64,
-    /// Viewers of one stream by FLV, WebSocket and RTMP; further ones are refused.
+    /// Viewers at once of one stream by all protocols; further ones are refused.
     pub max_viewers_per_stream: usize,
 }
 

@@ -96,7 +96,7 @@ impl Playlists {
         farthest.is_some_and(|(farthest, at)| msn <= farthest + 1 && !self.is_over(at, now))
     }
 
-    /// Whether a playlist that is kept makes players ask so: for what it has, or for what it says comes next. Nothing
+    /// Whether a playlist that is kept makes players ask so: for it as it is now, or for what it says comes next. Nothing
     /// makes them ask for the first of a stream, of which there is one.
     pub(crate) fn call_for(&self, key: &Key) -> bool {
         if key.is_first() {
@@ -175,8 +175,9 @@ fn is_behind(asked: Query, object: &Object) -> bool {
     }
 }
 
-/// Whether a question is about what a playlist has, or what comes next: the part that it announces, and the segment of
-/// which that is.
+/// Whether a question is about no segment, or about what comes next: the part that a playlist announces, and the segment
+/// of which that is. Who is behind is answered at once and takes no room, but where a stream has begun anew since: there
+/// all that is behind waits for the first segment, and can be made up.
 fn calls_for(object: &Object, asked: Query) -> bool {
     let next = match object.tail.hint {
         Some(Name::Part { msn, part, .. }) => Some((msn, part)),
@@ -185,7 +186,7 @@ fn calls_for(object: &Object, asked: Query) -> bool {
     match (asked.msn, next) {
         (None, _) => true,
         (Some(asked_msn), Some((msn, part))) => {
-            asked_msn < msn || asked_msn == msn && asked.part.is_none_or(|asked| asked <= part)
+            asked_msn == msn && asked.part.is_none_or(|asked| asked <= part)
         }
         (Some(_), None) => false,
     }

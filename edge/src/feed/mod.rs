@@ -92,22 +92,14 @@ impl Feeds {
         Arc::new(Self { config, fanout, upstream, metrics, absent, unavailable, away, feeds })
     }
 
-    /// Lets somebody watch; resolves once the upstream has answered.
+    /// Lets somebody watch a stream that so many watch by HLS; resolves once the upstream has answered. Another edge has
+    /// come the way that `via` names.
     pub(crate) async fn join(
         self: &Arc<Self>,
         key: &StreamKey,
         format: Format,
         start: Start,
-    ) -> Result<Viewer, Refusal> {
-        self.join_via(key, format, start, None).await
-    }
-
-    /// The same for another edge, behind those that `via` names.
-    pub(crate) async fn join_via(
-        self: &Arc<Self>,
-        key: &StreamKey,
-        format: Format,
-        start: Start,
+        hls: u64,
         via: Option<HeaderValue>,
     ) -> Result<Viewer, Refusal> {
         let seat = self.seat(key, via)?;
@@ -119,10 +111,20 @@ impl Feeds {
         if let Phase::Refused(refusal) = phase {
             return Err(refusal);
         }
-        if *seat.feed.seats.borrow() > self.fanout.max_viewers_per_stream {
+        if (*seat.feed.seats.borrow() as u64).saturating_add(hls) > self.max_viewers_per_stream() {
             return Err(Refusal::Full);
         }
         Ok(Viewer::new(seat, format, start, Arc::clone(&self.metrics)))
+    }
+
+    /// How many may watch a stream by HLS, beside those who have a feed of it.
+    pub(crate) fn room(&self, key: &StreamKey) -> u64 {
+        let seats = self.feeds.lock().get(key).map_or(0, |feed| *feed.seats.borrow());
+        self.max_viewers_per_stream().saturating_sub(seats as u64)
+    }
+
+    fn max_viewers_per_stream(&self) -> u64 {
+        self.fanout.max_viewers_per_stream as u64
     }
 
     /// How long a stream's flushes wait for viewers that don't choose.

@@ -26,7 +26,7 @@ pub(crate) use forwarded::Asker;
 pub(crate) use grant::{Shown, split};
 pub(crate) use record::{Record, Standing, Who};
 
-use crate::audience::{Audience, Client, Known};
+use crate::audience::{Audience, Client, Full, Room};
 use crate::config::{AccessLogConfig, GuardConfig};
 use crate::metrics::Metrics;
 use egress::Egress;
@@ -64,6 +64,9 @@ pub(crate) enum Denial {
     /// There are as many viewers as there may be.
     #[error("there are too many viewers")]
     Viewers,
+    /// There are as many of the stream as there may be.
+    #[error("there are too many viewers of this stream")]
+    Stream,
     /// There are as many viewers by HLS as there may be at its address.
     #[error("there are too many viewers at this address")]
     Crowded,
@@ -74,8 +77,16 @@ pub(crate) enum Denial {
 
 impl Denial {
     /// All that are no matter of grants.
-    pub(crate) const OTHERS: [Self; 7] =
-        [Self::Address, Self::Rate, Self::Referer, Self::Origin, Self::Viewers, Self::Crowded, Self::Egress];
+    pub(crate) const OTHERS: [Self; 8] = [
+        Self::Address,
+        Self::Rate,
+        Self::Referer,
+        Self::Origin,
+        Self::Viewers,
+        Self::Stream,
+        Self::Crowded,
+        Self::Egress,
+    ];
 
     /// Its name in metrics.
     pub(crate) const fn reason(self) -> &'static str {
@@ -86,8 +97,19 @@ impl Denial {
             Self::Referer => "referer",
             Self::Origin => "origin",
             Self::Viewers => "viewers",
+            Self::Stream => "viewers_of_stream",
             Self::Crowded => "viewers_of_address",
             Self::Egress => "egress",
+        }
+    }
+}
+
+impl From<Full> for Denial {
+    fn from(full: Full) -> Self {
+        match full {
+            Full::Address => Self::Crowded,
+            Full::Stream => Self::Stream,
+            Full::All => Self::Viewers,
         }
     }
 }
@@ -281,30 +303,42 @@ impl Guard {
         Instant::now().checked_add(claims.holds_for(SystemTime::now()))
     }
 
-    /// Whether somebody is given a playlist: who watches is, and others while there is room. All who watch ask again and
-    /// again, so no lock is taken as long as nobody is at a limit.
+    /// Whether somebody is given a playlist: who watches is, and others while there is room. `room` is how many may watch
+    /// the stream by HLS.
     pub(crate) fn may_watch(
         &self,
         audience: &Audience,
         key: &StreamKey,
         client: Client,
+        room: impl FnOnce() -> u64,
     ) -> Result<(), Denial> {
-        let seats = self.seats.load(Ordering::Relaxed);
-        let (hls, crowded) = audience.glance();
-        if !crowded && self.lacks(seats + 1, hls).is_none() {
+        let now = now();
+        // Also while it is given nothing: a stream that stalls is not one that is over.
+        if audience.seen(key, client, now) {
             return Ok(());
         }
-        let now = Instant::now();
-        match audience.know(key, client, now) {
-            Known::Watching => Ok(()),
-            Known::Crowded => Err(self.deny(Denial::Crowded)),
-            Known::New => self.room(seats + 1, audience.total(now)),
+        let full = audience.full(key, client, self.room_for_hls(room()), now);
+        let denial = full.map(Denial::from).or_else(|| self.lacks_bandwidth());
+        denial.map_or(Ok(()), |denial| Err(self.deny(denial)))
+    }
+
+    /// Somebody was given a playlist, and counts from now on.
+    pub(crate) fn watches(
+        &self,
+        audience: &Audience,
+        key: &StreamKey,
+        client: Client,
+        room: impl FnOnce() -> u64,
+    ) {
+        let now = now();
+        if !audience.seen(key, client, now) {
+            audience.join(key, client, self.room_for_hls(room()), now);
         }
     }
 
-    /// How many may watch by HLS besides those who watch otherwise.
-    pub(crate) fn room_for_hls(&self) -> u64 {
-        self.rules.load().max_viewers.saturating_sub(self.seats.load(Ordering::Relaxed))
+    fn room_for_hls(&self, stream: u64) -> Room {
+        let seats = self.seats.load(Ordering::Relaxed);
+        Room { stream, all: self.rules.load().max_viewers.saturating_sub(seats) }
     }
 
     /// A place for one who begins to watch by FLV, WebSocket or RTMP.
@@ -312,23 +346,20 @@ impl Guard {
         // Taken first: of two who come at once, one may be the last.
         let taken = self.seats.fetch_add(1, Ordering::Relaxed) + 1;
         let seat = Seat(Arc::clone(&self.seats));
-        self.room(taken, hls).map(|()| seat)
+        let full = taken.saturating_add(hls) > self.rules.load().max_viewers;
+        let denial = full.then_some(Denial::Viewers).or_else(|| self.lacks_bandwidth());
+        denial.map_or(Ok(seat), |denial| Err(self.deny(denial)))
     }
 
-    /// Whether so many may watch.
-    fn room(&self, live: u64, hls: u64) -> Result<(), Denial> {
-        self.lacks(live, hls).map_or(Ok(()), |denial| Err(self.deny(denial)))
-    }
-
-    /// What there is not enough of for so many.
-    fn lacks(&self, live: u64, hls: u64) -> Option<Denial> {
-        let rules = self.rules.load();
-        if live.saturating_add(hls) > rules.max_viewers {
-            return Some(Denial::Viewers);
-        }
-        let limit = rules.max_egress_mbps.saturating_mul(1_000_000);
+    fn lacks_bandwidth(&self) -> Option<Denial> {
+        let limit = self.rules.load().max_egress_mbps.saturating_mul(1_000_000);
         (limit > 0 && self.egress.bits_per_second() > limit).then_some(Denial::Egress)
     }
+}
+
+/// The time, which tests may hold.
+fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
 }
 
 #[cfg(test)]
@@ -350,9 +381,10 @@ mod tests {
         let key = StreamKey::parse("live", "a", &[]).unwrap();
         let client = |name: &str| audience.client(IpAddr::from([127, 0, 0, 1]), None, name.as_bytes());
         for n in 0..watching {
-            audience.seen(&key, client(&n.to_string()), u64::MAX, Instant::now());
+            let room = Room { stream: u64::MAX, all: u64::MAX };
+            audience.join(&key, client(&n.to_string()), room, Instant::now());
         }
-        guard.may_watch(&audience, &key, client(name))
+        guard.may_watch(&audience, &key, client(name), || 2)
     }
 
     #[test]
@@ -366,6 +398,8 @@ mod tests {
         assert_eq!(may_watch(&guard, 1, "new"), Err(Denial::Viewers));
         assert!(may_watch(&guard, 1, "0").is_ok(), "who watches");
         assert!(may_watch(&guard, 0, "new").is_ok(), "who is refused takes no place");
+        assert_eq!(may_watch(&guard, 2, "new"), Err(Denial::Stream));
+        assert!(may_watch(&guard, 3, "2").is_ok(), "who watches");
         drop(first);
         assert!(guard.seat(1).is_ok());
     }

@@ -15,7 +15,6 @@ use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Either, Ready, ready};
 use http::header::ALT_SVC;
 use http::{HeaderMap, HeaderValue, Request, Response, Version};
-use http_body::Body as HttpBody;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
@@ -154,9 +153,6 @@ impl Connection {
         if version < Version::HTTP_2 {
             self.wire.settled().await;
             return response.map(|body| self.wire.begin(record, body, is_head));
-        }
-        if is_head || response.body().is_end_stream() {
-            progress.over();
         }
         progress.note(record);
         response

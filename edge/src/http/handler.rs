@@ -72,10 +72,16 @@ pub(super) async fn handle(
     };
     let mut response = match admitted {
         Err(denied) => *denied,
-        Ok(admitted) => answer(shared, connection, &progress, (route, admitted), request, &mut record).await,
+        Ok(admitted) => {
+            answer(shared, connection, Arc::clone(&progress), (route, admitted), request, &mut record).await
+        }
     };
     if kind.1 {
         response = without_body(response);
+    }
+    // What HTTP/1.1 does not take stalls the socket.
+    if kind.0 >= Version::HTTP_2 {
+        response = response.map(|body| watched(body, Arc::clone(&progress)));
     }
     if let Some(origin) = shared_with {
         shared.guard.share(origin.as_ref(), response.headers_mut());
@@ -174,7 +180,8 @@ fn admit(
     if file.is_some_and(|file| file.playlist) {
         let session = session.as_ref().and_then(|claims| claims.sid.as_deref());
         let client = shared.hls.audience().client(peer.ip(), session, agent(headers));
-        guard.may_watch(shared.hls.audience(), key, client).map_err(denied)?;
+        let room = || shared.feeds.room(key);
+        guard.may_watch(shared.hls.audience(), key, client, room).map_err(denied)?;
         admitted.watching = Some(client);
     }
     Ok(admitted)
@@ -183,12 +190,11 @@ fn admit(
 async fn answer(
     shared: &Shared,
     connection: &Arc<Connection>,
-    progress: &Arc<Progress>,
+    progress: Arc<Progress>,
     (route, admitted): (Result<Route, BadPath>, Admitted),
     request: Request<Body>,
     record: &mut Option<Record>,
 ) -> Response<Body> {
-    let version = request.version();
     if let Err(error) = shared.via.check(request.headers()) {
         return problem(StatusCode::LOOP_DETECTED, &error.to_string());
     }
@@ -197,17 +203,9 @@ async fn answer(
             flv(shared, connection, progress, (&key, admitted.until), request, record).await
         }
         Ok(Route::Relay(key)) if *request.method() == Method::GET => {
-            relay(shared, connection, Arc::clone(progress), &key, &request.map(drop)).await
+            relay(shared, connection, progress, &key, &request.map(drop)).await
         }
-        route => {
-            let response = file(shared, &admitted, route, request).await;
-            // What HTTP/1.1 does not take stalls the socket.
-            if version >= Version::HTTP_2 {
-                response.map(|body| watched(body, Arc::clone(progress)))
-            } else {
-                response
-            }
-        }
+        route => file(shared, &admitted, route, request).await,
     }
 }
 
@@ -230,8 +228,8 @@ async fn file(
             if let Some(client) = admitted.watching
                 && matches!(response.status(), StatusCode::OK | StatusCode::NOT_MODIFIED)
             {
-                let room = shared.guard.room_for_hls();
-                shared.hls.audience().seen(&file.key, client, room, Instant::now());
+                let room = || shared.feeds.room(&file.key);
+                shared.guard.watches(shared.hls.audience(), &file.key, client, room);
             }
             expose(response.headers_mut());
             response
@@ -244,7 +242,7 @@ async fn file(
 async fn flv(
     shared: &Shared,
     connection: &Arc<Connection>,
-    progress: &Arc<Progress>,
+    progress: Arc<Progress>,
     (key, until): (&StreamKey, Option<Instant>),
     request: Request<Body>,
     record: &mut Option<Record>,
@@ -273,7 +271,8 @@ async fn flv(
         Ok(seat) => seat,
         Err(denial) => return denied(denial),
     };
-    let viewer = match shared.feeds.join(key, format, latency.start).await {
+    let hls = shared.hls.viewers(key);
+    let viewer = match shared.feeds.join(key, format, latency.start, hls, None).await {
         Ok(viewer) => viewer,
         Err(error) => return refusal(error),
     };
@@ -288,7 +287,7 @@ async fn flv(
                 return head.map(|()| full(Bytes::new()));
             }
             if request.version() >= Version::HTTP_2 {
-                let (progress, window) = (Arc::clone(progress), latency.window.at_rest());
+                let window = latency.window.at_rest();
                 return head.map(|()| live::body(viewer, Some(seat), until, connection, progress, window));
             }
             (head, Box::new(live::Plain::new(format == Format::ChunkedFlv)))
@@ -336,7 +335,8 @@ async fn relay(
         Ok(after) => after.map_or(Start::Gop, Start::After),
         Err(error) => return problem(StatusCode::BAD_REQUEST, &error.to_string()),
     };
-    match shared.feeds.join_via(key, Format::Relay, start, shared.via.passed_on(headers)).await {
+    let via = shared.via.passed_on(headers);
+    match shared.feeds.join(key, Format::Relay, start, 0, via).await {
         Ok(viewer) => {
             let mut head = Response::new(());
             live::headers(head.headers_mut());

@@ -15,7 +15,6 @@ use tokio::time::Sleep;
 
 use super::connection::Connection;
 use super::progress::Progress;
-use super::watched::chunk;
 use crate::fanout::{Format, Over};
 use crate::feed::Viewer;
 use crate::guard::Seat;
@@ -164,15 +163,9 @@ impl HttpBody for LiveBody {
             return Poll::Ready(Some(Err(Expired.into())));
         }
         let this = &mut *self;
-        let next = this.rests.poll(cx, |cx| this.viewer.poll_next(cx));
-        this.progress.polled(next.is_pending());
-        next.map(|next| match next {
-            // What the client has yet to take outlives the stream.
-            Ok(bytes) => Some(Ok(Frame::data(chunk(bytes, &self.progress)))),
-            Err(Over::Ended) => {
-                self.progress.over();
-                None
-            }
+        this.rests.poll(cx, |cx| this.viewer.poll_next(cx)).map(|next| match next {
+            Ok(bytes) => Some(Ok(Frame::data(bytes))),
+            Err(Over::Ended) => None,
             Err(Over::Lagged | Over::Stalled | Over::Paused | Over::Expired) => {
                 self.progress.failed("lagged");
                 Some(Err(TooSlow.into()))

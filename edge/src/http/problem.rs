@@ -62,7 +62,7 @@ pub(crate) fn denied_with(denial: Denial) -> StatusCode {
         Denial::Grant(refused) if !refused.is_forbidden() => StatusCode::UNAUTHORIZED,
         Denial::Grant(_) | Denial::Address | Denial::Referer | Denial::Origin => StatusCode::FORBIDDEN,
         Denial::Rate | Denial::Crowded => StatusCode::TOO_MANY_REQUESTS,
-        Denial::Viewers | Denial::Egress => StatusCode::SERVICE_UNAVAILABLE,
+        Denial::Viewers | Denial::Stream | Denial::Egress => StatusCode::SERVICE_UNAVAILABLE,
     }
 }
 

@@ -79,7 +79,7 @@ impl Progress {
         }
     }
 
-    /// The body was asked for more, and has it unless it is `idle`.
+    /// More was asked for, and is there unless it is `idle`.
     pub(super) fn polled(&self, idle: bool) {
         self.last_ms.store(self.elapsed_ms(), Ordering::Relaxed);
         self.idle.store(idle, Ordering::Relaxed);

@@ -18,6 +18,10 @@ const CHUNK_BYTES: usize = 16 * 1024;
 
 /// The body, watched.
 pub(super) fn watched(body: Body, progress: Arc<Progress>) -> Body {
+    if body.is_end_stream() {
+        // Nobody asks for it.
+        progress.over();
+    }
     Watched { body, chunks: Bytes::new(), progress }.boxed_unsync()
 }
 
@@ -57,7 +61,8 @@ impl HttpBody for Watched {
             self.progress.polled(false);
         }
         let len = self.chunks.len().min(CHUNK_BYTES);
-        let chunk = chunk(self.chunks.split_to(len), &self.progress);
+        let bytes = self.chunks.split_to(len);
+        let chunk = Bytes::from_owner(Chunk { bytes, progress: Arc::clone(&self.progress) });
         if self.is_end_stream() {
             self.progress.over();
         }
@@ -78,11 +83,6 @@ impl HttpBody for Watched {
         }
         whole
     }
-}
-
-/// Bytes that are progress once they were taken.
-pub(super) fn chunk(bytes: Bytes, progress: &Arc<Progress>) -> Bytes {
-    Bytes::from_owner(Chunk { bytes, progress: Arc::clone(progress) })
 }
 
 /// Bytes that are waiting to be sent. The last of them outlive the body, which is dropped once they are queued.

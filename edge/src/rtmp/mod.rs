@@ -169,7 +169,8 @@ async fn enter(
     let seat = guard.seat(shared.hls.all_viewers())?;
     let latency = Latency::parse(request.param("latency").as_deref(), shared.feeds.latency(&key))
         .map_err(|error| TurnedAway::bad(Refusal::play_failed(error.to_string())))?;
-    let viewer = shared.feeds.join(&key, Format::Rtmp, latency.start).await?;
+    let hls = shared.hls.viewers(&key);
+    let viewer = shared.feeds.join(&key, Format::Rtmp, latency.start, hls, None).await?;
     let until = claims.as_deref().and_then(Guard::until);
     Ok(Entered { viewer, seat, window: latency.window, until })
 }

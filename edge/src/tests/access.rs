@@ -1,10 +1,10 @@
 //! The access log: each request once, with what reached the wire, however it ended.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use control_api::grant::{Algorithm, Audience, Claims, Grants, Key, KeySet, Play, Signer};
-use http::{Request, Response};
+use http::{Method, Request, Response};
 use http_body_util::{BodyExt, Empty};
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -12,8 +12,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use super::client::{Player, Server};
 use super::limits::http2_frame;
 use super::origin::Origin;
-use super::rtmp;
+use super::secure::Secure;
 use super::studio::{Studio, opening};
+use super::{guarded, h3, rtmp};
 use crate::{Access, Config};
 
 const MEDIA: &str = "/live/a/v0/1-1.m4s";
@@ -31,8 +32,7 @@ impl Logged {
     async fn start(origin: &Origin, access: Access, change: impl FnOnce(&mut Config)) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("access.jsonl");
-        let mut config = Config::default();
-        config.access_log.path = path.to_str().unwrap().to_owned();
+        let mut config = logging(&path);
         change(&mut config);
         Self { server: Server::guarded(origin, config, access, None).await, path, _dir: dir }
     }
@@ -49,14 +49,24 @@ impl Logged {
     }
 
     async fn at_least(&self, count: usize) -> Vec<Value> {
-        loop {
-            self.server.edge.shared.guard.flush_log().await;
-            let text = std::fs::read_to_string(&self.path).unwrap();
-            if text.lines().count() >= count {
-                return text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-            }
-            tokio::task::yield_now().await;
+        at_least(&self.server, &self.path, count).await
+    }
+}
+
+fn logging(path: &Path) -> Config {
+    let mut config = Config::default();
+    config.access_log.path = path.to_str().unwrap().to_owned();
+    config
+}
+
+async fn at_least(server: &Server, path: &Path, count: usize) -> Vec<Value> {
+    loop {
+        server.edge.shared.guard.flush_log().await;
+        let text = std::fs::read_to_string(path).unwrap();
+        if text.lines().count() >= count {
+            return text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
         }
+        tokio::task::yield_now().await;
     }
 }
 
@@ -131,6 +141,39 @@ async fn responses_to_requests_that_were_sent_at_once_are_each_counted() {
     let sizes: Vec<usize> = begins.iter().zip(ends).map(|(begin, end)| end - begin).collect();
     let lines = logged.lines(4).await;
     assert_eq!(lines.iter().map(|line| line["bytes"].clone()).collect::<Vec<_>>(), sizes);
+    assert!(lines.iter().all(|line| line["end"] == "finished"), "{lines:?}");
+}
+
+#[tokio::test]
+async fn a_refusal_that_arrived_is_finished_by_whatever_protocol() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("access.jsonl");
+    let secure = Secure::guarded(&Origin::default(), logging(&path), guarded::access(), None).await;
+    let mut http2 = secure.server.http2().await;
+    let mut http3 = h3::Client::connect(&secure).await;
+    let mut expected = Vec::new();
+    for method in [Method::GET, Method::HEAD] {
+        for path in ["/live/a.flv", "/live/a/index.m3u8", "/relay/live/a", "/nothing"] {
+            let request = Request::builder().method(method.clone()).uri(format!("http://edge{path}"));
+            let response =
+                http2.send_request(request.body(Empty::<bytes::Bytes>::new()).unwrap()).await.unwrap();
+            let status = response.status();
+            let body = response.into_body().collect().await.unwrap().to_bytes();
+            expected.push(("h2", path, status, body.len()));
+            let answer = http3.ask(method.clone(), path, "").await;
+            assert_eq!(answer.0.status(), status);
+            assert_eq!(h3::whole(answer).await.unwrap(), body);
+            expected.push(("h3", path, status, body.len()));
+        }
+    }
+    let lines = at_least(&secure.server, &path, expected.len()).await;
+    for (protocol, path, status, bytes) in expected {
+        let line = lines.iter().find(|line| {
+            let said = [&line["protocol"], &line["path"], &line["status"], &line["bytes"]];
+            said == [&Value::from(protocol), &path.into(), &status.as_u16().into(), &bytes.into()]
+        });
+        assert_eq!(line.expect(path)["end"], "finished", "{protocol} {path}");
+    }
     assert!(lines.iter().all(|line| line["end"] == "finished"), "{lines:?}");
 }
 

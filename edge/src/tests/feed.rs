@@ -49,7 +49,8 @@ async fn a_pull_lingers_after_the_last_viewer_and_then_ends() {
     let relay = origin.relay("a");
     let config = config(|feed| feed.linger_ms = 30_000);
     let edge = Edge::new(config, open(), origin.upstream(), None).unwrap();
-    let join = || async { edge.shared.feeds.join(&key("a"), Format::Flv, Start::Gop).await.unwrap() };
+    let join =
+        || async { edge.shared.feeds.join(&key("a"), Format::Flv, Start::Gop, 0, None).await.unwrap() };
     drop(join().await);
     // Who comes back within the time finds the pull.
     tokio::time::sleep(Duration::from_millis(29_999)).await;

@@ -18,7 +18,7 @@ use super::limits::metric;
 use super::origin::Origin;
 use super::secure::Secure;
 use super::studio::{self, Studio, opening};
-use super::{key, until};
+use super::{guarded, key, until};
 use crate::upstream::Body;
 use crate::{BoxError, Config, Pages};
 
@@ -46,7 +46,7 @@ impl Client {
         Self { requests, quic, ended, _endpoint: endpoint }
     }
 
-    async fn ask(&mut self, method: Method, path: &str, body: &'static str) -> Answer {
+    pub(super) async fn ask(&mut self, method: Method, path: &str, body: &'static str) -> Answer {
         let request =
             Request::builder().method(method).uri(format!("https://localhost{path}")).body(()).unwrap();
         let mut stream = self.requests.send_request(request).await.unwrap();
@@ -73,7 +73,7 @@ pub(super) async fn dial(secure: &Secure, transport: TransportConfig) -> (quinn:
     (endpoint.connect(secure.address, "localhost").unwrap().await.unwrap(), endpoint)
 }
 
-async fn whole((_, mut stream): Answer) -> Result<Vec<u8>, h3::error::StreamError> {
+pub(super) async fn whole((_, mut stream): Answer) -> Result<Vec<u8>, h3::error::StreamError> {
     let mut bytes = Vec::new();
     while let Some(mut data) = stream.recv_data().await? {
         bytes.extend_from_slice(&data.copy_to_bytes(data.remaining()));
@@ -194,6 +194,29 @@ async fn a_viewer_that_takes_nothing_is_dropped() {
     }
     assert_eq!(metric(&secure.server, r#"weir_edge_viewer_drops_total{reason="stalled"}"#), "1");
     drop(answer);
+}
+
+#[tokio::test]
+async fn a_refusal_that_is_not_taken_ends_its_connection() {
+    let mut config = Config::default();
+    config.http.write_stall_ms = 300;
+    // Nor is it idle.
+    config.http.header_timeout_ms = 3_600_000;
+    let secure = Secure::guarded(&Origin::default(), config, guarded::access(), None).await;
+    // More than what is said of the connection, and less than the head; more than that, and less than all.
+    for window in [64u32, 150] {
+        for path in ["/live/a.flv", "/relay/live/a", "/nothing"] {
+            let mut transport = TransportConfig::default();
+            transport.stream_receive_window(window.into());
+            let mut client = Client::with(&secure, transport).await;
+            let request = Request::get(format!("https://localhost{path}")).body(()).unwrap();
+            // Read by nobody: the window stays closed once it is used up.
+            let mut stream = client.requests.send_request(request).await.unwrap();
+            stream.finish().await.unwrap();
+            client.quic.closed().await;
+        }
+    }
+    until(|| metric(&secure.server, "weir_edge_connections ") == "0").await;
 }
 
 #[tokio::test]

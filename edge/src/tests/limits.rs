@@ -15,7 +15,7 @@ use tower::service_fn;
 use super::client::{Player, Server, open, text};
 use super::origin::Origin;
 use super::studio::{Studio, opening};
-use super::{key, until};
+use super::{guarded, key, until};
 use crate::upstream::Body;
 use crate::{BoxError, Config, Edge, Pages, http::serve_pipe};
 
@@ -84,20 +84,31 @@ async fn an_http2_client_that_grants_no_window_for_a_file_or_page_is_cut_off() {
     let origin = Origin::default();
     let mut config = Config::default();
     config.http.write_stall_ms = 300;
+    // Nor is it idle.
+    config.http.header_timeout_ms = 3_600_000;
     let pages = Pages::new(service_fn(|_| async { Ok::<_, BoxError>(Response::new(full(OBJECT.into()))) }));
-    let server = Server::with(&origin, config, Some(pages)).await;
+    let server = Server::with(&origin, config.clone(), Some(pages)).await;
+    let closed = Server::guarded(&origin, config, guarded::access(), None).await;
+    let is_cut_off = async |server: &Server, path: &str, window: u32, status: u16| {
+        let mut client = hyper::client::conn::http2::Builder::new(TokioExecutor::new());
+        let mut client = server.http2_with(client.initial_stream_window_size(window)).await;
+        let request = http::Request::get(format!("http://edge{path}")).body(Empty::new()).unwrap();
+        let response = client.send_request(request).await.unwrap();
+        assert_eq!(response.status(), status, "{path}");
+        until(|| metric(server, "weir_edge_connections ") == "0").await;
+        assert!(response.into_body().collect().await.is_err(), "{path}, {window}");
+    };
     // None of it is taken; or some, so that the rest waits behind the body's end.
     for window in [0, 1, 1000] {
         for path in ["/live/a/v0/1-1.m4s", "/watch/live/a"] {
             origin.file("/live/a/v0/1-1.m4s", Response::new(OBJECT));
-            let mut client = hyper::client::conn::http2::Builder::new(TokioExecutor::new());
-            let mut client = server.http2_with(client.initial_stream_window_size(window)).await;
-            let request = http::Request::get(format!("http://edge{path}")).body(Empty::new()).unwrap();
-            let response = client.send_request(request).await.unwrap();
-            assert_eq!(response.status(), 200);
-            until(|| metric(&server, "weir_edge_connections ") == "0").await;
-            assert!(response.into_body().collect().await.is_err(), "{path}, {window}");
+            is_cut_off(&server, path, window, 200).await;
         }
+    }
+    for window in [0, 1] {
+        is_cut_off(&server, "/live/none.flv", window, 404).await;
+        is_cut_off(&server, "/relay/live/a", window, 404).await;
+        is_cut_off(&closed, "/live/a.flv", window, 401).await;
     }
 }
 

@@ -2,19 +2,24 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use control_api::grant::{Grants, KeySet, Play};
-use http::{Method, Response};
-use http_body_util::{BodyExt, Full};
+use http::{Method, Response, StatusCode};
+use http_body_util::{BodyExt, Empty, Full};
+use hyper::client::conn::http2;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::io::AsyncReadExt;
+use tokio::sync::watch;
 use tower::service_fn;
 
-use super::client::{Player, Server, text};
+use super::client::{Player, Server, open, text};
 use super::limits::metric;
 use super::origin::Origin;
 use super::studio::{Studio, opening};
-use super::{guarded, rtmp, until};
-use crate::{Access, Body, BoxError, Config, GuardConfig, Pages};
+use super::{guarded, key, rtmp, until};
+use crate::http::serve_pipe;
+use crate::{Access, Body, BoxError, Config, Edge, GuardConfig, Pages};
 
 const INDEX: &str = "/live/a/index.m3u8";
 
@@ -107,6 +112,79 @@ async fn there_is_room_for_so_many_and_for_another_when_one_leaves() {
         assert_eq!(other.status(), 503, "{path}");
     }
     drop(first);
+}
+
+#[tokio::test]
+async fn a_stream_has_so_many_viewers_by_all_protocols_together() {
+    let origin = Origin::default();
+    let relay = origin.relay("a");
+    let mut config = Config::default();
+    config.fanout.max_viewers_per_stream = 2;
+    let server = Server::with(&origin, config, None).await;
+    let ask = async |path, agent| {
+        origin.file(path, Response::new("#EXTM3U"));
+        server.request(Method::GET, path, &[("user-agent", agent)]).await
+    };
+    relay.send(opening(&Studio::new().picture(true, 100))).await;
+    let mut first = Player::new(server.get("/live/a.flv").await);
+    assert_eq!(first.number().await, Some(0));
+    assert_eq!(ask(INDEX, "one").await.status(), 200);
+    for path in [INDEX, CHILD] {
+        let response = ask(path, "two").await;
+        assert_eq!(
+            (response.status().as_u16(), &response.headers()["retry-after"]),
+            (503, &"1".parse().unwrap())
+        );
+        assert!(text(response).await.contains("too many viewers of this stream"));
+        assert_eq!(ask(path, "one").await.status(), 200, "who watches");
+    }
+    assert_eq!(refused(&server, "viewers_of_stream"), 2);
+    assert_eq!(server.get("/live/a.flv").await.status(), 503);
+    let mut player = rtmp::Player::connect(&server.edge, "a").await;
+    assert_eq!(player.refusal().await, "NetStream.Play.Failed");
+    assert_eq!(ask("/live/b/index.m3u8", "two").await.status(), 200, "another stream");
+    drop(first);
+    until(|| server.edge.shared.feeds.room(&key("a")) == 2).await;
+    assert_eq!(ask(INDEX, "two").await.status(), 200);
+    assert_eq!(server.get("/live/a.flv").await.status(), 503);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_watches_a_stream_that_stalls_is_not_forgotten() {
+    let origin = Origin::default();
+    let mut config = config(|c| c.max_viewers = 1);
+    config.http.header_timeout_ms = 3_600_000;
+    let edge = Edge::new(config, open(), origin.upstream(), None).unwrap();
+    let (socket, io) = tokio::io::duplex(64 * 1024);
+    let (_drain, draining) = watch::channel(false);
+    let peer = SocketAddr::from(([127, 0, 0, 1], 9));
+    tokio::spawn(serve_pipe(Arc::clone(&edge.shared), io, peer, draining));
+    let (client, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(socket)).await.unwrap();
+    tokio::spawn(connection);
+    let says = |status| {
+        let mut answer = Response::new("#EXTM3U");
+        *answer.status_mut() = StatusCode::from_u16(status).unwrap();
+        origin.file(INDEX, answer);
+    };
+    let ask = async |agent| {
+        let request = http::Request::get(format!("http://edge{INDEX}")).header("user-agent", agent);
+        let request = request.body(Empty::<bytes::Bytes>::new()).unwrap();
+        client.clone().send_request(request).await.unwrap().status().as_u16()
+    };
+    says(200);
+    assert_eq!(ask("one").await, 200);
+    for _ in 0..5 {
+        tokio::time::advance(Duration::from_secs(4)).await;
+        says(503);
+        assert_eq!((ask("one").await, ask("another").await), (503, 503));
+        assert_eq!(edge.totals().viewers.hls, 1);
+    }
+    says(200);
+    assert_eq!((ask("one").await, ask("another").await), (200, 503));
+    assert_eq!(origin.count(INDEX), 7, "for nobody else");
+    tokio::time::advance(Duration::from_secs(10)).await;
+    says(200);
+    assert_eq!(ask("another").await, 200, "the one has left");
 }
 
 #[tokio::test]

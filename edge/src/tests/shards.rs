@@ -232,7 +232,7 @@ async fn admit(
         link: Link::plain(far.into_std().unwrap()),
         transport: Transport::Http,
         head: Bytes::from_static(b"hello"),
-        viewer: Some(shared.feeds.join(&key("a"), Format::Flv, Start::Gop).await.unwrap()),
+        viewer: Some(shared.feeds.join(&key("a"), Format::Flv, Start::Gop, 0, None).await.unwrap()),
         protocol: Box::new(protocol),
         window: Window::Frame,
         until: None,
@@ -397,7 +397,7 @@ async fn a_keyframe_right_behind_the_end_of_a_pause_is_not_missed() {
     let keyframe = |number: u64| [&[0x17, 1, 0, 0, 0], &number.to_be_bytes()[..]].concat();
     let has = |bytes: &[u8], number| bytes.windows(13).any(|window| window == keyframe(number));
     let feeds = &server.edge.shared.feeds;
-    let mut viewer = feeds.join(&key("a"), Format::Flv, Start::Gop).await.unwrap();
+    let mut viewer = feeds.join(&key("a"), Format::Flv, Start::Gop, 0, None).await.unwrap();
     relay.send(studio.picture(true, 100).bytes).await;
     while !has(&std::future::poll_fn(|cx| viewer.poll_next(cx)).await.unwrap(), 1) {}
     go_on.send(()).unwrap();

@@ -35,14 +35,14 @@ const HEDGE_AFTER: Duration = Duration::from_millis(200);
 /// durations (RFC 8216bis §6.2.5.2), of 10 s at most each.
 const PATIENCE: Duration = Duration::from_secs(32);
 
-/// How long after a stream was last had its HLS is "not there at the moment" when no origin knows it: one that was
-/// started anew knows nothing until the encoder is back, and players take a 404 for the end.
+/// How long after a stream was last had its HLS is "not there at the moment" when no origin knows it, as if none could be
+/// reached: one that was started anew knows nothing until the encoder is back, and players take a 404 for the end.
 const RETURN: Duration = Duration::from_secs(15);
 
-/// How long it is remembered that those origins that can be asked don't have something, while others can't be asked. It is
-/// no absence, so viewers are told 503, and no cache keeps that; but who asks for it again and again shall not have it asked
-/// upstream each time. Once a second would do for that; what comes to be on another origin, or comes back with its own, is
-/// to be found at once.
+/// How long it is remembered that those origins that can be asked don't have something, while others can't be asked or it
+/// may return. It is no absence, so viewers are told 503, and no cache keeps that; but who asks for it again and again shall
+/// not have it asked upstream each time. Once a second would do for that; what comes to be on another origin, or comes back
+/// with its own, is to be found at once.
 const AWAY: Duration = Duration::from_millis(250);
 
 /// Why origins can't be asked.
@@ -189,7 +189,7 @@ impl Set {
 
 impl Inner {
     async fn answer(&self, request: Request<()>) -> Response<Body> {
-        let question = Question::of(request.uri().path());
+        let question = Question::of(request.uri());
         let name = request.uri().path_and_query().map(PathAndQuery::as_str).unwrap_or_default();
         let beside = request.extensions().get::<Giver>().copied();
         if beside.is_none() && self.away.get(name, now()).is_some() {
@@ -208,7 +208,7 @@ impl Inner {
             (!question.waits()).then_some(HEDGE_AFTER),
             knows,
             |at| match order.get(at) {
-                Some(origin) => Arc::clone(origin).ask(copy(&request), question.waits(), set.limits),
+                Some(origin) => Arc::clone(origin).ask(copy(&request), question.may_wait(), set.limits),
                 None => std::future::pending().boxed(),
             },
             |at| order.get(at).into_iter().for_each(|origin| origin.hedges.inc()),
@@ -225,14 +225,14 @@ impl Inner {
                 response
             }
             Outcome::Absent(response)
-                if question.kind != Kind::Relay
-                    && response.headers().contains_key(ABSENT)
-                    && found.is_some_and(|(_, ago)| ago < RETURN) =>
+                if question.kind == Kind::Relay
+                    || !response.headers().contains_key(ABSENT)
+                    || found.is_none_or(|(_, ago)| ago >= RETURN) =>
             {
-                problem(StatusCode::SERVICE_UNAVAILABLE, "no origin has the stream at the moment")
+                response
             }
-            Outcome::Absent(response) | Outcome::Trouble(response) => response,
-            Outcome::Away => {
+            Outcome::Trouble(response) => response,
+            Outcome::Absent(_) | Outcome::Away => {
                 if beside.is_none() {
                     self.away.insert(name, 0, now());
                 }
@@ -270,19 +270,24 @@ impl Origin {
         }
     }
 
-    /// Its answer, whose first byte comes in time; if the question `waits` for media, as long as the origin answers others.
-    fn ask(self: Arc<Self>, request: Request<()>, waits: bool, limits: Limits) -> BoxFuture<'static, Answer> {
+    /// Its answer, whose first byte comes in time; if it `may_wait` for media, as long as the origin answers others.
+    fn ask(
+        self: Arc<Self>,
+        request: Request<()>,
+        may_wait: bool,
+        limits: Limits,
+    ) -> BoxFuture<'static, Answer> {
         async move {
             let origin = || Arc::clone(&self.name);
             if !self.health.lock().admit(now(), random()) {
                 return Err(Error::Failed { origin: origin(), error: "it failed a moment ago".into() });
             }
             self.requests.inc();
-            let limit = if waits { PATIENCE } else { limits.first_byte };
+            let limit = if may_wait { PATIENCE } else { limits.first_byte };
             let answer = tokio::select! {
                 biased;
                 answer = tokio::time::timeout(limit, ask(&self.service, request)) => answer.map_err(|_| limit),
-                () = self.hung(limits.first_byte), if waits => Err(limits.first_byte),
+                () = self.hung(limits.first_byte), if may_wait => Err(limits.first_byte),
             };
             let error = match answer {
                 Ok(Ok(response)) if response.status() == StatusCode::UNAUTHORIZED => {

@@ -20,6 +20,7 @@ use crate::config::UpstreamConfig;
 const SEGMENT: &str = "/live/a/main/1-7.m4s";
 const PART: &str = "/live/a/main/1-7.0.m4s";
 const PLAYLIST: &str = "/live/a/main/media.m3u8";
+const RELOAD: &str = "/live/a/main/media.m3u8?_HLS_msn=7&_HLS_part=2";
 const RELAY: &str = "/relay/live/a";
 const FIRST_BYTE: Duration = Duration::from_secs(4);
 const STALL: Duration = Duration::from_secs(20);
@@ -119,7 +120,7 @@ async fn get(origins: &Origins, path: &str) -> u16 {
 #[tokio::test(start_paused = true)]
 async fn the_preferred_origin_alone_is_asked_while_it_answers() {
     let (one, two, origins) = two(Mood::Late(199, 200), Mood::Says(200));
-    for path in [RELAY, SEGMENT, PLAYLIST, PART] {
+    for path in [RELAY, SEGMENT, PLAYLIST, RELOAD, PART] {
         assert_eq!(get(&origins, path).await, 200);
         assert_eq!((one.asked(), two.asked()), (1, 0), "{path}");
     }
@@ -127,7 +128,7 @@ async fn the_preferred_origin_alone_is_asked_while_it_answers() {
 
 #[tokio::test(start_paused = true)]
 async fn a_second_origin_is_asked_when_the_first_byte_takes_long() {
-    for path in [RELAY, SEGMENT] {
+    for path in [RELAY, SEGMENT, PLAYLIST] {
         let (one, two, origins) = two(Mood::Silent, Mood::Late(50, 200));
         let start = Instant::now();
         assert_eq!(get(&origins, path).await, 200);
@@ -143,11 +144,26 @@ async fn a_second_origin_is_asked_when_the_first_byte_takes_long() {
 
 #[tokio::test(start_paused = true)]
 async fn what_waits_for_media_is_not_hedged() {
-    for path in [PLAYLIST, PART] {
+    for path in [RELOAD, PART] {
         let (one, two, origins) = two(Mood::Late(6_000, 200), Mood::Says(200));
         assert_eq!(get(&origins, path).await, 200);
         assert_eq!((one.asked(), two.asked()), (1, 0), "{path}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_playlist_that_waits_for_the_first_segment_is_no_failure_of_its_origin() {
+    let (one, two, origins) = two(Mood::Late(10_000, 200), Mood::Absent);
+    let others = async {
+        for _ in 0..10 {
+            tokio::time::sleep(Duration::from_millis(900)).await;
+            one.set(Mood::Says(200));
+            assert_eq!(get(&origins, SEGMENT).await, 200);
+        }
+        one.asked()
+    };
+    assert_eq!(tokio::join!(get(&origins, PLAYLIST), others), (200, 11));
+    assert_eq!(two.asked(), 1, "it could have been there");
 }
 
 #[tokio::test(start_paused = true)]
@@ -179,7 +195,7 @@ async fn an_origin_that_answers_nothing_is_found_out_by_those_who_wait_by_right(
         }
         *one.probes.lock()
     };
-    let (status, probes) = tokio::join!(get(&origins, PLAYLIST), others);
+    let (status, probes) = tokio::join!(get(&origins, RELOAD), others);
     assert_eq!((status, probes, two.asked()), (200, 0, 0));
     assert!((1..=9).contains(&*one.probes.lock()), "and asked now and then while nobody else does");
 }

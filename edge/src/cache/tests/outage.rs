@@ -142,6 +142,45 @@ async fn an_edge_alone_whose_only_origin_is_lost_hands_out_the_last_playlist() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_origin_that_was_started_anew_and_has_no_encoder_yet_is_as_good_as_lost() {
+    let (origin, mut calls) = scripted();
+    let far = Origins::of(vec![("a", origin)], GRACE, GRACE).service();
+    let cache = cache_on(&CacheConfig::default(), far);
+    let waiting = asking(&cache, &key(MEDIA));
+    calls.next().await.answer(playlist("1-7.2.m4s", 1));
+    body(waiting.await.unwrap());
+    tokio::time::advance(Duration::from_secs(1)).await;
+    let knows_nothing = || {
+        let mut response = problem(404, "max-age=8");
+        response.headers_mut().insert("x-weir-absent", "stream".parse().unwrap());
+        response
+    };
+    for _ in 0..2 {
+        let waiting = asking(&cache, &key(MEDIA));
+        calls.next().await.answer(knows_nothing());
+        assert!(matches!(waiting.await.unwrap(), Ok(Answer::Stale(_))));
+        for _ in 0..100 {
+            assert!(matches!(look(&cache, &key(MEDIA)).await, Ok(Answer::Stale(_))), "and it is not asked");
+        }
+        tokio::time::advance(Duration::from_millis(250)).await;
+    }
+    let waiting = asking(&cache, &key(SEGMENT));
+    calls.next().await.answer(knows_nothing());
+    assert!(matches!(waiting.await.unwrap(), Err(Failure::Unreachable)), "no absence");
+    let waiting = asking(&cache, &key(MEDIA));
+    calls.next().await.answer(playlist("2-1000.0.m4s", 1));
+    assert!(body(waiting.await.unwrap()).ends_with(b"2-1000.0.m4s\"\n"));
+    assert_eq!(calls.count(), 5);
+
+    // Fresh for a second.
+    tokio::time::advance(GRACE + Duration::from_secs(1)).await;
+    let waiting = asking(&cache, &key(MEDIA));
+    calls.next().await.answer(knows_nothing());
+    let Ok(Answer::Whole(object)) = waiting.await.unwrap() else { panic!("no answer") };
+    assert_eq!(object.head.status, StatusCode::NOT_FOUND, "it did not return");
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_one_origin_does_not_have_while_the_other_is_lost_is_asked_for_once_in_a_while() {
     let (origin, mut calls) = scripted();
     let lost = Upstream::new(tower::service_fn(async |_| Err("connection refused".into())));

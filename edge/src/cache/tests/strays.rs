@@ -75,6 +75,36 @@ async fn an_address_has_its_share_of_what_nobody_announced_and_others_wait_all_t
 }
 
 #[tokio::test(start_paused = true)]
+async fn reloads_behind_an_old_playlist_are_as_many_as_others_that_nobody_announced() {
+    let (cache, mut calls) = cache();
+    led(&cache, &mut calls).await;
+    // The stream begins anew, and its origin has no segment yet.
+    tokio::time::advance(Duration::from_secs(1)).await;
+    let mut flood = Asking::new();
+    for n in 0..600 {
+        ask(&mut flood, &cache, &blocking(&format!("_HLS_msn={}&_HLS_part={n}", n % 7)), "192.0.2.7");
+    }
+    let _held = take(&mut calls, 512).await;
+    assert_eq!((refused(&cache, "address"), cache.inner.strays.counts().0), (600 - 512, 512));
+    let mut honest = Asking::new();
+    let announced = ["_HLS_msn=7&_HLS_part=3", "_HLS_msn=7&_HLS_part=2", "_HLS_msn=7"];
+    announced.iter().for_each(|query| ask(&mut honest, &cache, &blocking(query), "192.0.2.7"));
+    ask(&mut honest, &cache, &key(MEDIA), "192.0.2.7");
+    // Who is behind, elsewhere.
+    for query in ["_HLS_msn=6", "_HLS_msn=6&_HLS_part=9&_HLS_skip=YES"] {
+        ask(&mut honest, &cache, &blocking(query), "192.0.2.8");
+    }
+    for call in take(&mut calls, 6).await {
+        call.answer(announcement("2-1000.1.m4s"));
+    }
+    while let Some(answer) = honest.join_next().await {
+        assert!(body(answer.unwrap()).ends_with(b"2-1000.1.m4s\"\n"));
+    }
+    settle().await;
+    assert_eq!(cache.inner.strays.counts().0, 512);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_stream_and_all_together_have_theirs_however_many_addresses_ask() {
     let (cache, mut calls) = cache();
     led(&cache, &mut calls).await;

@@ -298,6 +298,8 @@ async fn answer(
     let has_length = !is_head && !matches!(head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
     complete(&mut head.headers, has_length.then(|| body.size_hint().exact()).flatten());
     connection.advertise(&mut head.headers);
+    // The head, too, waits for a window.
+    progress.polled(false);
     sender.send_response(Response::from_parts(head, ())).await?;
     let mut sent = Sent::new(shared.metrics.sent_bytes.clone());
     let mut body = body;
