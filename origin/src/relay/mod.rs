@@ -8,7 +8,6 @@
 
 mod ring;
 
-use std::pin::pin;
 use std::sync::{Arc, Weak};
 
 use ahash::AHashMap;
@@ -152,9 +151,7 @@ impl Reader {
     /// The next piece, when it is there; `None` at the end of the stream.
     async fn next(&mut self) -> Option<Bytes> {
         loop {
-            let mut changed = pin!(self.feed.stream.changed().notified());
-            // From here on nothing is missed.
-            changed.as_mut().enable();
+            let changed = self.feed.stream.changed();
             let skips = self.cursor.skips();
             let read = self.feed.read(&mut self.cursor);
             if self.cursor.take_resumed() {
