@@ -15,18 +15,17 @@ pub enum Event {
 }
 
 /// A cursor into a stream. It starts at the newest keyframe, and goes on at the newest keyframe when it lagged
-/// so far behind that its next unit is gone; a clone reads on from the same place.
+/// so far behind that its next unit is gone, which its units' numbers show; a clone reads on from the same place.
 #[derive(Debug, Clone)]
 pub struct Consumer {
     stream: Arc<Stream>,
     next: u64,
-    skips: u64,
 }
 
 impl Consumer {
     pub(super) fn new(stream: Arc<Stream>) -> Self {
         let next = stream.with_state(|s| s.cache.join_point());
-        Self { stream, next, skips: 0 }
+        Self { stream, next }
     }
 
     /// The stream.
@@ -39,11 +38,6 @@ impl Consumer {
         self.stream.key()
     }
 
-    /// How often it lagged and lost units.
-    pub fn skips(&self) -> u64 {
-        self.skips
-    }
-
     /// Goes back to the oldest keyframe that is kept.
     pub fn rewind(&mut self) {
         self.next = self.stream.with_state(|s| s.cache.oldest_join_point());
@@ -51,7 +45,7 @@ impl Consumer {
 
     /// What there is now. [`Stream::changed`] tells of more.
     pub fn try_next(&mut self) -> Option<Event> {
-        let (next, skips) = (&mut self.next, &mut self.skips);
+        let next = &mut self.next;
         self.stream.with_state(|s| {
             loop {
                 match s.cache.read(*next) {
@@ -61,10 +55,7 @@ impl Consumer {
                     }
                     Read::Later if s.phase == Phase::Ended => return Some(Event::Ended),
                     Read::Later => return None,
-                    Read::Lost(sequence) => {
-                        *skips += 1;
-                        *next = sequence;
-                    }
+                    Read::Lost(sequence) => *next = sequence,
                 }
             }
         })

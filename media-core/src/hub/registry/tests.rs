@@ -77,7 +77,6 @@ fn a_reader_that_lags_goes_on_at_the_newest_keyframe() {
         producer.push(second(i)).unwrap();
     }
     assert_eq!(read(&mut consumer), [(12, 12_000), (13, 13_000)]);
-    assert_eq!(consumer.skips(), 1);
 }
 
 #[test]
@@ -89,7 +88,6 @@ fn a_burst_of_gops_loses_nothing() {
         producer.push(frame(i * 40, true)).unwrap();
     }
     assert_eq!(read(&mut consumer).len(), 200);
-    assert_eq!(consumer.skips(), 0);
 }
 
 #[test]
@@ -105,7 +103,6 @@ fn without_keyframes_the_cache_is_bounded_and_reading_starts_anywhere() {
     assert!((2..30).contains(&kept.len()), "{kept:?}");
     assert_eq!(kept.last(), Some(&(99, 3_960)));
     assert_eq!(read(&mut early), kept);
-    assert_eq!(early.skips(), 1);
 }
 
 #[test]
