@@ -194,7 +194,7 @@ mod tests {
         let (mut reading, mut studio) = (Reading::new(body, &fanout), Studio::new());
         let patient = watch(&fanout, Some(300 * MS));
         read_for(3_000 * MS, &mut reading, &mut studio).await;
-        assert_eq!(patient.lock().len(), 11, "at once, and then after each window");
+        assert_eq!(patient.lock().len(), 10, "at once, and then after each window");
         let rest = apart(&looks);
         assert!(rest > 250 * MS && rest <= 300 * MS, "{rest:?}");
         patient.lock().clear();
