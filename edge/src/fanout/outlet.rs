@@ -282,12 +282,12 @@ impl Reader {
         }
     }
 
-    /// What a viewer does next who is behind a follower that has read all before the unit `until`.
+    /// What a viewer does next beside a follower that has read all before the unit `until`.
     pub(crate) fn step(&mut self, until: u64, now: Instant) -> Step {
         self.cursor.step(&self.outlet.state.lock().ring, until, now)
     }
 
-    /// Appends to `out` the units that follow, before the unit `until`, as many as fill that many bytes. They are not
+    /// Appends to `out` the units that follow, as far as [`Self::step`] goes and as many as fill that many bytes. They are not
     /// done by that: [`Self::advance`] says when each is being sent.
     pub(crate) fn ahead(&self, until: u64, bytes: usize, out: &mut Vec<Ahead>) {
         self.cursor.ahead(&self.outlet.state.lock().ring, until, bytes, out);

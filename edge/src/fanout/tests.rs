@@ -1,5 +1,6 @@
 //! From tags to what viewers are sent, without sockets.
 
+mod beside;
 mod late;
 mod rest;
 
@@ -518,8 +519,9 @@ fn units_ahead_are_found_up_to_a_bound_and_sent_once() {
     assert_eq!(find(&viewer, u64::MAX, usize::MAX), all[1..]);
     assert_eq!(find(&viewer, u64::MAX, 1), all[1..2]);
     assert!(find(&viewer, u64::MAX, 0).is_empty());
-    assert!(find(&viewer, 0, usize::MAX).is_empty());
+    assert_eq!(find(&viewer, 2, usize::MAX), all[1..3], "the rest comes with its group");
     viewer.advance(1);
+    assert!(find(&viewer, 1, usize::MAX).is_empty());
     assert_eq!(viewer.step(u64::MAX, now), Step::Send(all[2].clone()));
 }
 
