@@ -82,6 +82,8 @@ enum Place {
     Before(u64),
     /// What a decoder must be told comes first.
     Opening(u64, Bytes),
+    /// That was sent; the first unit follows.
+    First(u64),
     At(u64),
     /// Was too late; waits for a join point at or behind that number.
     Skipping(u64),
@@ -123,30 +125,37 @@ impl Cursor {
         self.place = Place::Before(ring.next());
     }
 
-    /// The next step, which counts as done. Units from number `until` on are left to those who send them to many
-    /// viewers at once.
+    /// The next step, which counts as done. Who has all before the unit `until` is left to those who send what follows to
+    /// many viewers at once. Who began behind it has all that there is: its first picture does not wait for others.
     pub(crate) fn step(&mut self, ring: &Ring, until: u64, now: Instant) -> Step {
         match self.place {
             Place::Before(from) => self.enter(ring, from, now),
             Place::Opening(next, ref mut head) => {
                 let head = std::mem::take(head);
-                self.place = Place::At(next);
+                self.place = Place::First(next);
                 self.began = Some(now);
                 Step::Send(head)
             }
-            Place::At(next) if next < ring.first() => self.skip(ring, now),
-            Place::At(next) if next >= until && next < ring.next() => Step::Wait,
-            Place::At(next) if self.is_late(ring, next, now) => self.skip_late(ring, next, now),
+            Place::First(next) | Place::At(next) if next < ring.first() => self.skip(ring, now),
+            Place::At(next) if next == until && next < ring.next() => Step::Wait,
+            Place::First(next) | Place::At(next) if self.is_late(ring, next, now) => {
+                self.skip_late(ring, next, now)
+            }
             Place::Skipping(from) => self.await_point(ring, from, now),
-            Place::At(next) => self.follow(ring, next),
+            Place::First(next) | Place::At(next) => self.follow(ring, next),
         }
     }
 
-    /// Appends the units that follow, before the unit `until`, as many as fill that many bytes.
+    /// Appends the units that follow, as far as [`Self::step`] goes and as many as fill that many bytes.
     pub(crate) fn ahead(&self, ring: &Ring, until: u64, bytes: usize, out: &mut Vec<Ahead>) {
-        let Place::At(next) = self.place else { return };
+        let (next, end) = match self.place {
+            Place::At(next) if next <= until => (next, until),
+            Place::First(next) if next < until => (next, until),
+            Place::First(next) | Place::At(next) => (next, u64::MAX),
+            Place::Before(_) | Place::Opening(..) | Place::Skipping(_) => return,
+        };
         let mut room = bytes;
-        for sequence in (next..until).take(GATHER) {
+        for sequence in (next..end).take(GATHER) {
             let Some(unit) = ring.get(sequence).filter(|_| room > 0) else { return };
             room = room.saturating_sub(unit.bytes.len());
             out.push(Ahead { bytes: unit.bytes.clone(), version: unit.version });
@@ -155,15 +164,15 @@ impl Cursor {
 
     /// The next unit counts as done.
     pub(crate) fn advance(&mut self, version: u32) {
-        if let Place::At(next) = &mut self.place {
-            *next += 1;
+        if let Place::First(next) | Place::At(next) = self.place {
+            self.place = Place::At(next + 1);
             self.version = version;
         }
     }
 
     /// Whether the unit of that number comes next.
     pub(crate) fn is_at(&self, sequence: u64) -> bool {
-        matches!(self.place, Place::At(next) if next == sequence)
+        matches!(self.place, Place::First(next) | Place::At(next) if next == sequence)
     }
 
     /// All before the unit of that number was sent to it with others.
@@ -175,7 +184,7 @@ impl Cursor {
     fn enter(&mut self, ring: &Ring, from: u64, now: Instant) -> Step {
         match point(ring).filter(|(sequence, ..)| *sequence >= from) {
             Some((sequence, version, entry)) => {
-                self.place = Place::At(sequence);
+                self.place = Place::First(sequence);
                 self.version = version;
                 self.began = Some(now);
                 Step::Send(entry.head.clone())
@@ -252,7 +261,7 @@ impl Cursor {
         entry: Option<&Entry>,
         now: Instant,
     ) -> Step {
-        self.place = Place::At(sequence);
+        self.place = Place::First(sequence);
         self.began = Some(now);
         match entry {
             Some(entry) if version != self.version => {

@@ -31,13 +31,16 @@ use headers::Headers;
 use outlet::Look;
 use ring::{Entry, Frames, Limits, MAX_POINT_AGE_MS, Unit, media_ms};
 
-/// How long a stream is not read at most because nobody wants it: as long as viewers' windows.
-const MAX_REST: Duration = Duration::from_millis(350);
+/// The longest time between two flushes to a viewer, and that a stream is not read because nobody wants it: what waits
+/// longer is felt as latency, and saves little more.
+pub(crate) const MAX_WINDOW: Duration = Duration::from_millis(350);
 
 /// The fan-out of one stream. What is pushed is in its rings, and [`Fanout::tell`] tells viewers of it.
 pub(crate) struct Fanout {
     limits: Limits,
     allowance: Allowance,
+    /// From when on windows are counted.
+    began: Instant,
     /// Told when somebody comes, or wants units more or less often.
     hurry: Arc<Notify>,
     /// Whom news wake; kept for its allocation. Locked before `state`.
@@ -57,13 +60,14 @@ struct State {
 }
 
 impl Fanout {
-    pub(crate) fn new(config: &FanoutConfig) -> Self {
+    pub(crate) fn new(config: &FanoutConfig, now: Instant) -> Self {
         Self {
             limits: Limits { bytes: config.ring_bytes, age: Duration::from_millis(config.ring_ms) },
             allowance: Allowance {
                 skips: config.max_skips_per_minute,
                 lag: Duration::from_millis(config.max_lag_ms),
             },
+            began: now,
             hurry: Arc::default(),
             wake: Mutex::new(Vec::new()),
             state: Mutex::new(State {
@@ -90,11 +94,8 @@ impl Fanout {
     /// When [`Self::handle_timeout`] is to be called.
     pub(crate) fn deadline(&self) -> Option<Instant> {
         let state = self.state.lock();
-        let look = match state.next_look(true) {
-            Look::At(at) => Some(at),
-            Look::AtOnce | Look::Never => None,
-        };
-        state.flusher.deadline().into_iter().chain(look).min()
+        let due = state.outlets.iter().flatten().filter_map(|outlet| outlet.due());
+        due.chain(state.flusher.deadline()).min()
     }
 
     /// Flushes what has waited long enough, and tells those who want it by now.
@@ -121,8 +122,8 @@ impl Fanout {
 
     /// Until when nobody wants what is new, if that is not yet.
     pub(crate) fn rests_until(&self, now: Instant) -> Option<Instant> {
-        let longest = now + MAX_REST;
-        match self.state.lock().next_look(false) {
+        let longest = now + MAX_WINDOW;
+        match Look::first(self.state.lock().outlets.iter().flatten().map(|outlet| outlet.next_look())) {
             Look::AtOnce => None,
             Look::At(at) => Some(at.min(longest)).filter(|at| *at > now),
             Look::Never => Some(longest),
@@ -147,7 +148,7 @@ impl Fanout {
     /// A new viewer.
     pub(crate) fn enter(&self, format: Format, start: Start) -> Reader {
         let mut state = self.state.lock();
-        let outlet = state.outlet(format, self.limits, &self.hurry);
+        let outlet = state.outlet(format, || Outlet::new(self.limits, self.began, Arc::clone(&self.hurry)));
         drop(state);
         outlet.enter(start, self.allowance)
     }
@@ -196,17 +197,12 @@ impl Fanout {
 }
 
 impl State {
-    fn next_look(&self, behind: bool) -> Look {
-        self.outlets.iter().flatten().map(|outlet| outlet.next_look(behind)).min().unwrap_or(Look::Never)
-    }
-
-    fn outlet(&mut self, format: Format, limits: Limits, hurry: &Arc<Notify>) -> Arc<Outlet> {
-        let fresh = || Arc::new(Outlet::new(limits, Arc::clone(hurry)));
-        let Some(place) = self.outlets.get_mut(format.index()) else { return fresh() };
+    fn outlet(&mut self, format: Format, fresh: impl FnOnce() -> Outlet) -> Arc<Outlet> {
+        let Some(place) = self.outlets.get_mut(format.index()) else { return Arc::new(fresh()) };
         if let Some(outlet) = place {
             return Arc::clone(outlet);
         }
-        let outlet = fresh();
+        let outlet = Arc::new(fresh());
         let known = self.gop.last().and_then(|(flush, _)| flush.mark).filter(|_| format == Format::Relay);
         outlet.set_fallback(self.headers.version(), entry(format, &self.headers, 0, known));
         for (flush, at) in &self.gop {

@@ -23,6 +23,10 @@ struct State {
     /// A place for each that waits, so that waiting allocates nothing.
     waiting: Vec<Option<Waiter>>,
     free: Vec<usize>,
+    /// From when on the stream's windows are counted.
+    began: Instant,
+    /// When the first of those is to be told for whom it was too early when [`Outlet::tell`] last looked.
+    due: Option<Instant>,
     /// Told when somebody comes, or wants units more or less often.
     hurry: Arc<Notify>,
 }
@@ -37,12 +41,6 @@ struct Waiter {
     next: u64,
 }
 
-impl Waiter {
-    fn is_due(&self, now: Instant) -> bool {
-        self.from.is_none_or(|from| from <= now)
-    }
-}
-
 /// When somebody next wants what is new.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Look {
@@ -54,11 +52,26 @@ pub(crate) enum Look {
     Never,
 }
 
+impl Look {
+    /// The first of them. Nothing is before [`Self::AtOnce`], so those behind one are left alone.
+    pub(crate) fn first(looks: impl IntoIterator<Item = Self>) -> Self {
+        let mut first = Self::Never;
+        for look in looks {
+            first = first.min(look);
+            if first == Self::AtOnce {
+                break;
+            }
+        }
+        first
+    }
+}
+
 impl Outlet {
-    /// An empty ring. `hurry` is told when somebody comes, or wants units more or less often.
-    pub(crate) fn new(limits: Limits, hurry: Arc<Notify>) -> Self {
-        let state = State { ring: Ring::new(limits), waiting: Vec::new(), free: Vec::new(), hurry };
-        Self { state: Mutex::new(state) }
+    /// An empty ring. Windows are counted from `began`; `hurry` is told when somebody comes, or wants units more or less
+    /// often.
+    pub(crate) fn new(limits: Limits, began: Instant, hurry: Arc<Notify>) -> Self {
+        let (waiting, free, due) = Default::default();
+        Self { state: Mutex::new(State { ring: Ring::new(limits), waiting, free, began, due, hurry }) }
     }
 
     /// Appends a unit. Nobody is told yet.
@@ -79,30 +92,33 @@ impl Outlet {
     /// Puts into `wake` those for whom there are units and who want them by now, or whenever.
     pub(crate) fn tell(&self, now: Option<Instant>, wake: &mut Vec<Waker>) {
         let mut state = self.state.lock();
-        let State { ring, waiting, .. } = &mut *state;
+        let State { ring, waiting, began, due, .. } = &mut *state;
         let (next, ended) = (ring.next(), ring.is_ended());
-        let told = waiting
-            .iter_mut()
-            .flatten()
-            .filter(|waiter| (waiter.next < next && now.is_none_or(|now| waiter.is_due(now))) || ended);
-        wake.extend(told.filter_map(|waiter| {
-            let waker = waiter.waker.take()?;
-            if let (Some(now), Some(every)) = (now, waiter.every) {
-                // In step, unless that is past by now.
-                let next = waiter.from.map(|from| from + every).filter(|next| *next > now);
-                waiter.from = next.or(Some(now + every));
+        *due = None;
+        let behind = |waiter: &&mut Waiter| waiter.waker.is_some() && (waiter.next < next || ended);
+        for waiter in waiting.iter_mut().flatten().filter(behind) {
+            let early = waiter.from.filter(|from| !ended && now.is_some_and(|now| now < *from));
+            if early.is_some() {
+                *due = early.into_iter().chain(*due).min();
+                continue;
             }
-            Some(waker)
-        }));
+            wake.extend(waiter.waker.take());
+            if let (Some(now), Some(every)) = (now, waiter.every) {
+                waiter.from = Some(window_end(*began, every, now));
+            }
+        }
     }
 
-    /// When somebody next looks for units; of those only who have not been told of some, if `behind`.
-    pub(crate) fn next_look(&self, behind: bool) -> Look {
+    /// When [`Self::tell`] has somebody to tell of what it was too early for.
+    pub(crate) fn due(&self) -> Option<Instant> {
+        self.state.lock().due
+    }
+
+    /// When somebody next looks for units.
+    pub(crate) fn next_look(&self) -> Look {
         let state = self.state.lock();
-        let next = state.ring.next();
-        let asked = |waiter: &&Waiter| !behind || waiter.next < next && waiter.waker.is_some();
         let look = |waiter: &Waiter| waiter.from.map_or(Look::AtOnce, Look::At);
-        state.waiting.iter().flatten().filter(asked).map(look).min().unwrap_or(Look::Never)
+        Look::first(state.waiting.iter().flatten().map(look))
     }
 
     #[cfg(test)]
@@ -152,7 +168,10 @@ impl State {
             }
             _ => {
                 // Who is new waits for its first unit, which is not kept from it.
-                let from = every.map(|every| if place.is_some() { now + every } else { now });
+                let from = every.map(|every| match place {
+                    Some(_) => window_end(self.began, every, now),
+                    None => now,
+                });
                 *place = Some(Waiter { waker: Some(waker.clone()), every, from, next });
                 self.hurry.notify_one();
             }
@@ -166,6 +185,15 @@ impl State {
         }
         self.free.push(slot);
     }
+}
+
+/// When the window is over that `now` is in. All of a stream are counted from one instant, whoever they are for: those of
+/// the same length end together, and so do those whose lengths divide each other, so that one look at the upstream serves
+/// them all.
+fn window_end(began: Instant, every: Duration, now: Instant) -> Instant {
+    let past = now.saturating_duration_since(began).as_nanos().checked_rem(every.as_nanos());
+    let past = past.and_then(|past| u64::try_from(past).ok()).unwrap_or_default();
+    now + every - Duration::from_nanos(past)
 }
 
 /// Reads every unit once, for many viewers.
@@ -254,12 +282,12 @@ impl Reader {
         }
     }
 
-    /// What a viewer does next who is behind a follower that has read all before the unit `until`.
+    /// What a viewer does next beside a follower that has read all before the unit `until`.
     pub(crate) fn step(&mut self, until: u64, now: Instant) -> Step {
         self.cursor.step(&self.outlet.state.lock().ring, until, now)
     }
 
-    /// Appends to `out` the units that follow, before the unit `until`, as many as fill that many bytes. They are not
+    /// Appends to `out` the units that follow, as far as [`Self::step`] goes and as many as fill that many bytes. They are not
     /// done by that: [`Self::advance`] says when each is being sent.
     pub(crate) fn ahead(&self, until: u64, bytes: usize, out: &mut Vec<Ahead>) {
         self.cursor.ahead(&self.outlet.state.lock().ring, until, bytes, out);

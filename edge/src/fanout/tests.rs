@@ -1,5 +1,6 @@
 //! From tags to what viewers are sent, without sockets.
 
+mod beside;
 mod late;
 mod rest;
 
@@ -73,7 +74,7 @@ fn two_gops(studio: &mut Studio) -> (Vec<Tag>, Vec<Mark>) {
 
 #[test]
 fn a_viewer_starts_with_headers_and_the_newest_keyframe() {
-    let fanout = Fanout::new(&config());
+    let fanout = Fanout::new(&config(), Instant::now());
     let (tags, marks) = two_gops(&mut Studio::new());
     feed(&fanout, &tags, &marks);
     let mut viewer = fanout.enter(Format::Flv, Start::Gop);
@@ -99,7 +100,7 @@ fn a_viewer_starts_with_headers_and_the_newest_keyframe() {
 
 #[test]
 fn a_viewer_at_the_live_edge_starts_with_the_next_keyframe() {
-    let fanout = Fanout::new(&config());
+    let fanout = Fanout::new(&config(), Instant::now());
     let mut studio = Studio::new();
     let (tags, marks) = two_gops(&mut studio);
     let (before, after) = tags.split_at(9);
@@ -112,7 +113,7 @@ fn a_viewer_at_the_live_edge_starts_with_the_next_keyframe() {
 
 #[test]
 fn a_flush_is_a_picture_and_the_sound_before_it() {
-    let fanout = Fanout::new(&config());
+    let fanout = Fanout::new(&config(), Instant::now());
     let (tags, marks) = two_gops(&mut Studio::new());
     feed(&fanout, &tags[..4], &marks);
     let mut viewer = fanout.enter(Format::Flv, Start::Gop);
@@ -130,7 +131,7 @@ fn header_and(piece: &Bytes) -> [Bytes; 2] {
 
 #[test]
 fn sound_waits_no_longer_than_configured() {
-    let fanout = Fanout::new(&config());
+    let fanout = Fanout::new(&config(), Instant::now());
     let mut studio = Studio::new();
     let (tags, _) = studio::events(&[studio.picture(true, 100), studio.sound(20)]);
     let now = Instant::now();
@@ -148,7 +149,7 @@ fn sound_waits_no_longer_than_configured() {
 
 #[test]
 fn sound_alone_is_sent_at_once_and_can_be_joined_once_a_second() {
-    let fanout = Fanout::new(&config());
+    let fanout = Fanout::new(&config(), Instant::now());
     let mut studio = Studio::audio_only();
     let frames: Vec<_> = (0..60)
         .map(|_| {
@@ -167,7 +168,7 @@ fn sound_alone_is_sent_at_once_and_can_be_joined_once_a_second() {
 
 #[test]
 fn one_encoding_is_shared_by_all_viewers() {
-    let fanout = Fanout::new(&config());
+    let fanout = Fanout::new(&config(), Instant::now());
     let (tags, marks) = two_gops(&mut Studio::new());
     feed(&fanout, &tags, &marks);
     for format in Format::ALL {
@@ -181,7 +182,7 @@ fn one_encoding_is_shared_by_all_viewers() {
 
 #[test]
 fn nothing_is_encoded_for_formats_that_nobody_uses() {
-    let fanout = Fanout::new(&config());
+    let fanout = Fanout::new(&config(), Instant::now());
     let (tags, marks) = two_gops(&mut Studio::new());
     feed(&fanout, &tags[..8], &marks);
     assert!(fanout.state.lock().outlets.iter().all(Option::is_none));
@@ -195,7 +196,7 @@ fn nothing_is_encoded_for_formats_that_nobody_uses() {
 
 #[test]
 fn websocket_messages_hold_the_same_bytes() {
-    let fanout = Fanout::new(&config());
+    let fanout = Fanout::new(&config(), Instant::now());
     let (tags, marks) = two_gops(&mut Studio::new());
     feed(&fanout, &tags, &marks);
     let plain = pieces(&mut fanout.enter(Format::Flv, Start::Gop)).0;
@@ -213,7 +214,7 @@ fn websocket_messages_hold_the_same_bytes() {
 
 #[test]
 fn rtmp_chunks_hold_the_same_messages() {
-    let fanout = Fanout::new(&config());
+    let fanout = Fanout::new(&config(), Instant::now());
     let (tags, marks) = two_gops(&mut Studio::new());
     feed(&fanout, &tags, &marks);
     let plain = read(&pieces(&mut fanout.enter(Format::Flv, Start::Gop)).0);
@@ -237,7 +238,7 @@ fn rtmp_chunks_hold_the_same_messages() {
 
 #[test]
 fn new_tracks_are_announced_in_midstream_and_to_new_viewers() {
-    let fanout = Fanout::new(&config());
+    let fanout = Fanout::new(&config(), Instant::now());
     let mut studio = Studio::new();
     let mut frames = vec![studio.picture(true, 100), studio.picture(false, 100)];
     studio.republish(|tracks| {
@@ -276,7 +277,7 @@ fn new_tracks_are_announced_in_midstream_and_to_new_viewers() {
 
 #[test]
 fn equal_headers_of_a_publisher_that_came_back_are_no_news() {
-    let fanout = Fanout::new(&config());
+    let fanout = Fanout::new(&config(), Instant::now());
     let mut studio = Studio::new();
     let mut frames = vec![studio.picture(true, 100)];
     studio.republish(|_| {});
@@ -290,7 +291,7 @@ fn equal_headers_of_a_publisher_that_came_back_are_no_news() {
 
 #[test]
 fn a_viewer_that_falls_behind_skips_to_the_newest_keyframe() {
-    let fanout = Fanout::new(&FanoutConfig { ring_bytes: 20_000, ..config() });
+    let fanout = Fanout::new(&FanoutConfig { ring_bytes: 20_000, ..config() }, Instant::now());
     let mut studio = Studio::new();
     let gop = |studio: &mut Studio| (0..5).map(|n| studio.picture(n == 0, 1_000)).collect::<Vec<_>>();
     let mut frames = gop(&mut studio);
@@ -312,7 +313,7 @@ fn a_viewer_that_falls_behind_skips_to_the_newest_keyframe() {
 
 #[test]
 fn a_skip_over_new_tracks_announces_them() {
-    let fanout = Fanout::new(&FanoutConfig { ring_bytes: 20_000, ..config() });
+    let fanout = Fanout::new(&FanoutConfig { ring_bytes: 20_000, ..config() }, Instant::now());
     let mut studio = Studio::new();
     let mut frames = vec![studio.picture(true, 1_000)];
     studio.republish(|tracks| {
@@ -333,7 +334,10 @@ fn a_skip_over_new_tracks_announces_them() {
 
 #[test]
 fn who_skips_too_often_is_dropped() {
-    let fanout = Fanout::new(&FanoutConfig { ring_bytes: 10_000, max_skips_per_minute: 2, ..config() });
+    let fanout = Fanout::new(
+        &FanoutConfig { ring_bytes: 10_000, max_skips_per_minute: 2, ..config() },
+        Instant::now(),
+    );
     let mut studio = Studio::new();
     let frames: Vec<_> = (0..100).map(|n| studio.picture(n % 5 == 0, 1_000)).collect();
     let (tags, marks) = studio::events(&frames);
@@ -350,12 +354,12 @@ fn who_skips_too_often_is_dropped() {
 
 #[test]
 fn a_stream_without_keyframes_within_the_limits_is_joined_at_the_live_edge() {
-    let fanout = Fanout::new(&FanoutConfig { ring_bytes: 10_000, ..config() });
+    let fanout = Fanout::new(&FanoutConfig { ring_bytes: 10_000, ..config() }, Instant::now());
     let mut studio = Studio::new();
     let frames: Vec<_> = (0..100).map(|n| studio.picture(n == 0, 1_000)).collect();
     let (tags, marks) = studio::events(&frames);
     for start in [Start::Gop, Start::Live] {
-        let half = Fanout::new(&FanoutConfig { ring_bytes: 10_000, ..config() });
+        let half = Fanout::new(&FanoutConfig { ring_bytes: 10_000, ..config() }, Instant::now());
         feed(&half, &tags[..60], &marks);
         let mut viewer = half.enter(Format::Flv, start);
         let head = pieces(&mut viewer).0;
@@ -380,7 +384,7 @@ fn a_stream_without_keyframes_within_the_limits_is_joined_at_the_live_edge() {
 fn a_keyframe_long_ago_is_no_place_to_start() {
     for start in [Start::Gop, Start::Live] {
         for early in [false, true] {
-            let fanout = Fanout::new(&config());
+            let fanout = Fanout::new(&config(), Instant::now());
             let mut studio = Studio::new();
             let frames: Vec<_> = (0..1_000).map(|n| studio.picture(n == 0, 1_000)).collect();
             let (tags, _) = studio::events(&frames);
@@ -428,7 +432,7 @@ fn a_keyframe_far_behind_is_no_place_to_start_however_fast_it_came() {
     // Timestamps wrap on the way, or not.
     for shift in [0, u32::MAX - 10_000] {
         for early in [false, true] {
-            let fanout = Fanout::new(&config());
+            let fanout = Fanout::new(&config(), Instant::now());
             let mut studio = Studio::new();
             let frames: Vec<_> = (0..502).map(|n| studio.picture(n == 0, 1_000)).collect();
             let (mut tags, _) = studio::events(&frames);
@@ -453,7 +457,7 @@ fn a_keyframe_far_behind_is_no_place_to_start_however_fast_it_came() {
 
 #[test]
 fn a_ring_holds_no_more_than_its_bytes_whatever_comes() {
-    let fanout = Fanout::new(&FanoutConfig { ring_bytes: 50_000, ..config() });
+    let fanout = Fanout::new(&FanoutConfig { ring_bytes: 50_000, ..config() }, Instant::now());
     let mut studio = Studio::new();
     let mut frames = vec![studio.picture(true, 10)];
     for n in 1..2_000 {
@@ -472,7 +476,7 @@ fn a_ring_holds_no_more_than_its_bytes_whatever_comes() {
 
 #[test]
 fn the_end_comes_after_the_last_frame() {
-    let fanout = Fanout::new(&config());
+    let fanout = Fanout::new(&config(), Instant::now());
     let (tags, marks) = two_gops(&mut Studio::new());
     feed(&fanout, &tags, &marks);
     let mut viewer = fanout.enter(Format::Flv, Start::Gop);
@@ -486,7 +490,7 @@ fn the_end_comes_after_the_last_frame() {
 
 #[test]
 fn a_follower_knows_the_tracks_of_what_is_before_it() {
-    let fanout = Fanout::new(&config());
+    let fanout = Fanout::new(&config(), Instant::now());
     let (tags, marks) = two_gops(&mut Studio::new());
     let early = fanout.enter(Format::Flv, Start::Gop);
     assert_eq!(early.outlet().follow().version(), 0);
@@ -499,7 +503,7 @@ fn a_follower_knows_the_tracks_of_what_is_before_it() {
 
 #[test]
 fn units_ahead_are_found_up_to_a_bound_and_sent_once() {
-    let fanout = Fanout::new(&config());
+    let fanout = Fanout::new(&config(), Instant::now());
     let (tags, marks) = two_gops(&mut Studio::new());
     feed(&fanout, &tags, &marks);
     let mut viewer = fanout.enter(Format::Flv, Start::Gop);
@@ -515,8 +519,9 @@ fn units_ahead_are_found_up_to_a_bound_and_sent_once() {
     assert_eq!(find(&viewer, u64::MAX, usize::MAX), all[1..]);
     assert_eq!(find(&viewer, u64::MAX, 1), all[1..2]);
     assert!(find(&viewer, u64::MAX, 0).is_empty());
-    assert!(find(&viewer, 0, usize::MAX).is_empty());
+    assert_eq!(find(&viewer, 2, usize::MAX), all[1..3], "the rest comes with its group");
     viewer.advance(1);
+    assert!(find(&viewer, 1, usize::MAX).is_empty());
     assert_eq!(viewer.step(u64::MAX, now), Step::Send(all[2].clone()));
 }
 
@@ -536,7 +541,7 @@ fn relayed(pieces: &[Bytes]) -> (Vec<Tag>, Vec<Mark>) {
 
 #[test]
 fn an_edge_behind_this_one_gets_the_same_tags_under_the_same_numbers() {
-    let fanout = Fanout::new(&config());
+    let fanout = Fanout::new(&config(), Instant::now());
     let mut studio = Studio::new();
     let mut edge = fanout.enter(Format::Relay, Start::Gop);
     let mut frames = Vec::new();
@@ -570,7 +575,7 @@ fn an_edge_behind_this_one_gets_the_same_tags_under_the_same_numbers() {
 
 #[test]
 fn an_edge_that_comes_back_misses_no_frame() {
-    let fanout = Fanout::new(&config());
+    let fanout = Fanout::new(&config(), Instant::now());
     let mut studio = Studio::new();
     let (tags, marks) = two_gops(&mut studio);
     // It was here before; nobody else is while it is away.
@@ -598,7 +603,7 @@ fn an_edge_that_comes_back_misses_no_frame() {
 
 #[test]
 fn an_edge_is_told_the_numbers_of_sound_alone() {
-    let fanout = Fanout::new(&config());
+    let fanout = Fanout::new(&config(), Instant::now());
     let mut studio = Studio::audio_only();
     let frames: Vec<_> = (0..200)
         .map(|_| {

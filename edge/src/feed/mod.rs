@@ -165,7 +165,7 @@ impl Feeds {
                 let feed = Arc::new(Feed {
                     key: key.clone(),
                     via,
-                    fanout: Fanout::new(&self.fanout),
+                    fanout: Fanout::new(&self.fanout, now()),
                     seats: watch::Sender::new(0),
                     phase: watch::Sender::new(Phase::Starting),
                     viewers: Default::default(),

@@ -110,8 +110,9 @@ impl Pull {
             self.feed.fanout.tell_all(now());
             let has_come = resume.progress() != before;
             let error = match pulled {
-                // Its encoder may have moved to another origin. One that has nothing of its own ends it, too.
-                Ok(Some(giver)) if has_come => {
+                // Its encoder may have moved to another origin. Of those that are asked then, one that has nothing of its
+                // own ends it, too.
+                Ok(Some(giver)) if has_come || ended.is_none() => {
                     tracing::info!(stream = %key, "stream ended at its origin; asking the others");
                     let lasted = now().saturating_duration_since(began) > MAX_BACKOFF;
                     if lasted {

@@ -60,7 +60,8 @@ impl<'a> Reading<'a> {
                 self.fanout.flush(now());
             }
             self.tell();
-            match self.rest().filter(|_| dry && begun) {
+            let rest = if dry && begun { self.rest() } else { None };
+            match rest {
                 Some(until) => {
                     tokio::select! {
                         () = sleep_until(Some(until)) => {}
@@ -189,12 +190,12 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn an_upstream_is_not_looked_at_while_nobody_wants_what_comes() {
-        let fanout = Fanout::new(&FanoutConfig::default());
+        let fanout = Fanout::new(&FanoutConfig::default(), now());
         let (body, looks) = body();
         let (mut reading, mut studio) = (Reading::new(body, &fanout), Studio::new());
         let patient = watch(&fanout, Some(300 * MS));
         read_for(3_000 * MS, &mut reading, &mut studio).await;
-        assert_eq!(patient.lock().len(), 11, "at once, and then after each window");
+        assert_eq!(patient.lock().len(), 10, "at once, and then after each window");
         let rest = apart(&looks);
         assert!(rest > 250 * MS && rest <= 300 * MS, "{rest:?}");
         patient.lock().clear();
@@ -206,5 +207,27 @@ mod tests {
         assert!(apart(&hasty) <= APART + DRY);
         assert!(apart(&looks) <= APART);
         assert!((10..=11).contains(&patient.lock().len()), "as before");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn groups_share_what_an_upstream_is_looked_at_for() {
+        let fanout = Fanout::new(&FanoutConfig::default(), now());
+        let (body, looks) = body();
+        let (mut reading, mut studio) = (Reading::new(body, &fanout), Studio::new());
+        let mut groups = Vec::new();
+        for every in [300, 300, 150, 300, 150] {
+            groups.push((watch(&fanout, Some(every * MS)), every));
+            read_for(70 * MS, &mut reading, &mut studio).await;
+        }
+        looks.lock().clear();
+        groups.iter().for_each(|(told, _)| told.lock().clear());
+        read_for(6_000 * MS, &mut reading, &mut studio).await;
+        let rests = looks.lock().windows(2).filter(|two| two[1] - two[0] > 5 * DRY).count();
+        assert!((39..=41).contains(&rests), "{rests} rests in 40 windows of 150 ms");
+        for (told, every) in groups {
+            let times = told.lock().len();
+            let windows = 6_000 / usize::try_from(every).unwrap();
+            assert!(times.abs_diff(windows) <= 1, "{times} times, once each {every} ms");
+        }
     }
 }

@@ -40,7 +40,7 @@ impl Viewer {
         next
     }
 
-    /// What it does next, behind a follower that has read all before the unit `until`.
+    /// What it does next, beside a follower that has read all before the unit `until`.
     pub(crate) fn step(&mut self, until: u64, now: Instant) -> Step {
         let step = self.reader.step(until, now);
         self.count(match step {
@@ -61,7 +61,7 @@ impl Viewer {
         }
     }
 
-    /// Appends the units that follow, before the unit `until`, as many as fill that many bytes.
+    /// Appends the units that follow, as far as [`Self::step`] goes and as many as fill that many bytes.
     pub(crate) fn ahead(&self, until: u64, bytes: usize, out: &mut Vec<Ahead>) {
         self.reader.ahead(until, bytes, out);
     }

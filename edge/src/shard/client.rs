@@ -55,7 +55,7 @@ pub(super) enum Stop {
 /// How far a client's group is.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Live {
-    /// Units from this number on are left to the group.
+    /// The group has been sent all before that unit: who has, too, rides.
     pub(super) until: u64,
     /// No more comes.
     pub(super) ended: bool,

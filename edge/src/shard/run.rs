@@ -32,10 +32,13 @@ const EVENTS: usize = 1_024;
 /// Read at once of what viewers send, which is little.
 const READ_BYTES: usize = 2_048;
 
-/// Where letters come more often than that, they are waited for so long without being woken by each: a thousand small
-/// streams then wake a shard no more often than a few that are large, and nobody is late by more than a fraction of a
-/// picture's time.
+/// How long letters are waited for, where they come often, without being woken by each: a thousand small streams then wake
+/// a shard no more often than a few that are large, and nobody is late by more than a fraction of a picture's time.
 const DOZE: Duration = Duration::from_millis(4);
+
+/// Letters come often while some were found at most so long after those before. Twice as long as [`DOZE`], by which a shard
+/// that dozes is itself late: it finds some each time, and what it does with them takes time, too.
+const OFTEN: Duration = Duration::from_millis(8);
 
 /// The shortest and the longest time between two looks at who takes too long.
 const SWEEPS: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
@@ -132,7 +135,7 @@ impl Shard {
             // Behind the events: those of a client that is gone must not meet another in its place.
             self.mailbox.collect(&mut letters);
             dozes = !letters.is_empty()
-                && last_letters.is_some_and(|last| began.saturating_duration_since(last) <= DOZE * 2);
+                && last_letters.is_some_and(|last| began.saturating_duration_since(last) <= OFTEN);
             last_letters = if letters.is_empty() { last_letters } else { Some(began) };
             for letter in letters.drain(..) {
                 match letter {

@@ -6,10 +6,7 @@ use std::time::{Duration, Instant};
 use serde::de::Visitor;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::fanout::Start;
-
-/// The longest window: what waits longer is felt as latency, and saves little more.
-pub(crate) const MAX_WINDOW: Duration = Duration::from_millis(350);
+use crate::fanout::{MAX_WINDOW, Start};
 
 /// Windows are multiples of this: viewers who ask for almost the same then share a group.
 const GRAIN_MS: u16 = 10;

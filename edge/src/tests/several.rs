@@ -69,6 +69,30 @@ async fn viewers_go_on_when_the_stream_ends_where_it_was_and_goes_on_elsewhere()
 }
 
 #[tokio::test]
+async fn viewers_go_on_elsewhere_though_the_origin_that_ends_the_stream_had_nothing_new_of_it() {
+    let (one, other) = (Origin::default(), Origin::default());
+    let origins = Origins::of(vec![("a", one.upstream()), ("b", other.upstream())], LONG, LONG);
+    let server = Server::behind(origins.service()).await;
+    let mut studio = Studio::new();
+    let (first, again) = (one.relay("a"), one.relay("a"));
+    first.send(opening(&studio.picture(true, 100))).await;
+    let mut player = Player::new(server.get("/live/a.flv").await);
+    assert_eq!(player.number().await, Some(0));
+    let before = one.requests().len();
+
+    // The encoder moves; its first origin waits for it, and meanwhile the connection to that breaks.
+    let second = other.relay("a");
+    studio.republish(|_| {});
+    second.send(opening(&studio.picture(true, 100))).await;
+    first.fail().await;
+    one.asked(before + 1).await;
+    drop(again);
+    assert_eq!(player.number().await, Some(1));
+    drop(second);
+    assert_eq!(player.number().await, None);
+}
+
+#[tokio::test]
 async fn the_end_of_a_stream_on_its_only_origin_is_its_end() {
     let origin = Origin::default();
     let origins = Origins::of(vec![("a", origin.upstream())], LONG, LONG);

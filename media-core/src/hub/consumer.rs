@@ -1,9 +1,6 @@
 //! The reading end of a stream.
 
-use std::pin::pin;
 use std::sync::Arc;
-
-use tokio::sync::Notify;
 
 use super::cache::Read;
 use super::{Phase, Stream, StreamKey, Unit};
@@ -18,18 +15,17 @@ pub enum Event {
 }
 
 /// A cursor into a stream. It starts at the newest keyframe, and goes on at the newest keyframe when it lagged
-/// so far behind that its next unit is gone; a clone reads on from the same place.
+/// so far behind that its next unit is gone, which its units' numbers show; a clone reads on from the same place.
 #[derive(Debug, Clone)]
 pub struct Consumer {
     stream: Arc<Stream>,
     next: u64,
-    skips: u64,
 }
 
 impl Consumer {
     pub(super) fn new(stream: Arc<Stream>) -> Self {
         let next = stream.with_state(|s| s.cache.join_point());
-        Self { stream, next, skips: 0 }
+        Self { stream, next }
     }
 
     /// The stream.
@@ -42,26 +38,15 @@ impl Consumer {
         self.stream.key()
     }
 
-    /// How often it lagged and lost units.
-    pub fn skips(&self) -> u64 {
-        self.skips
-    }
-
     /// Goes back to the oldest keyframe that is kept.
     pub fn rewind(&mut self) {
         self.next = self.stream.with_state(|s| s.cache.oldest_join_point());
     }
 
-    /// Goes on behind the newest unit.
-    pub fn skip_to_live(&mut self) {
-        self.next = self.stream.with_state(|s| s.cache.next_sequence());
-    }
-
-    /// What there is now, without waiting.
+    /// What there is now. [`Stream::changed`] tells of more.
     pub fn try_next(&mut self) -> Option<Event> {
-        let stream = &self.stream;
-        let (next, skips) = (&mut self.next, &mut self.skips);
-        stream.with_state(|s| {
+        let next = &mut self.next;
+        self.stream.with_state(|s| {
             loop {
                 match s.cache.read(*next) {
                     Read::Unit(unit) => {
@@ -70,45 +55,26 @@ impl Consumer {
                     }
                     Read::Later if s.phase == Phase::Ended => return Some(Event::Ended),
                     Read::Later => return None,
-                    Read::Lost(sequence) => {
-                        *skips += 1;
-                        *next = sequence;
-                    }
+                    Read::Lost(sequence) => *next = sequence,
                 }
             }
         })
     }
 
-    /// The next unit, when it is there. Cancel-safe.
-    pub async fn next(&mut self) -> Event {
-        loop {
-            if let Some(event) = self.try_next() {
-                return event;
-            }
-            self.wait(self.stream.changed(), None).await;
-        }
-    }
-
     /// Waits for a unit whose decoding time is `ms` or later, for the keyframe of a picture, for other tracks, for the
     /// end, or until some dozens of units are unread; not at all if there is a unit to read, whatever its time. Those who
     /// need not see each unit at once save being woken for it. Cancel-safe.
-    pub async fn reaches(&mut self, ms: i64) {
-        self.wait(self.stream.reached(), Some(ms)).await;
-    }
-
-    async fn wait(&self, news: &Notify, ms: Option<i64>) {
-        let mut news = pin!(news.notified());
-        // From here on nothing is missed.
-        news.as_mut().enable();
+    pub async fn reaches(&self, ms: i64) {
+        let reached = self.stream.reached();
         let there = self.stream.with_state(|s| {
             let there = s.cache.next_sequence() > self.next || s.phase == Phase::Ended;
-            if let Some(ms) = ms.filter(|_| !there) {
+            if !there {
                 s.awaits(ms);
             }
             there
         });
         if !there {
-            news.await;
+            reached.await;
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use parking_lot::Mutex;
+use tokio::sync::futures::Notified;
 use tokio::sync::{Notify, oneshot};
 
 use super::cache::{Cache, CacheLimits};
@@ -135,13 +136,15 @@ impl Stream {
         f(&mut self.state.lock())
     }
 
-    /// Tells of each unit as it comes, and of the end.
-    pub fn changed(&self) -> &Notify {
-        &self.changed
+    /// Resolves with the next unit that comes, or the end. None is missed that comes after this call, whenever what it
+    /// returns is first polled.
+    pub fn changed(&self) -> Notified<'_> {
+        self.changed.notified()
     }
 
-    pub(super) fn reached(&self) -> &Notify {
-        &self.reached
+    /// The same for the time that somebody waits for.
+    pub(super) fn reached(&self) -> Notified<'_> {
+        self.reached.notified()
     }
 
     /// Hands the stream to a new publisher; the one before is told why it lost it.

@@ -18,7 +18,7 @@ pub struct Mark {
     pub sequence: u64,
     /// Its decoding time on the stream's timeline, in milliseconds; tags carry it modulo 2³².
     pub media_time_ms: i64,
-    /// When the mark was written, in milliseconds since 1970 (UTC).
+    /// When the frame came to the hub, in milliseconds since 1970 (UTC).
     pub wall_clock_ms: u64,
 }
 

@@ -2,13 +2,11 @@
 //!
 //! A stream that any edge pulls has a *feed*: a ring of its units as the feed's bytes ([`media_core::relay::Encoder`]).
 //! Each edge's response is a cursor into it and refers to the same bytes. No task stands between the hub and the edges:
-//! whoever reads first encodes what has come since somebody last read, so who rests costs nothing. A ring begins with
-//! what the hub still has, so that an edge whose connection broke can go on behind what it has, though it be the only
-//! one.
+//! whoever has read all that is encoded encodes more, so who rests costs nothing. A ring begins with what the hub still
+//! has, so that an edge whose connection broke can go on behind what it has, though it be the only one.
 
 mod ring;
 
-use std::pin::pin;
 use std::sync::{Arc, Weak};
 
 use ahash::AHashMap;
@@ -22,6 +20,10 @@ use parking_lot::Mutex;
 use crate::http::{Body, BoxError};
 use crate::metrics::Metrics;
 use ring::{Cursor, Ring};
+
+/// Bytes of frames that are encoded before others have their turn: a fraction of a millisecond. The hub may have many times
+/// as much that nobody has read.
+const TURN_BYTES: usize = 512 * 1024;
 
 /// The feeds of all streams that edges pull.
 #[derive(Debug)]
@@ -50,19 +52,25 @@ struct Tape {
 }
 
 impl Tape {
-    /// Encodes what has come: all at once, so that who begins at the newest keyframe finds no older one.
-    fn catch_up(&mut self) {
-        while !self.ring.is_over() {
+    /// Encodes what has come, a turn's worth at most. Whether that is all.
+    fn catch_up(&mut self) -> bool {
+        let mut bytes = 0;
+        while bytes < TURN_BYTES {
+            if self.ring.is_over() {
+                return true;
+            }
             match self.consumer.try_next() {
                 Some(Event::Unit(unit)) => {
                     if let Some(encoded) = self.encoder.unit(&unit) {
+                        bytes += encoded.bytes.len();
                         self.ring.push(encoded);
                     }
                 }
                 Some(Event::Ended) => self.ring.end(),
-                None => return,
+                None => return true,
             }
         }
+        false
     }
 }
 
@@ -111,15 +119,12 @@ impl Feeds {
 }
 
 impl Feed {
-    /// What the cursor reads next, of all that there is by now.
-    fn read(&self, cursor: &mut Cursor) -> ring::Read {
+    /// What the cursor reads next. `None`: others shall have their turn before more is encoded.
+    fn read(&self, cursor: &mut Cursor) -> Option<ring::Read> {
         let mut tape = self.tape.lock();
-        let skips = tape.consumer.skips();
-        tape.catch_up();
-        if tape.consumer.skips() != skips {
-            cursor.skip();
-        }
-        tape.ring.read(cursor)
+        // Who begins at the newest keyframe shall find no older one; who goes on needs no more than what comes next.
+        let ready = tape.ring.goes_on(cursor) || tape.catch_up() || tape.ring.goes_on(cursor);
+        ready.then(|| tape.ring.read(cursor))
     }
 }
 
@@ -152,9 +157,7 @@ impl Reader {
     /// The next piece, when it is there; `None` at the end of the stream.
     async fn next(&mut self) -> Option<Bytes> {
         loop {
-            let mut changed = pin!(self.feed.stream.changed().notified());
-            // From here on nothing is missed.
-            changed.as_mut().enable();
+            let changed = self.feed.stream.changed();
             let skips = self.cursor.skips();
             let read = self.feed.read(&mut self.cursor);
             if self.cursor.take_resumed() {
@@ -165,9 +168,10 @@ impl Reader {
                 tracing::warn!(stream = %self.feed.stream.key(), "an edge reads too slowly and was moved on");
             }
             match read {
-                ring::Read::Piece(piece) => return Some(piece),
-                ring::Read::Later => changed.await,
-                ring::Read::Ended => return None,
+                Some(ring::Read::Piece(piece)) => return Some(piece),
+                Some(ring::Read::Later) => changed.await,
+                Some(ring::Read::Ended) => return None,
+                None => tokio::task::yield_now().await,
             }
         }
     }

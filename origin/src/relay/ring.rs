@@ -42,6 +42,8 @@ pub(super) struct Cursor {
     resumed: bool,
     /// The frame that comes after a beginning.
     pending: Option<Bytes>,
+    /// The number in the stream of the newest frame that it read.
+    read: Option<u64>,
     skips: u64,
 }
 
@@ -56,14 +58,17 @@ impl Cursor {
         std::mem::take(&mut self.resumed)
     }
 
-    /// Units that it wanted were gone before anybody encoded them.
-    pub(super) fn skip(&mut self) {
-        self.skips += 1;
-    }
-
-    /// How often the units it wanted were gone.
+    /// How often the frames it wanted were gone, from here or before anybody encoded them.
     pub(super) fn skips(&self) -> u64 {
         self.skips
+    }
+
+    /// It reads that unit, and the next one then.
+    fn reads(&mut self, unit: &Encoded, at: u64) {
+        self.next = Some(at + 1);
+        let sequence = unit.mark.sequence;
+        let before = self.read.replace(sequence);
+        self.skips += u64::from(before.is_some_and(|before| before.checked_add(1) != Some(sequence)));
     }
 }
 
@@ -124,6 +129,11 @@ impl Ring {
         self.ended
     }
 
+    /// Whether there is something that the cursor reads next, wherever the newest start is.
+    pub(super) fn goes_on(&self, cursor: &Cursor) -> bool {
+        cursor.pending.is_some() || cursor.next.is_some_and(|next| self.get(next).is_some())
+    }
+
     /// What the cursor reads next.
     pub(super) fn read(&self, cursor: &mut Cursor) -> Read {
         if let Some(tag) = cursor.pending.take() {
@@ -140,7 +150,7 @@ impl Ring {
             && next >= self.first
         {
             let Some(unit) = self.get(next) else { return self.nothing() };
-            cursor.next = Some(next + 1);
+            cursor.reads(unit, next);
             if !std::mem::take(&mut cursor.opens) {
                 return Read::Piece(unit.bytes.clone());
             }
@@ -149,13 +159,10 @@ impl Ring {
         }
         // It begins, or what it wanted is gone.
         let Some((at, unit, start)) = self.newest_start() else { return self.nothing() };
-        let lost = cursor.next.replace(at + 1).is_some() && !std::mem::take(&mut cursor.opens);
-        cursor.pending = Some(unit.tag.clone());
-        if lost {
-            cursor.skips += 1;
-            return Read::Piece(start.slice(FILE_HEADER_BYTES.min(start.len())..));
-        }
-        Read::Piece(start.clone())
+        let begun = cursor.read.is_some();
+        cursor.reads(unit, at);
+        (cursor.opens, cursor.pending) = (false, Some(unit.tag.clone()));
+        Read::Piece(if begun { start.slice(FILE_HEADER_BYTES.min(start.len())..) } else { start.clone() })
     }
 
     fn newest_start(&self) -> Option<(u64, &Encoded, &Bytes)> {

@@ -2,11 +2,14 @@
 
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use http::{Method, StatusCode};
+use media_core::frame::{Frame as Picture, Timestamp, TrackId};
 use media_core::hub::Epoch;
 use media_core::relay::{Decoder, Event as FeedEvent, Mark, Tag};
 
 use super::*;
+use crate::Publication;
 use crate::testing::{ask, clip, key, origin, publish, send};
 use crate::{Config, Origin};
 
@@ -144,6 +147,69 @@ async fn an_edge_that_has_what_the_origin_has_not_begins_at_the_newest_keyframe(
         let response = ask(&origin, Method::GET, &format!("{PATH}?{query}")).await;
         assert_eq!(response.status(), StatusCode::BAD_REQUEST, "{query}");
     }
+}
+
+#[tokio::test]
+async fn who_loses_frames_is_told_apart_from_who_came_later() {
+    let mut config = Config::default();
+    config.streams.cache_bytes = 64 << 10;
+    let origin = origin(config);
+    let skips = || origin.metrics().relay_skips.get();
+    let mut publication = publish(&origin, 0);
+    let (mut one, mut other) = (Edge::pull(&origin).await, Edge::pull(&origin).await);
+    let last = one.frames(joined()).await.pop().unwrap().sequence;
+    other.frames(joined()).await;
+    // More than the hub keeps before anybody reads again, who is new and has lost nothing.
+    (1..=20).for_each(|round| send(&mut publication, round * 1_000));
+    let mut new = Edge::pull(&origin).await;
+    let newest = new.frames(joined()).await;
+    assert_eq!(skips(), 0);
+    for (mut edge, counted) in [(one, 1), (other, 2)] {
+        let next = edge.frames(joined()).await;
+        assert!(next[0].is_keyframe && next[0].sequence > last + 1);
+        assert_eq!(next, newest);
+        assert_eq!(skips(), counted);
+    }
+    send(&mut publication, 21_000);
+    assert_eq!(new.frame().await.unwrap().sequence, newest.last().unwrap().sequence + 1);
+    assert_eq!(skips(), 2);
+}
+
+/// Pictures of 100 KB, ten a second, every tenth a keyframe.
+fn send_large(publication: &mut Publication, numbers: std::ops::Range<i64>) {
+    for number in numbers {
+        let (dts, keyframe) = (Timestamp(number * 9_000), number % 10 == 0);
+        let data = Bytes::from(vec![0; 100_000]);
+        assert!(publication.push(Picture { track: TrackId::VIDEO, dts, cts: 0, keyframe, data }).unwrap());
+    }
+}
+
+#[tokio::test]
+async fn much_that_nobody_has_read_is_encoded_in_turns_with_others() {
+    let origin = origin(Config::default());
+    let mut publication = origin.publish(&key(), crate::testing::publisher()).unwrap();
+    publication.set_tracks(clip().0).unwrap();
+    send_large(&mut publication, 0..45);
+    let mut edge = Edge::pull(&origin).await;
+    let mut turns = 0;
+    let first = loop {
+        match edge.body.frame().now_or_never() {
+            Some(piece) => break piece.unwrap().unwrap().into_data().unwrap(),
+            None => turns += 1,
+        }
+    };
+    assert_eq!(turns, 45 / TURN_BYTES.div_ceil(100_000));
+    // And what it begins with is the newest all the same.
+    edge.decoder.push(first);
+    let sequences = |frames: Vec<Tag>| frames.iter().map(|frame| frame.sequence).collect::<Vec<_>>();
+    assert_eq!(sequences(edge.frames(5).await), [40, 41, 42, 43, 44]);
+
+    // Who goes on does not wait for all to be encoded.
+    send_large(&mut publication, 45..85);
+    for number in 45..85 {
+        assert_eq!(edge.frame().now_or_never().flatten().unwrap().sequence, number);
+    }
+    assert_eq!(origin.metrics().relay_skips.get(), 0);
 }
 
 #[tokio::test]

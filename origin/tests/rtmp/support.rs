@@ -222,10 +222,13 @@ pub fn is_sequence_header(tag: &Tag) -> bool {
 pub async fn units(consumer: &mut Consumer, count: usize) -> Vec<Unit> {
     within("frames", async {
         let mut units = Vec::new();
+        let stream = Arc::clone(consumer.stream());
         while units.len() < count {
-            match consumer.next().await {
-                Event::Unit(unit) => units.push(unit),
-                Event::Ended => panic!("the stream ended after {} frames", units.len()),
+            let changed = stream.changed();
+            match consumer.try_next() {
+                Some(Event::Unit(unit)) => units.push(unit),
+                Some(Event::Ended) => panic!("the stream ended after {} frames", units.len()),
+                None => changed.await,
             }
         }
         units

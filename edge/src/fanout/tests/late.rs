@@ -25,7 +25,8 @@ impl Live {
         let mut studio = Studio::new();
         let frames: Vec<_> = (0..pictures).map(|n| studio.picture(keyframes.contains(&n), 100)).collect();
         let (tags, marks) = studio::events(&frames);
-        Self { fanout: Fanout::new(config), tags, marks, began: Instant::now(), pushed: 0, marked: None }
+        let began = Instant::now();
+        Self { fanout: Fanout::new(config, began), tags, marks, began, pushed: 0, marked: None }
     }
 
     fn at(&self, picture: usize) -> Instant {

@@ -36,9 +36,9 @@ fn picture(fanout: &Fanout, studio: &mut Studio, now: Instant) {
 
 #[test]
 fn who_wants_all_together_is_told_when_the_time_has_come() {
-    let fanout = Fanout::new(&config());
     let (mut studio, now) = (Studio::new(), Instant::now());
-    assert_eq!(fanout.rests_until(now), Some(now + MAX_REST), "nobody watches");
+    let fanout = Fanout::new(&config(), now);
+    assert_eq!(fanout.rests_until(now), Some(now + MAX_WINDOW), "nobody watches");
     let viewer = fanout.enter(Format::Flv, Start::Gop);
     let mut follower = viewer.outlet().follow();
     let (told, waker) = told();
@@ -73,7 +73,7 @@ fn who_wants_all_together_is_told_when_the_time_has_come() {
     assert_eq!((told.times(), fanout.rests_until(now + 201 * MS)), (0, None));
     picture(&fanout, &mut studio, now + 350 * MS);
     fanout.tell(now + 350 * MS);
-    assert_eq!((told.times(), fanout.rests_until(now + 350 * MS)), (1, Some(now + 450 * MS)));
+    assert_eq!((told.times(), fanout.rests_until(now + 350 * MS)), (1, Some(now + 400 * MS)));
     // And at the end, or when the upstream is lost, nobody waits for a time.
     read(350 * MS);
     picture(&fanout, &mut studio, now + 360 * MS);
@@ -86,8 +86,8 @@ fn who_wants_all_together_is_told_when_the_time_has_come() {
 
 #[test]
 fn who_wants_each_picture_ends_the_rest() {
-    let fanout = Fanout::new(&config());
     let (mut studio, now) = (Studio::new(), Instant::now());
+    let fanout = Fanout::new(&config(), now);
     picture(&fanout, &mut studio, now);
     let viewer = fanout.enter(Format::Flv, Start::Gop);
     let mut follower = viewer.outlet().follow();
@@ -101,7 +101,7 @@ fn who_wants_each_picture_ends_the_rest() {
     assert!(fanout.hurried().now_or_never().is_none(), "as before");
     follower.read(&patient, whole, now + 60 * MS, &mut Vec::new());
     assert!(fanout.hurried().now_or_never().is_some(), "less often");
-    assert_eq!(fanout.rests_until(now + 61 * MS), Some(now + 410 * MS));
+    assert_eq!(fanout.rests_until(now + 61 * MS), Some(now + 350 * MS));
     let mut hasty = viewer.outlet().follow();
     hasty.read(&waker, None, now, &mut Vec::new());
     assert!(fanout.hurried().now_or_never().is_some());
@@ -114,5 +114,43 @@ fn who_wants_each_picture_ends_the_rest() {
     hasty.read(&waker, None, now, &mut Vec::new());
     assert!(fanout.hurried().now_or_never().is_none(), "as before");
     drop(hasty);
-    assert_eq!(fanout.rests_until(now + 61 * MS), Some(now + 410 * MS));
+    assert_eq!(fanout.rests_until(now + 61 * MS), Some(now + 350 * MS));
+}
+
+#[test]
+fn windows_of_the_same_length_end_together_whoever_came_when() {
+    let (mut studio, now) = (Studio::new(), Instant::now());
+    let fanout = Fanout::new(&config(), now);
+    let viewers = [Format::Flv, Format::Flv, Format::Rtmp].map(|format| fanout.enter(format, Start::Gop));
+    let (told, waker) = told();
+    let mut groups = Vec::new();
+    for ((viewer, every), at) in viewers.iter().zip([100, 100, 200]).zip([0, 13, 71]) {
+        let (mut follower, at) = (viewer.outlet().follow(), now + at * MS);
+        follower.read(&waker, Some(every * MS), at, &mut Vec::new());
+        assert_eq!(fanout.rests_until(at), None, "its first picture is not kept from it");
+        picture(&fanout, &mut studio, at);
+        fanout.tell(at);
+        follower.read(&waker, Some(every * MS), at, &mut Vec::new());
+        groups.push((follower, every));
+    }
+    assert_eq!(told.times(), 3);
+    for (rest, due) in [(100, 2), (200, 3), (300, 2), (400, 3)] {
+        let (before, at) = (now + rest * MS - 9 * MS, now + rest * MS + 3 * MS);
+        assert_eq!(fanout.rests_until(before), Some(now + rest * MS));
+        picture(&fanout, &mut studio, at);
+        fanout.tell(at);
+        assert_eq!(told.times(), due, "after {rest} ms");
+        for (follower, every) in &mut groups {
+            follower.read(&waker, Some(*every * MS), at, &mut Vec::new());
+        }
+    }
+}
+
+#[test]
+fn who_wants_each_picture_is_all_that_matters_to_a_rest() {
+    let at = Look::At(Instant::now());
+    let unseen = std::iter::from_fn(|| -> Option<Look> { unreachable!("nothing is before it") });
+    assert_eq!(Look::first([at, Look::AtOnce].into_iter().chain(unseen)), Look::AtOnce);
+    assert_eq!(Look::first([Look::Never, at, Look::Never]), at);
+    assert_eq!(Look::first([]), Look::Never);
 }

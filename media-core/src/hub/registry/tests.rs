@@ -77,7 +77,6 @@ fn a_reader_that_lags_goes_on_at_the_newest_keyframe() {
         producer.push(second(i)).unwrap();
     }
     assert_eq!(read(&mut consumer), [(12, 12_000), (13, 13_000)]);
-    assert_eq!(consumer.skips(), 1);
 }
 
 #[test]
@@ -89,7 +88,6 @@ fn a_burst_of_gops_loses_nothing() {
         producer.push(frame(i * 40, true)).unwrap();
     }
     assert_eq!(read(&mut consumer).len(), 200);
-    assert_eq!(consumer.skips(), 0);
 }
 
 #[test]
@@ -105,7 +103,6 @@ fn without_keyframes_the_cache_is_bounded_and_reading_starts_anywhere() {
     assert!((2..30).contains(&kept.len()), "{kept:?}");
     assert_eq!(kept.last(), Some(&(99, 3_960)));
     assert_eq!(read(&mut early), kept);
-    assert_eq!(early.skips(), 1);
 }
 
 #[test]
@@ -189,11 +186,13 @@ async fn a_kicked_publisher_is_told_and_waiting_readers_see_the_end() {
     let registry = Registry::new(Limits::default());
     let mut producer = publish(&registry, 1);
     let mut consumer = registry.subscribe(&key("a")).unwrap();
-    let waiting = tokio::spawn(async move { matches!(consumer.next().await, Event::Ended) });
-    tokio::task::yield_now().await;
+    let stream = registry.stream(&key("a")).unwrap();
+    let changed = stream.changed();
+    assert!(consumer.try_next().is_none());
     assert!(registry.end(&key("a"), Revoked::Kicked));
     assert_eq!(producer.revoked().await, Revoked::Kicked);
-    assert!(waiting.await.unwrap());
+    changed.await;
+    assert!(matches!(consumer.try_next(), Some(Event::Ended)));
     assert_eq!(producer.push(frame(0, true)), Err(Revoked::Ended));
 }
 
@@ -249,7 +248,7 @@ fn streams_are_bounded_and_start_once() {
 #[test]
 fn a_reader_may_wait_for_a_time() {
     /// Whether it goes on waiting while `push` is done.
-    fn waits(consumer: &mut Consumer, ms: i64, push: impl FnOnce()) -> bool {
+    fn waits(consumer: &Consumer, ms: i64, push: impl FnOnce()) -> bool {
         let mut reached = std::pin::pin!(consumer.reaches(ms));
         let mut context = std::task::Context::from_waker(std::task::Waker::noop());
         assert!(reached.as_mut().poll(&mut context).is_pending(), "nothing is there");
@@ -259,19 +258,19 @@ fn a_reader_may_wait_for_a_time() {
     let registry = Registry::new(Limits::default());
     let mut producer = publish(&registry, 1);
     let mut consumer = registry.subscribe(&key("a")).unwrap();
-    assert!(!waits(&mut consumer, 1_000, || assert!(producer.push(frame(0, true)).unwrap())), "a keyframe");
+    assert!(!waits(&consumer, 1_000, || assert!(producer.push(frame(0, true)).unwrap())), "a keyframe");
     assert_eq!(read(&mut consumer).len(), 1);
     let push = |producer: &mut Producer, ms| assert!(producer.push(frame(ms, false)).unwrap());
-    assert!(waits(&mut consumer, 80, || push(&mut producer, 40)), "too early");
+    assert!(waits(&consumer, 80, || push(&mut producer, 40)), "too early");
     assert_eq!(read(&mut consumer).len(), 1);
-    assert!(!waits(&mut consumer, 80, || push(&mut producer, 80)), "its time");
+    assert!(!waits(&consumer, 80, || push(&mut producer, 80)), "its time");
     assert_eq!(read(&mut consumer).len(), 1);
-    assert!(!waits(&mut consumer, 1_000, || {
+    assert!(!waits(&consumer, 1_000, || {
         producer.set_tracks(video(b"two")).unwrap();
         push(&mut producer, 120);
     }));
     assert_eq!(read(&mut consumer).len(), 1);
-    assert!(!waits(&mut consumer, 10_000, || (121..190).for_each(|ms| push(&mut producer, ms))), "too many");
+    assert!(!waits(&consumer, 10_000, || (121..190).for_each(|ms| push(&mut producer, ms))), "too many");
     assert_eq!(read(&mut consumer).len(), 69);
-    assert!(!waits(&mut consumer, 1_000, || assert!(registry.end(&key("a"), Revoked::Kicked))), "the end");
+    assert!(!waits(&consumer, 1_000, || assert!(registry.end(&key("a"), Revoked::Kicked))), "the end");
 }
