@@ -19,7 +19,7 @@ export RUST_TEST_THREADS ?= 8
 
 # apt and the pages' build stand no second run beside them; cargo uses all cores by itself.
 .NOTPARALLEL:
-.PHONY: help run test test-web test-rust lint bench bench-attacks bench-fanout bench-hls fuzz web setup-run setup-test setup-bench
+.PHONY: help run test test-web test-rust lint bench bench-attacks bench-control bench-fanout bench-hls sim fuzz web cluster setup-run setup-test setup-bench setup-cluster
 
 help: ## this list
 	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -53,6 +53,16 @@ bench-hls: setup-bench web ## thousands of LL-HLS players, and files beside ngin
 bench-attacks: setup-bench web ## what honest viewers notice of slow attackers
 	cargo bench -p weir --bench attacks --locked
 
+bench-control: web ## what it costs to decide where a viewer goes, beside plain hashing; ARGS="--quick" is shorter
+	cargo bench -p control --bench control --locked -- $(ARGS)
+
+sim: web ## 10,000 edges and 10,000,000 viewers in virtual time over the real scheduler; ARGS="--quick" is a hundredth
+	cargo bench -p control --bench sim --locked -- $(ARGS)
+
+cluster: setup-cluster web ## a cluster on this machine: control, origins, edges, etcd and Redis; Ctrl-C ends it
+	cargo build --release --locked
+	deploy/cluster.sh $(TARGET)/release/weir
+
 fuzz: ## every fuzz target for FUZZ_SECONDS (default 180) seconds, FUZZ_JOBS (2) at a time
 	tests/setup.sh fuzz
 	FUZZ_SECONDS=$(FUZZ_SECONDS) FUZZ_JOBS=$(FUZZ_JOBS) $(FUZZ)/run.sh
@@ -75,5 +85,5 @@ $(WEB)/dist/index.html: $(WEB)/node_modules/.package-lock.json \
 	npm --prefix $* ci --no-audit --no-fund
 	@touch $@
 
-setup-run setup-test setup-bench:
+setup-run setup-test setup-bench setup-cluster:
 	@tests/setup.sh $(@:setup-%=%)

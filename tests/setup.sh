@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
 # Makes a Debian machine ready: installs what is missing, and only that.
 #
-#   tests/setup.sh run     what `make run` needs: a C compiler, Node with npm, Rust
-#   tests/setup.sh test    and the clients and judges that the tests use
+#   tests/setup.sh run     what `make run` needs: a C compiler, protoc, Node with npm, Rust
+#   tests/setup.sh test    and the clients, judges and engines that the tests use
 #   tests/setup.sh bench   and the servers and attackers that the benches need
+#   tests/setup.sh cluster what `make cluster` runs
 #   tests/setup.sh deny    cargo-deny, for `make lint`
 #   tests/setup.sh fuzz    cargo-fuzz, a C++ compiler and a nightly toolchain, for `make fuzz`
 #
@@ -74,6 +75,8 @@ setup_run() {
   # What npm, pip and cargo check servers by.
   [ -e /etc/ssl/certs/ca-certificates.crt ] || missing+=(ca-certificates)
   need_command cc build-essential
+  need_command protoc protobuf-compiler # etcd-client compiles etcd's protocol
+  [ -e /usr/include/google/protobuf/descriptor.proto ] || missing+=(libprotobuf-dev)
   need_command node nodejs
   need_command npm npm
   install_missing
@@ -90,6 +93,8 @@ setup_test() {
   need_command curl curl
   need_command openssl openssl
   need_command slowhttptest slowhttptest
+  need_command etcd etcd-server
+  need_command redis-server redis-server
   need_command python3 python3
   need_package fonts-dejavu-core
   has python3 && python3 -c 'import ensurepip' 2>/dev/null || missing+=(python3-venv)
@@ -120,6 +125,16 @@ setup_http3() {
   python3 -m venv --clear "$venv"
   "$venv/bin/pip" install --disable-pip-version-check --no-input "curl_cffi==$CURL_CFFI"
   touch "$stamp"
+}
+
+setup_cluster() {
+  setup_run
+  need_command etcd etcd-server
+  need_command redis-server redis-server
+  need_command ffmpeg ffmpeg
+  need_command curl curl
+  need_command python3 python3
+  install_missing
 }
 
 setup_bench() {
@@ -160,6 +175,6 @@ setup_fuzz() {
 }
 
 case "${1:-}" in
-  run | test | bench | deny | fuzz) "setup_$1" ;;
-  *) die "usage: tests/setup.sh run|test|bench|deny|fuzz" ;;
+  run | test | bench | cluster | deny | fuzz) "setup_$1" ;;
+  *) die "usage: tests/setup.sh run|test|bench|cluster|deny|fuzz" ;;
 esac

@@ -1,12 +1,16 @@
 //! What an operator can set of the control plane.
 
+use std::net::{Ipv4Addr, SocketAddr};
+
 use serde::{Deserialize, Serialize};
+
+use crate::{replica, schedule};
 
 /// RTMP's registered port, which URLs need not name.
 const RTMP_PORT: u16 = 1935;
 
 /// What an operator can set of the control plane.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// Serve the pages; the API is always there.
@@ -14,9 +18,36 @@ pub struct Config {
     /// Where encoders reach this cluster, as the pages show it: `rtmp://live.example.com`. Without it
     /// the pages say their own host and `rtmp_port`.
     pub publish_url: Option<String>,
+    /// Seconds that the URLs hold which the API signs.
+    pub grant_ttl_s: u64,
+    /// Seconds that a grant holds which is asked for, at most: so long keys verify after another has followed them.
+    pub max_grant_s: u64,
+    /// The HTTP listener of a control plane that is a process of its own.
+    pub http: HttpConfig,
+    /// How nodes are coordinated.
+    pub cluster: replica::Config,
+    /// How viewers and publishers are spread over nodes.
+    pub schedule: schedule::Config,
     /// The port that RTMP is listened on. Whoever composes the roles sets it; it is no key of the file.
     #[serde(skip, default = "rtmp_port")]
     pub rtmp_port: u16,
+    /// Whether playing needs a grant. Whoever composes the roles sets it; it is no key of the file.
+    #[serde(skip)]
+    pub grants_to_play: bool,
+}
+
+/// The HTTP listener of a control plane that is a process of its own.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct HttpConfig {
+    /// Where it listens; port 0 takes a free one.
+    pub listen: SocketAddr,
+}
+
+impl Default for HttpConfig {
+    fn default() -> Self {
+        Self { listen: SocketAddr::from((Ipv4Addr::UNSPECIFIED, 8080)) }
+    }
 }
 
 fn rtmp_port() -> u16 {
@@ -25,6 +56,16 @@ fn rtmp_port() -> u16 {
 
 impl Default for Config {
     fn default() -> Self {
-        Self { pages: true, publish_url: None, rtmp_port: RTMP_PORT }
+        Self {
+            pages: true,
+            publish_url: None,
+            grant_ttl_s: 3_600,
+            max_grant_s: 86_400,
+            http: HttpConfig::default(),
+            cluster: replica::Config::default(),
+            schedule: schedule::Config::default(),
+            rtmp_port: RTMP_PORT,
+            grants_to_play: false,
+        }
     }
 }

@@ -5,10 +5,19 @@
 
 #![forbid(unsafe_code)]
 
+pub mod cache;
 mod config;
+#[cfg(test)]
+mod engine;
 mod http;
+mod keys;
 mod metrics;
+mod nodes;
 mod pages;
+pub mod registry;
+pub mod replica;
+pub mod schedule;
+mod streams;
 pub mod token;
 
 use std::sync::Arc;
@@ -16,8 +25,10 @@ use std::sync::Arc;
 use axum::Router;
 use control_api::Cluster;
 
-pub use config::Config;
+pub use config::{Config, HttpConfig};
 pub use metrics::Metrics;
+pub use nodes::{Addresses, Role};
+pub use replica::Replica;
 pub use token::Token;
 
 /// The pages and the API as one service.
@@ -25,5 +36,11 @@ pub use token::Token;
 /// It answers every path: what it does not know ends in a 404 problem document. First path segments
 /// it serves are all in [`control_api::RESERVED_APPS`].
 pub fn router(config: Config, cluster: Arc<dyn Cluster>, token: Token, metrics: Metrics) -> Router {
-    http::router(http::Context { config, cluster, token, metrics })
+    http::router(http::Context { config, cluster, replica: None, token, metrics })
+}
+
+/// The same of a replica: what it knows is the cluster, and it sends viewers and publishers to nodes.
+pub fn replica_router(config: Config, replica: Replica, token: Token, metrics: Metrics) -> Router {
+    let cluster = Arc::new(replica.clone());
+    http::router(http::Context { config, cluster, replica: Some(replica), token, metrics })
 }

@@ -9,6 +9,7 @@ mod coding;
 pub mod grant;
 mod network;
 pub mod pattern;
+pub mod rpc;
 mod secret;
 pub mod stream;
 
@@ -39,6 +40,9 @@ pub enum ClusterError {
         /// Its name.
         name: String,
     },
+    /// What the cluster agrees on can't be reached; it may be tried again.
+    #[error("the cluster cannot do this at the moment: {0}")]
+    Unavailable(String),
 }
 
 /// The media side as the control plane sees it.

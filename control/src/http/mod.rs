@@ -1,7 +1,10 @@
 //! HTTP: the routes of the API and of the pages, and what is common to all answers.
 
 mod info;
+mod keys;
+mod nodes;
 mod operator;
+mod play;
 pub(crate) mod problem;
 mod stats;
 mod streams;
@@ -26,6 +29,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::pages::Pages;
+use crate::replica::Replica;
 use crate::{Config, Metrics, Token};
 use problem::Problem;
 
@@ -36,6 +40,8 @@ const NO_ROUTE: &str = "none";
 pub(crate) struct Context {
     pub(crate) config: Config,
     pub(crate) cluster: Arc<dyn Cluster>,
+    /// Of a process that coordinates a cluster.
+    pub(crate) replica: Option<Replica>,
     pub(crate) token: Token,
     pub(crate) metrics: Metrics,
 }
@@ -46,6 +52,9 @@ pub(crate) struct Context {
     components(schemas(Problem)),
     tags(
         (name = "streams", description = "What is live"),
+        (name = "nodes", description = "Who is in the cluster"),
+        (name = "grants", description = "Who may watch and publish"),
+        (name = "routing", description = "Where to watch and where to publish"),
         (name = "system", description = "The process and its totals"),
     ),
     modifiers(&BearerToken),
@@ -72,6 +81,14 @@ pub(crate) fn router(context: Context) -> Router {
     if context.config.pages {
         router = router.merge(Pages::built().router());
     }
+    if context.replica.is_some() {
+        let redirects = Router::new()
+            .route("/{app}/{file}", get(play::redirect))
+            .route("/{app}/{name}/index.m3u8", get(play::redirect_hls))
+            .layer(CorsLayer::new().allow_origin(cors::Any).allow_methods([Method::GET, Method::HEAD]))
+            .with_state(Arc::clone(&context));
+        router = router.merge(redirects);
+    }
     router
         .fallback(|| async { Problem::not_found() })
         .method_not_allowed_fallback(|| async { Problem::method_not_allowed() })
@@ -89,6 +106,14 @@ fn api(context: &Arc<Context>) -> Router {
         .routes(routes!(streams::one, streams::kick))
         .routes(routes!(stats::stats))
         .routes(routes!(info::info))
+        .routes(routes!(nodes::list))
+        .routes(routes!(nodes::drain))
+        .routes(routes!(nodes::reload))
+        .routes(routes!(keys::list))
+        .routes(routes!(keys::rotate))
+        .routes(routes!(keys::sign))
+        .routes(routes!(play::play))
+        .routes(routes!(play::publish))
         .split_for_parts();
     let document = Arc::new(document);
     router

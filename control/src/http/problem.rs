@@ -10,6 +10,8 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::streams::CursorError;
+use crate::keys::KeysError;
+use crate::registry::RegistryError;
 use crate::token::Refused;
 
 /// How a caller learns which credential is asked for (RFC 6750 §3).
@@ -54,6 +56,28 @@ impl Problem {
         Self::new(StatusCode::NOT_FOUND, "not_found", "Nothing is here.")
     }
 
+    /// No node of that name is there.
+    pub(super) fn no_such_node(name: &str) -> Self {
+        Self::new(StatusCode::NOT_FOUND, "no_such_node", format!("No node {name:?} is there."))
+    }
+
+    /// This process is asked for what only one that coordinates a cluster knows.
+    pub(super) fn no_cluster() -> Self {
+        let detail = "This process coordinates no cluster: ask one that runs `weir control`.";
+        Self::new(StatusCode::NOT_FOUND, "no_cluster", detail)
+    }
+
+    /// There is nobody to send somebody to.
+    pub(super) fn no_node(role: &str) -> Self {
+        let detail = format!("No {role} is there that takes anybody.");
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "no_node", detail)
+    }
+
+    /// A grant is asked for that could not be used.
+    pub(super) fn bad_grant(detail: String) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "bad_grant", detail)
+    }
+
     /// The path has no such method.
     pub(super) fn method_not_allowed() -> Self {
         Self::new(
@@ -84,12 +108,34 @@ impl From<ClusterError> for Problem {
             ClusterError::NoSuchStream { .. } => {
                 Self::new(StatusCode::NOT_FOUND, "no_such_stream", error.to_string())
             }
+            ClusterError::Unavailable(_) => {
+                tracing::warn!(%error, "a request cannot be answered");
+                let detail = "The state of the cluster cannot be changed at the moment; try again.";
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", detail)
+            }
             // Not every error's text is meant for callers; the log has it.
             other => {
                 tracing::error!(error = %other, "the cluster failed a request");
                 Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "The server failed.")
             }
         }
+    }
+}
+
+impl From<KeysError> for Problem {
+    fn from(error: KeysError) -> Self {
+        match error {
+            KeysError::None => Self::new(StatusCode::SERVICE_UNAVAILABLE, "no_key", error.to_string()),
+            KeysError::TooMany => Self::new(StatusCode::CONFLICT, "too_many_keys", error.to_string()),
+            KeysError::Registry(error) => error.into(),
+            other => ClusterError::Unavailable(other.to_string()).into(),
+        }
+    }
+}
+
+impl From<RegistryError> for Problem {
+    fn from(error: RegistryError) -> Self {
+        ClusterError::Unavailable(error.to_string()).into()
     }
 }
 

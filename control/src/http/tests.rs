@@ -445,9 +445,17 @@ async fn every_operation_is_documented_with_its_errors() {
     let expected = [
         "delete /api/v1/streams/{app}/{name}",
         "get /api/v1/info",
+        "get /api/v1/keys",
+        "get /api/v1/nodes",
+        "get /api/v1/play/{app}/{name}",
+        "get /api/v1/publish/{app}/{name}",
         "get /api/v1/stats",
         "get /api/v1/streams",
         "get /api/v1/streams/{app}/{name}",
+        "post /api/v1/grants",
+        "post /api/v1/keys/rotate",
+        "post /api/v1/nodes/{name}/drain",
+        "post /api/v1/nodes/{name}/reload",
     ];
     assert_eq!(operations, expected.map(str::to_owned).into());
     let schemas = document["components"]["schemas"].as_object().unwrap();
@@ -502,6 +510,7 @@ async fn requests_are_counted_by_route_and_status_class() {
 #[tokio::test]
 async fn pages_can_be_left_out() {
     let context = Context {
+        replica: None,
         config: Config { pages: false, ..Config::default() },
         cluster: server().cluster,
         token: Token::random().unwrap(),

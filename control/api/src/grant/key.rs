@@ -53,6 +53,7 @@ pub struct Key {
     algorithm: Algorithm,
     verifies: DecodingKey,
     signs: Option<EncodingKey>,
+    public: Option<String>,
 }
 
 impl Key {
@@ -65,13 +66,15 @@ impl Key {
                 algorithm,
                 verifies: DecodingKey::from_secret(text.as_bytes()),
                 signs: Some(EncodingKey::from_secret(text.as_bytes())),
+                public: None,
             }),
             Algorithm::EdDsa => match SigningKey::from_pkcs8_pem(text) {
                 Ok(key) => Self::signing(&key),
                 Err(_) => {
                     let public = VerifyingKey::from_public_key_pem(text).map_err(|_| BadKey::Pem)?;
                     let verifies = DecodingKey::from_ed_der(public.as_bytes());
-                    Ok(Self { algorithm, verifies, signs: None })
+                    let pem = public.to_public_key_pem(LineEnding::LF).map_err(|_| BadKey::Pem)?;
+                    Ok(Self { algorithm, verifies, signs: None, public: Some(pem) })
                 }
             },
         }
@@ -83,6 +86,7 @@ impl Key {
             algorithm: Algorithm::EdDsa,
             verifies: DecodingKey::from_ed_der(key.verifying_key().as_bytes()),
             signs: Some(EncodingKey::from_ed_der(private.as_bytes())),
+            public: Some(key.verifying_key().to_public_key_pem(LineEnding::LF).map_err(|_| BadKey::Pem)?),
         })
     }
 
@@ -92,6 +96,11 @@ impl Key {
         let private = key.to_pkcs8_pem(LineEnding::LF).map_err(|_| BadKey::Pem)?;
         let public = key.verifying_key().to_public_key_pem(LineEnding::LF).map_err(|_| BadKey::Pem)?;
         Ok((private.to_string(), public))
+    }
+
+    /// Of EdDSA the public key, in PEM.
+    pub fn public_pem(&self) -> Option<String> {
+        self.public.clone()
     }
 
     /// Whether it is more than a public key.

@@ -128,6 +128,16 @@ impl KeySet {
         Ok(set)
     }
 
+    /// With another key; one of the same name is replaced.
+    pub fn add(&mut self, kid: String, key: Key) {
+        self.keys.insert(kid, key);
+    }
+
+    /// The same keys, which have seen no grant.
+    pub fn copied(&self) -> Self {
+        Self { keys: self.keys.clone(), signed: Cache::new(REMEMBERED) }
+    }
+
     /// The claims of a grant that one of the keys has signed, whatever they are.
     fn signed(&self, grant: &str) -> Result<Arc<Claims>, Refused> {
         if grant.len() > MAX_GRANT_BYTES {

@@ -1,0 +1,244 @@
+//! `/api/v1/play` and `/api/v1/publish`: where to watch and where to publish; and the same as redirects.
+
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use axum::Json;
+use axum::extract::{FromRequestParts, Path, Query, RawQuery, State};
+use axum::response::{IntoResponse, Response};
+use control_api::grant::{Audience, Claims};
+use http::{HeaderValue, StatusCode, header};
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+
+use super::Context;
+use super::nodes::replica;
+use super::operator::Operator;
+use super::problem::Problem;
+use crate::nodes::{Addresses, Known};
+use crate::replica::Replica;
+use crate::schedule::Labels;
+
+/// Edges that an answer names: one to play from, and those to go to if it fails.
+const EDGES: usize = 3;
+
+/// Which stream is meant.
+#[derive(Debug, Deserialize, IntoParams, FromRequestParts)]
+#[from_request(via(Path), rejection(Problem))]
+#[into_params(parameter_in = Path)]
+pub(super) struct Key {
+    /// The stream's app.
+    app: String,
+    /// The stream's name.
+    name: String,
+}
+
+/// Where who asks is.
+#[derive(Debug, Default, Deserialize, IntoParams, FromRequestParts)]
+#[serde(default, deny_unknown_fields)]
+#[from_request(via(Query), rejection(Problem))]
+#[into_params(parameter_in = Query)]
+pub(super) struct Near {
+    /// Such as `eu-west`.
+    region: Option<String>,
+    /// Whose network, such as `telecom`.
+    isp: Option<String>,
+}
+
+impl Near {
+    fn labels(self) -> Labels {
+        Labels { region: self.region, isp: self.isp }
+    }
+}
+
+/// Where a stream can be watched.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Play {
+    /// The best edge first; go on to the next if one fails.
+    edges: Vec<Urls>,
+    /// Ask again after so many seconds: until then the URLs are good.
+    ttl_s: u64,
+}
+
+/// The URLs of a stream at one edge.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Urls {
+    /// The edge's name.
+    node: String,
+    /// Low-latency HLS.
+    hls: Option<String>,
+    /// HTTP-FLV.
+    flv: Option<String>,
+    /// WebSocket-FLV.
+    ws_flv: Option<String>,
+    /// RTMP.
+    rtmp: Option<String>,
+}
+
+/// Where a stream can be published.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Publish {
+    /// The origin's name.
+    node: String,
+    /// Where an encoder connects to, its stream key included.
+    rtmp: String,
+    /// The stream key alone.
+    stream_key: String,
+    /// The URL is good for so many seconds.
+    ttl_s: u64,
+}
+
+/// Where to watch a stream
+///
+/// The stream need not be live. Where playing needs grants, whoever asks needs the operator's token, and the URLs are signed.
+#[utoipa::path(
+    get,
+    path = "/api/v1/play/{app}/{name}",
+    tag = "routing",
+    params(Key, Near),
+    security((), ("operator" = [])),
+    responses(
+        (status = 200, description = "Edges, the best first", body = Play),
+        (status = 400, description = "An unknown or malformed query parameter", body = Problem, content_type = "application/problem+json"),
+        (status = 401, description = "Grants are needed, and the operator's token is missing or wrong", body = Problem, content_type = "application/problem+json"),
+        (status = 404, description = "This process coordinates no cluster", body = Problem, content_type = "application/problem+json"),
+        (status = 405, description = "Not GET or HEAD", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "No edge is there", body = Problem, content_type = "application/problem+json"),
+        (status = 500, description = "The server failed", body = Problem, content_type = "application/problem+json"),
+    ),
+)]
+pub(super) async fn play(
+    State(context): State<Arc<Context>>,
+    operator: Option<Operator>,
+    Key { app, name }: Key,
+    near: Near,
+) -> Result<Json<Play>, Problem> {
+    let replica = replica(&context)?;
+    let path = format!("{app}/{name}");
+    let ttl_s = context.config.grant_ttl_s;
+    let grant = if context.config.grants_to_play {
+        operator.ok_or(crate::token::Refused::Missing)?;
+        Some(sign(&context, replica, Audience::Play, &path)?)
+    } else {
+        None
+    };
+    let edges = replica.nodes().edges_for(&path, &near.labels(), EDGES);
+    if edges.is_empty() {
+        return Err(Problem::no_node("edge"));
+    }
+    let edges = edges.into_iter().map(|edge| urls(edge, &path, grant.as_deref())).collect();
+    Ok(Json(Play { edges, ttl_s }))
+}
+
+/// Where to publish a stream
+#[utoipa::path(
+    get,
+    path = "/api/v1/publish/{app}/{name}",
+    tag = "routing",
+    params(Key, Near),
+    security(("operator" = [])),
+    responses(
+        (status = 200, description = "The origin, and a grant to publish there", body = Publish),
+        (status = 400, description = "An unknown or malformed query parameter", body = Problem, content_type = "application/problem+json"),
+        (status = 401, description = "The operator's token is missing or wrong", body = Problem, content_type = "application/problem+json"),
+        (status = 404, description = "This process coordinates no cluster", body = Problem, content_type = "application/problem+json"),
+        (status = 405, description = "Not GET or HEAD", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "No origin is there", body = Problem, content_type = "application/problem+json"),
+        (status = 500, description = "The server failed", body = Problem, content_type = "application/problem+json"),
+    ),
+)]
+pub(super) async fn publish(
+    State(context): State<Arc<Context>>,
+    _: Operator,
+    Key { app, name }: Key,
+    near: Near,
+) -> Result<Json<Publish>, Problem> {
+    let replica = replica(&context)?;
+    let path = format!("{app}/{name}");
+    let origin = replica.origin_for(&path, &near.labels()).ok_or_else(|| Problem::no_node("origin"))?;
+    let base = origin.record.addresses.rtmp.ok_or_else(|| Problem::no_node("origin"))?;
+    let stream_key = format!("{name}?token={}", sign(&context, replica, Audience::Publish, &path)?);
+    Ok(Json(Publish {
+        node: origin.record.name,
+        rtmp: format!("{base}/{app}/{stream_key}"),
+        stream_key,
+        ttl_s: context.config.grant_ttl_s,
+    }))
+}
+
+/// Sends a player to the edge that it would be told of. What it shows to be let in goes along.
+pub(super) async fn redirect(
+    State(context): State<Arc<Context>>,
+    Path((app, file)): Path<(String, String)>,
+    RawQuery(query): RawQuery,
+) -> Result<Response, Problem> {
+    let name = file.strip_suffix(".flv").ok_or_else(Problem::not_found)?;
+    go(&context, &format!("{app}/{name}"), &format!("{app}/{file}"), query.as_deref())
+}
+
+/// The same for HLS.
+pub(super) async fn redirect_hls(
+    State(context): State<Arc<Context>>,
+    Path((app, name)): Path<(String, String)>,
+    RawQuery(query): RawQuery,
+) -> Result<Response, Problem> {
+    go(&context, &format!("{app}/{name}"), &format!("{app}/{name}/index.m3u8"), query.as_deref())
+}
+
+fn go(context: &Context, stream: &str, file: &str, query: Option<&str>) -> Result<Response, Problem> {
+    let edges = replica(context)?.nodes().edges_for(stream, &Labels::default(), 1);
+    let base = edges.into_iter().next().and_then(|edge| base(&edge.record.addresses));
+    let base = base.ok_or_else(|| Problem::no_node("edge"))?;
+    let query = query.map_or_else(String::new, |query| format!("?{query}"));
+    let location = HeaderValue::try_from(format!("{base}/{}{query}", escaped(file)));
+    let location = location.map_err(|_| Problem::not_found())?;
+    let headers =
+        [(header::LOCATION, location), (header::CACHE_CONTROL, HeaderValue::from_static("no-store"))];
+    Ok((StatusCode::FOUND, headers).into_response())
+}
+
+/// Where viewers reach an edge.
+fn base(addresses: &Addresses) -> Option<String> {
+    addresses.https.clone().or_else(|| addresses.http.clone())
+}
+
+fn urls(edge: Known, path: &str, grant: Option<&str>) -> Urls {
+    let addresses = edge.record.addresses;
+    let path = escaped(path);
+    // Before the path, which all that a playlist names inherits.
+    let before = grant.map_or_else(String::new, |grant| format!("/~{grant}"));
+    let http = base(&addresses);
+    let ws = http.as_ref().and_then(|base| Some(format!("ws{}", base.strip_prefix("http")?)));
+    let behind = grant.map_or_else(String::new, |grant| format!("?token={grant}"));
+    Urls {
+        node: edge.record.name,
+        hls: http.as_ref().map(|base| format!("{base}{before}/{path}/index.m3u8")),
+        flv: http.as_ref().map(|base| format!("{base}{before}/{path}.flv")),
+        ws_flv: ws.map(|base| format!("{base}{before}/{path}.flv")),
+        rtmp: addresses.rtmp.map(|base| format!("{base}/{path}{behind}")),
+    }
+}
+
+/// A path as it stands in a URL (RFC 3986 §2.3).
+fn escaped(path: &str) -> String {
+    let mut text = String::with_capacity(path.len());
+    for byte in path.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~/".contains(&byte) {
+            text.push(char::from(byte));
+        } else {
+            text.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    text
+}
+
+fn sign(context: &Context, replica: &Replica, aud: Audience, stream: &str) -> Result<String, Problem> {
+    // What else a grant's pattern could match is not asked for.
+    if stream.contains('*') {
+        return Err(Problem::not_found());
+    }
+    let now_s = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    let exp = now_s.saturating_add(context.config.grant_ttl_s);
+    let claims = Claims { exp, nbf: None, aud, stream: stream.to_owned(), ip: None, sid: None };
+    Ok(replica.keys().sign(&claims)?)
+}

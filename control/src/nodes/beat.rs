@@ -1,0 +1,240 @@
+//! A node that is heard: its heartbeats, what it is told, and what becomes of its record when it is silent.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use control_api::rpc;
+use parking_lot::Mutex;
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+use tonic::{Status, Streaming};
+
+use super::{Caller, Heard, MAX_COMMANDS, Nodes, Record, Reports};
+use crate::registry::{Expect, RegistryError};
+
+/// Streams that one node may report: more than it can carry.
+const MAX_REPORTS: usize = 200_000;
+
+/// How often a record is tried to be written while the registry is out of reach.
+const RETRY: Duration = Duration::from_millis(500);
+
+static CALLS: AtomicU64 = AtomicU64::new(1);
+
+/// What a node gets back.
+pub(super) type Commands = mpsc::Receiver<Result<rpc::Command, Status>>;
+
+impl Nodes {
+    /// Hears a node. Its commands end when it is not to be heard any more, with the reason.
+    pub(super) async fn hear(
+        &self,
+        caller: Caller,
+        heartbeats: Streaming<rpc::Heartbeat>,
+    ) -> Result<Commands, Status> {
+        let key = Record::key(&caller.name);
+        let entry = self.0.registry.get(&key).await.map_err(unavailable)?;
+        let record = entry.as_ref().and_then(super::read).filter(|record| record.instance == caller.instance);
+        let (Some(mut record), Some(entry)) = (record, entry) else {
+            return Err(Status::aborted("this node is not known any more: register again"));
+        };
+        (record.replica, record.away_since_ms) = (self.0.replica.clone(), None);
+        if self.write(&record, Expect::At(entry.revision)).await.map_err(unavailable)?.is_none() {
+            return Err(Status::aborted("another process of this name has just registered"));
+        }
+        let (commands, waiting) = mpsc::channel(MAX_COMMANDS);
+        let (out, answers) = mpsc::channel(MAX_COMMANDS);
+        let call = CALLS.fetch_add(1, Ordering::Relaxed);
+        let reports: Arc<Mutex<Reports>> = Arc::default();
+        let heard = Heard { call, commands, reports: Arc::clone(&reports) };
+        // The call before, of the same node, ends with its sender.
+        self.0.heard.lock().insert(caller.name.clone(), heard);
+        let call = Call { nodes: self.clone(), record, call, reports };
+        tokio::spawn(call.run(heartbeats, waiting, out));
+        Ok(answers)
+    }
+}
+
+/// A call of a node.
+struct Call {
+    nodes: Nodes,
+    record: Record,
+    call: u64,
+    reports: Arc<Mutex<Reports>>,
+}
+
+/// Why a call ended.
+enum End {
+    /// The node hung up, was silent for too long, or its line broke.
+    Silent,
+    /// Another call of the node, or another node of its name, has taken its place.
+    Replaced,
+    /// It said something that it must not.
+    Refused(Status),
+}
+
+impl Call {
+    async fn run(
+        mut self,
+        mut heartbeats: Streaming<rpc::Heartbeat>,
+        mut commands: mpsc::Receiver<rpc::Command>,
+        out: mpsc::Sender<Result<rpc::Command, Status>>,
+    ) {
+        let nodes = self.nodes.clone();
+        let (mut lease, mut keys, mut origins) =
+            (nodes.0.lease.clone(), nodes.0.keys.subscribe(), nodes.0.origins.subscribe());
+        lease.mark_unchanged();
+        keys.mark_changed();
+        origins.mark_changed();
+        if self.is_drained() {
+            let drain = rpc::command::Command::Drain(rpc::Drain { undo: false });
+            let _ = out.try_send(Ok(rpc::Command { command: Some(drain) }));
+        }
+        let silence = nodes.0.patience.silence;
+        let end = loop {
+            let command = tokio::select! {
+                heartbeat = timeout(silence, heartbeats.message()) => match heartbeat {
+                    Ok(Ok(Some(heartbeat))) => match self.heard(heartbeat).await {
+                        Ok(()) => continue,
+                        Err(end) => break end,
+                    },
+                    _ => break End::Silent,
+                },
+                command = commands.recv() => match command {
+                    Some(rpc::Command { command: Some(command) }) => command,
+                    Some(_) => continue,
+                    None => break End::Replaced,
+                },
+                Ok(()) = keys.changed() => rpc::command::Command::Keys(keys.borrow_and_update().clone()),
+                Ok(()) = origins.changed() => {
+                    rpc::command::Command::Origins(rpc::Origins { urls: origins.borrow_and_update().clone() })
+                }
+                // What was kept under the lease before is gone, or soon will be.
+                Ok(()) = lease.changed() => {
+                    if lease.borrow_and_update().is_some() && !self.written().await {
+                        break End::Replaced;
+                    }
+                    continue;
+                }
+            };
+            // A node that takes no commands is not there, whatever it says.
+            match timeout(silence, out.send(Ok(rpc::Command { command: Some(command) }))).await {
+                Ok(Ok(())) => {}
+                _ => break End::Silent,
+            }
+        };
+        let last = match end {
+            End::Silent => None,
+            End::Replaced => {
+                Some(Status::aborted("another call of this node has taken the place of this one"))
+            }
+            End::Refused(status) => Some(status),
+        };
+        if let Some(status) = last {
+            let _ = out.try_send(Err(status));
+        }
+        drop(out);
+        self.left().await;
+    }
+
+    fn is_drained(&self) -> bool {
+        let known = self.nodes.0.known.read();
+        known.get(&self.record.name).is_some_and(|known| known.drained)
+    }
+
+    async fn heard(&mut self, heartbeat: rpc::Heartbeat) -> Result<(), End> {
+        if let Some(load) = heartbeat.load {
+            self.nodes.carries(&self.record.name, load);
+        }
+        {
+            let mut reports = self.reports.lock();
+            for report in heartbeat.reports {
+                let path = format!("{}/{}", report.app, report.name);
+                if report.gone {
+                    reports.remove(&path);
+                } else if reports.len() < MAX_REPORTS || reports.contains_key(&path) {
+                    reports.insert(path, report);
+                } else {
+                    return Err(End::Refused(Status::resource_exhausted("too many streams are reported")));
+                }
+            }
+        }
+        if heartbeat.draining != self.record.draining {
+            self.record.draining = heartbeat.draining;
+            if !self.written().await {
+                return Err(End::Replaced);
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes the record as long as it is this process's. `false`: it is another's.
+    async fn written(&self) -> bool {
+        loop {
+            let key = Record::key(&self.record.name);
+            let result = async {
+                let entry = self.nodes.0.registry.get(&key).await?;
+                let expect = match &entry {
+                    None => Expect::Absent,
+                    Some(entry) => match super::read(entry) {
+                        Some(record) if record.instance != self.record.instance => return Ok(Some(false)),
+                        _ => Expect::At(entry.revision),
+                    },
+                };
+                let written = self.nodes.write(&self.record, expect).await?;
+                Ok::<_, RegistryError>(written.map(|_| true))
+            };
+            match result.await {
+                Ok(Some(own)) => return own,
+                Ok(None) => {}
+                // The lease that comes next is told of, and brings us here again.
+                Err(RegistryError::LeaseEnded) => return true,
+                Err(error) => {
+                    tracing::warn!(node = %self.record.name, %error, "the record of a node cannot be written");
+                    tokio::time::sleep(RETRY).await;
+                }
+            }
+            let heard = self.nodes.0.heard.lock();
+            if heard.get(&self.record.name).is_none_or(|heard| heard.call != self.call) {
+                return false;
+            }
+        }
+    }
+
+    /// The node is not heard any more: others are to know at once, and it is gone if it is not heard again.
+    async fn left(mut self) {
+        {
+            let mut heard = self.nodes.0.heard.lock();
+            let own = heard.get(&self.record.name).is_some_and(|heard| heard.call == self.call);
+            if !own {
+                return;
+            }
+            heard.remove(&self.record.name);
+        }
+        self.record.away_since_ms = Some((self.nodes.0.clock)());
+        let Some(entry) = self.own_entry().await else { return };
+        if !matches!(self.nodes.write(&self.record, Expect::At(entry)).await, Ok(Some(_))) {
+            return;
+        }
+        tokio::time::sleep(self.nodes.0.patience.silence).await;
+        let key = Record::key(&self.record.name);
+        if let Some(revision) = self.own_entry().await
+            && let Err(error) = self.nodes.0.registry.delete(&key, Expect::At(revision)).await
+        {
+            tracing::warn!(node = %self.record.name, %error, "a node that is gone cannot be forgotten yet");
+        }
+    }
+
+    /// The change that made the record what it is, if this call wrote it.
+    async fn own_entry(&self) -> Option<crate::registry::Revision> {
+        let entry = self.nodes.0.registry.get(&Record::key(&self.record.name)).await.ok()??;
+        let record = super::read(&entry)?;
+        let own = record.instance == self.record.instance && record.replica == self.record.replica;
+        let heard = self.nodes.0.heard.lock().contains_key(&self.record.name);
+        (own && !heard).then_some(entry.revision)
+    }
+}
+
+#[allow(clippy::needless_pass_by_value, reason = "it maps errors")]
+fn unavailable(error: RegistryError) -> Status {
+    Status::unavailable(error.to_string())
+}

@@ -1,0 +1,539 @@
+//! Nodes: who is there, what it carries, and what it is told.
+//!
+//! A node's record is in the registry, under the lease of the replica that hears it. A replica that dies takes its lease
+//! with it; by then its nodes have gone on to another one, which has written their records again.
+
+mod beat;
+mod exchange;
+mod pass;
+mod record;
+mod service;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use control_api::rpc;
+use parking_lot::{Mutex, RwLock};
+use tokio::sync::{mpsc, watch};
+
+use crate::registry::{Change, Entry, Expect, Registry, RegistryError, Revision};
+use crate::replica::follow::Step;
+use crate::replica::{Clock, lease};
+use crate::schedule::{self, Fleet, Labels};
+pub(crate) use pass::{Caller, Passes};
+pub(crate) use record::BadNode;
+pub(crate) use record::Record;
+pub use record::{Addresses, Role};
+pub(crate) use service::Service;
+
+/// Of records, in the registry.
+pub(crate) const PREFIX: &str = "nodes/";
+
+/// Of the instances that an operator wants drained.
+const DRAINS: &str = "drains/";
+
+/// Of what replicas that do not hear a node want it told.
+const ORDERS: &str = "orders/";
+
+/// How long an order waits for the replica that hears the node.
+const ORDER_TTL: Duration = Duration::from_secs(30);
+
+/// How often a record is written again that others change at the same time.
+const ATTEMPTS: usize = 8;
+
+/// What a line carries whose node does not say.
+const UNKNOWN_CAPACITY_BPS: u64 = 1_000_000_000;
+
+/// Commands that wait for a node, at most: it reads them at once, or is not there.
+const MAX_COMMANDS: usize = 64;
+
+/// How patient replicas are with nodes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Patience {
+    /// How often heartbeats are expected.
+    pub(crate) heartbeat: Duration,
+    /// A node that was not heard for so long takes nobody new, and has as long again to come back.
+    pub(crate) silence: Duration,
+}
+
+/// Why a node cannot join.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum JoinError {
+    #[error(transparent)]
+    Bad(#[from] BadNode),
+    #[error("a node named {name} is there already, at {address}; give this one another name")]
+    Taken { name: String, address: String },
+    #[error("others change the record of this node at the same time")]
+    Contended,
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
+}
+
+/// A node as this replica knows it.
+#[derive(Debug, Clone)]
+pub(crate) struct Known {
+    pub(crate) record: Record,
+    revision: Revision,
+    /// An operator wants it drained.
+    pub(crate) drained: bool,
+    pub(crate) load: rpc::Load,
+}
+
+impl Known {
+    /// `ready`; `draining`: it takes nobody new; `away`: it has not been heard for seconds.
+    pub(crate) fn state(&self) -> &'static str {
+        match () {
+            () if self.record.away_since_ms.is_some() => "away",
+            () if !self.takes() => "draining",
+            () => "ready",
+        }
+    }
+
+    /// Whether somebody new may be sent there.
+    pub(crate) fn takes(&self) -> bool {
+        self.record.away_since_ms.is_none() && !self.record.draining && !self.drained
+    }
+}
+
+/// All nodes. Clones are the same.
+#[derive(Clone)]
+pub(crate) struct Nodes(Arc<Inner>);
+
+struct Inner {
+    registry: Arc<dyn Registry>,
+    lease: lease::Current,
+    replica: String,
+    patience: Patience,
+    clock: Clock,
+    /// As the registry has them.
+    known: RwLock<BTreeMap<String, Known>>,
+    /// Those whom viewers are sent to, and those for publishers.
+    edges: Fleet,
+    ingest: Fleet,
+    /// Of the instances that are to be drained.
+    drains: RwLock<HashMap<String, u64>>,
+    /// Those that this replica hears.
+    heard: Mutex<HashMap<String, Heard>>,
+    /// Where edges find streams.
+    origins: watch::Sender<Vec<String>>,
+    keys: watch::Sender<rpc::KeySet>,
+    /// What other replicas tell of those that they hear.
+    told: Mutex<HashMap<String, Arc<Mutex<Reports>>>>,
+    next_order: std::sync::atomic::AtomicU64,
+}
+
+/// A node that this replica hears.
+struct Heard {
+    /// Of the call, so that the end of an older one is not taken for this one's.
+    call: u64,
+    commands: mpsc::Sender<rpc::Command>,
+    reports: Arc<Mutex<Reports>>,
+}
+
+/// What a node has said of its streams, by `app/name`.
+pub(crate) type Reports = HashMap<String, rpc::Report>;
+
+impl Nodes {
+    pub(crate) fn new(
+        registry: Arc<dyn Registry>,
+        lease: lease::Current,
+        replica: String,
+        patience: Patience,
+        schedule: &schedule::Config,
+        clock: Clock,
+    ) -> Self {
+        Self(Arc::new(Inner {
+            registry,
+            lease,
+            replica,
+            patience,
+            clock,
+            known: RwLock::default(),
+            edges: Fleet::new(schedule.clone()),
+            ingest: Fleet::new(schedule.clone()),
+            drains: RwLock::default(),
+            heard: Mutex::default(),
+            origins: watch::Sender::default(),
+            keys: watch::Sender::default(),
+            told: Mutex::default(),
+            next_order: std::sync::atomic::AtomicU64::new(0),
+        }))
+    }
+
+    /// Whether there is a lease to keep nodes under.
+    pub(crate) fn is_leased(&self) -> bool {
+        self.0.lease.borrow().is_some()
+    }
+
+    /// Waits until there is a lease to keep nodes under.
+    #[cfg(test)]
+    pub(crate) async fn until_leased(&self) {
+        self.0.lease.clone().wait_for(Option::is_some).await.unwrap();
+    }
+
+    /// A node of that name, wherever it is heard.
+    pub(crate) fn get(&self, name: &str) -> Option<Known> {
+        self.0.known.read().get(name).cloned()
+    }
+
+    /// All nodes, ordered by name.
+    pub(crate) fn all(&self) -> Vec<Known> {
+        self.0.known.read().values().cloned().collect()
+    }
+
+    /// How long that process has not been heard by anybody; `None`: it is another by now, or unknown.
+    pub(crate) fn silent_for(&self, name: &str, instance: u64) -> Option<Duration> {
+        let known = self.0.known.read();
+        let record =
+            known.get(name).map(|known| &known.record).filter(|record| record.instance == instance)?;
+        let since_ms = record.away_since_ms.unwrap_or(u64::MAX);
+        Some(Duration::from_millis((self.0.clock)().saturating_sub(since_ms)))
+    }
+
+    /// Whether that process is heard by any replica, as the registry has it: this one may have just begun.
+    pub(crate) async fn is_heard(&self, name: &str, instance: u64) -> Result<bool, RegistryError> {
+        let entry = self.0.registry.get(&Record::key(name)).await?;
+        let record = entry.as_ref().and_then(read);
+        Ok(record.is_some_and(|record| record.instance == instance && record.away_since_ms.is_none()))
+    }
+
+    /// The reports of those nodes that this replica hears.
+    pub(crate) fn reports(&self) -> Vec<(String, Arc<Mutex<Reports>>)> {
+        let heard = self.0.heard.lock();
+        heard.iter().map(|(name, heard)| (name.clone(), Arc::clone(&heard.reports))).collect()
+    }
+
+    /// The edges for a viewer: the best first, and those to go to if it fails.
+    pub(crate) fn edges_for(&self, path: &str, near: &Labels, count: usize) -> Vec<Known> {
+        let ranked = self.0.edges.rank(path, near, count);
+        let known = self.0.known.read();
+        ranked.iter().filter_map(|node| known.get(&node.name).cloned()).collect()
+    }
+
+    /// An origin for a publisher.
+    pub(crate) fn origin_for(&self, path: &str, near: &Labels) -> Option<Known> {
+        let picked = schedule::pick_origin(&self.0.ingest, path, near)?;
+        self.get(&picked.name)
+    }
+
+    /// The reports of all nodes, be it that other replicas hear them.
+    pub(crate) fn all_reports(&self) -> Vec<Arc<Mutex<Reports>>> {
+        let mut all: Vec<_> = self.reports().into_iter().map(|(_, reports)| reports).collect();
+        let heard = self.0.heard.lock();
+        let told = self.0.told.lock();
+        all.extend(
+            told.iter()
+                .filter(|(name, _)| !heard.contains_key(*name))
+                .map(|(_, reports)| Arc::clone(reports)),
+        );
+        all
+    }
+
+    /// What a node carries now.
+    fn carries(&self, name: &str, load: rpc::Load) {
+        let carried = schedule::Load {
+            bandwidth_bps: load.out_bps,
+            cpu: load.cpu,
+            connections: load.connections,
+            warm_streams: load.streams,
+        };
+        self.0.edges.load(name, carried);
+        self.0.ingest.load(name, schedule::Load { bandwidth_bps: load.in_bps, ..carried });
+        if let Some(known) = self.0.known.write().get_mut(name) {
+            known.load = load;
+        }
+    }
+
+    /// What verifies grants from now on.
+    pub(crate) fn set_keys(&self, keys: rpc::KeySet) {
+        self.0.keys.send_if_modified(|now| {
+            let other = *now != keys;
+            *now = keys;
+            other
+        });
+    }
+
+    /// Takes a node in. The same process may come again, and one that is at the same addresses follows one that died.
+    pub(crate) async fn join(&self, node: &rpc::Node) -> Result<Record, JoinError> {
+        let record = Record::of(node, &self.0.replica)?;
+        let key = Record::key(&record.name);
+        for _ in 0..ATTEMPTS {
+            let expect = match self.0.registry.get(&key).await? {
+                None => Expect::Absent,
+                Some(entry) => {
+                    match read(&entry) {
+                        Some(before) if self.is_taken(&before, &record) => {
+                            let at = before.addresses;
+                            let address = at.http.or(at.relay).or(at.https).unwrap_or_default();
+                            return Err(JoinError::Taken { name: record.name, address });
+                        }
+                        _ => {}
+                    }
+                    Expect::At(entry.revision)
+                }
+            };
+            if self.write(&record, expect).await?.is_some() {
+                return Ok(record);
+            }
+        }
+        Err(JoinError::Contended)
+    }
+
+    fn is_taken(&self, before: &Record, record: &Record) -> bool {
+        // Two processes can't listen at one address: the one before is no more.
+        let follows = before.instance == record.instance || before.addresses == record.addresses;
+        !follows && before.away_since_ms.is_none()
+    }
+
+    async fn write(&self, record: &Record, expect: Expect) -> Result<Option<Revision>, RegistryError> {
+        let lease = *self.0.lease.borrow();
+        let Some(lease) = lease else {
+            return Err(RegistryError::Unavailable("this replica has no lease yet".to_owned()));
+        };
+        let value =
+            serde_json::to_vec(record).map_err(|error| RegistryError::Unavailable(error.to_string()))?;
+        let revision =
+            self.0.registry.put(&Record::key(&record.name), Bytes::from(value), expect, Some(lease)).await?;
+        if let Some(revision) = revision {
+            // Who reads it next has not to wait for the watch.
+            self.apply_record(record.clone(), revision);
+        }
+        Ok(revision)
+    }
+
+    /// Tells a node something, wherever it is heard. `false`: there is none of that name.
+    pub(crate) async fn tell(
+        &self,
+        name: &str,
+        command: rpc::command::Command,
+    ) -> Result<bool, RegistryError> {
+        if self.tell_here(name, command.clone()) {
+            return Ok(true);
+        }
+        // As the registry has it: this replica may have just begun.
+        if self.0.registry.get(&Record::key(name)).await?.is_none() {
+            return Ok(false);
+        }
+        let number = self.0.next_order.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let key = format!("{ORDERS}{name}/{}-{number}", self.0.replica);
+        let lease = self.0.registry.lease(ORDER_TTL).await?;
+        let command = rpc::Command { command: Some(command) };
+        let value = Bytes::from(prost::Message::encode_to_vec(&command));
+        self.0.registry.put(&key, value, Expect::Anything, Some(lease)).await?;
+        Ok(true)
+    }
+
+    /// Tells a node that this replica hears.
+    fn tell_here(&self, name: &str, command: rpc::command::Command) -> bool {
+        let heard = self.0.heard.lock();
+        let Some(node) = heard.get(name) else { return false };
+        node.commands.try_send(rpc::Command { command: Some(command) }).is_ok()
+    }
+
+    /// Wants a node drained, or no longer. A process that follows it is not. `false`: there is none of that name.
+    pub(crate) async fn drain(&self, name: &str, undo: bool) -> Result<bool, RegistryError> {
+        let Some(known) = self.get(name) else { return Ok(false) };
+        let key = format!("{DRAINS}{name}");
+        if undo {
+            self.0.registry.delete(&key, Expect::Anything).await?;
+        } else {
+            let instance = Bytes::from(known.record.instance.to_string());
+            self.0.registry.put(&key, instance, Expect::Anything, None).await?;
+        }
+        self.tell(name, rpc::command::Command::Drain(rpc::Drain { undo })).await
+    }
+
+    /// Takes over what the registry has of records.
+    pub(crate) fn apply(&self, step: Step) {
+        match step {
+            Step::All(entries) => {
+                let names: Vec<String> = self.0.known.read().keys().cloned().collect();
+                for name in names {
+                    if !entries.iter().any(|entry| entry.key == Record::key(&name)) {
+                        self.forget(&name, Revision(u64::MAX));
+                    }
+                }
+                for entry in entries {
+                    self.apply_entry(&entry);
+                }
+            }
+            Step::Changes(changes) => {
+                for change in changes {
+                    match change {
+                        Change::Put(entry) => self.apply_entry(&entry),
+                        Change::Deleted { key, revision } => {
+                            if let Some(name) = key.strip_prefix(PREFIX) {
+                                self.forget(name, revision);
+                            }
+                        }
+                    }
+                }
+            }
+        }
+        self.tell_origins();
+    }
+
+    fn apply_entry(&self, entry: &Entry) {
+        if let Some(record) = read(entry) {
+            self.apply_record(record, entry.revision);
+        }
+    }
+
+    fn apply_record(&self, record: Record, revision: Revision) {
+        let (name, instance) = (record.name.clone(), record.instance);
+        let drained = self.0.drains.read().get(&name) == Some(&instance);
+        let mut known = self.0.known.write();
+        let before = known.get(&name);
+        if before.is_some_and(|before| before.revision >= revision) {
+            return;
+        }
+        let same = before.filter(|before| before.record.instance == instance);
+        let (is_new, load) = (same.is_none(), same.map(|same| same.load).unwrap_or_default());
+        let fresh = Known { record, revision, drained, load };
+        self.schedule(&fresh);
+        known.insert(name.clone(), fresh);
+        drop(known);
+        if is_new {
+            tracing::info!(node = %name, instance, "a node is there");
+        }
+        self.tell_origins();
+    }
+
+    fn forget(&self, name: &str, revision: Revision) {
+        // Its record went with a lease: it is written again under the next.
+        if self.0.heard.lock().contains_key(name) {
+            return;
+        }
+        let mut known = self.0.known.write();
+        if known.get(name).is_some_and(|known| known.revision <= revision) {
+            known.remove(name);
+            self.0.edges.remove(name);
+            self.0.ingest.remove(name);
+            tracing::warn!(node = %name, "a node is gone");
+        }
+    }
+
+    /// Whether and how much is sent there from now on.
+    fn schedule(&self, known: &Known) {
+        let record = &known.record;
+        let node = schedule::Node {
+            name: record.name.clone(),
+            labels: Labels { region: record.region.clone(), isp: record.isp.clone() },
+            weight: record.weight.min(schedule::MAX_WEIGHT),
+            capacity_bps: if record.capacity_bps == 0 { UNKNOWN_CAPACITY_BPS } else { record.capacity_bps },
+            max_connections: if record.max_connections == 0 { u32::MAX } else { record.max_connections },
+        };
+        let roles = [(record.role.is_edge(), &self.0.edges), (record.role.is_origin(), &self.0.ingest)];
+        for (_, fleet) in roles.into_iter().filter(|(has, _)| *has) {
+            match fleet.set(node.clone()) {
+                Ok(()) => {
+                    fleet.drain(&node.name, !known.takes());
+                }
+                Err(error) => tracing::error!(node = %node.name, %error, "nobody can be sent to a node"),
+            }
+        }
+    }
+
+    fn tell_origins(&self) {
+        let known = self.0.known.read();
+        let urls: Vec<String> = known
+            .values()
+            .filter(|known| known.record.role.is_origin())
+            .filter_map(|known| known.record.addresses.relay.clone())
+            .collect();
+        drop(known);
+        self.0.origins.send_if_modified(|now| {
+            let other = *now != urls;
+            *now = urls;
+            other
+        });
+    }
+
+    /// Takes over which instances are to be drained.
+    pub(crate) fn apply_drains(&self, step: Step) {
+        let mut drains = self.0.drains.write();
+        let instance = |entry: &Entry| std::str::from_utf8(&entry.value).ok()?.parse::<u64>().ok();
+        let put = |drains: &mut HashMap<String, u64>, entry: &Entry| {
+            if let (Some(name), Some(instance)) = (entry.key.strip_prefix(DRAINS), instance(entry)) {
+                drains.insert(name.to_owned(), instance);
+            }
+        };
+        match step {
+            Step::All(entries) => {
+                drains.clear();
+                entries.iter().for_each(|entry| put(&mut drains, entry));
+            }
+            Step::Changes(changes) => {
+                for change in changes {
+                    match change {
+                        Change::Put(entry) => put(&mut drains, &entry),
+                        Change::Deleted { key, .. } => {
+                            drains.remove(key.strip_prefix(DRAINS).unwrap_or_default());
+                        }
+                    }
+                }
+            }
+        }
+        for (name, known) in self.0.known.write().iter_mut() {
+            known.drained = drains.get(name) == Some(&known.record.instance);
+            self.schedule(known);
+        }
+    }
+
+    /// Hands orders of other replicas to the nodes that this one hears. Those that are done are returned.
+    pub(crate) fn apply_orders(&self, step: Step) -> Vec<String> {
+        let entries = match step {
+            Step::All(entries) => entries,
+            Step::Changes(changes) => changes
+                .into_iter()
+                .filter_map(|change| match change {
+                    Change::Put(entry) => Some(entry),
+                    Change::Deleted { .. } => None,
+                })
+                .collect(),
+        };
+        entries.into_iter().filter_map(|entry| self.carry_out(&entry).then_some(entry.key)).collect()
+    }
+
+    fn carry_out(&self, entry: &Entry) -> bool {
+        let node = entry.key.strip_prefix(ORDERS).and_then(|rest| rest.split_once('/'));
+        let command: Option<rpc::Command> = prost::Message::decode(entry.value.clone()).ok();
+        match (node, command.and_then(|command| command.command)) {
+            (Some((name, _)), Some(command)) => self.tell_here(name, command),
+            _ => false,
+        }
+    }
+
+    /// What follows the registry: run each of them until the end.
+    pub(crate) fn followers(&self) -> [futures_util::future::BoxFuture<'static, ()>; 3] {
+        use crate::replica::follow::follow;
+        use futures_util::FutureExt;
+        let registry = || Arc::clone(&self.0.registry);
+        let (records, drains, orders) = (self.clone(), self.clone(), self.clone());
+        let done = registry();
+        [
+            follow(registry(), PREFIX, move |step| records.apply(step)).boxed(),
+            follow(registry(), DRAINS, move |step| drains.apply_drains(step)).boxed(),
+            follow(registry(), ORDERS, move |step| {
+                for key in orders.apply_orders(step) {
+                    let done = Arc::clone(&done);
+                    tokio::spawn(async move {
+                        // Or its lease ends.
+                        let _ = done.delete(&key, Expect::Anything).await;
+                    });
+                }
+            })
+            .boxed(),
+        ]
+    }
+}
+
+fn read(entry: &Entry) -> Option<Record> {
+    serde_json::from_slice(&entry.value)
+        .inspect_err(|error| tracing::warn!(key = entry.key, %error, "the registry has a node that is none"))
+        .ok()
+}

@@ -1,0 +1,85 @@
+//! `weir.v1.NodeService`.
+
+use std::sync::Arc;
+
+use control_api::rpc::{
+    Command, Heartbeat, RegisterRequest, RegisterResponse, node_service_server::NodeService,
+};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status, Streaming};
+
+use super::{Caller, JoinError, Nodes, Passes};
+use crate::replica::{Clock, bearer};
+
+/// Answers nodes.
+pub(crate) struct Service {
+    nodes: Nodes,
+    passes: Arc<Passes>,
+    clock: Clock,
+    replica: String,
+}
+
+impl Service {
+    pub(crate) fn new(nodes: Nodes, passes: Arc<Passes>, clock: Clock, replica: String) -> Self {
+        Self { nodes, passes, clock, replica }
+    }
+}
+
+#[tonic::async_trait]
+impl NodeService for Service {
+    async fn register(
+        &self,
+        request: Request<RegisterRequest>,
+    ) -> Result<Response<RegisterResponse>, Status> {
+        if !self.passes.may_join(bearer(request.metadata())) {
+            tracing::warn!(remote = ?request.remote_addr(), "a node has no join token, or a wrong one");
+            return Err(Status::unauthenticated(
+                "the join token is missing or wrong (`control.cluster.join_token`)",
+            ));
+        }
+        let Some(node) = request.into_inner().node else {
+            return Err(Status::invalid_argument("`node` is missing"));
+        };
+        let record = self.nodes.join(&node).await.map_err(|error| {
+            tracing::warn!(node = %node.name, %error, "a node cannot join");
+            match error {
+                JoinError::Bad(error) => Status::invalid_argument(error.to_string()),
+                JoinError::Taken { .. } => Status::already_exists(error.to_string()),
+                JoinError::Contended | JoinError::Registry(_) => Status::unavailable(error.to_string()),
+            }
+        })?;
+        let now_ms = (self.clock)();
+        let caller = Caller { name: record.name, instance: record.instance };
+        Ok(Response::new(RegisterResponse {
+            token: self.passes.sign(&caller, now_ms / 1_000),
+            heartbeat_ms: u32::try_from(self.nodes.0.patience.heartbeat.as_millis()).unwrap_or(u32::MAX),
+            now_ms,
+            replica: self.replica.clone(),
+        }))
+    }
+
+    type BeatStream = ReceiverStream<Result<Command, Status>>;
+
+    async fn beat(
+        &self,
+        request: Request<Streaming<Heartbeat>>,
+    ) -> Result<Response<Self::BeatStream>, Status> {
+        let caller = self.passes.caller(request.metadata(), (self.clock)())?;
+        let commands = self.nodes.hear(caller, request.into_inner()).await?;
+        Ok(Response::new(ReceiverStream::new(commands)))
+    }
+}
+
+impl Passes {
+    /// Who calls.
+    pub(crate) fn caller(
+        &self,
+        metadata: &tonic::metadata::MetadataMap,
+        now_ms: u64,
+    ) -> Result<Caller, Status> {
+        let caller = bearer(metadata).and_then(|pass| self.check(pass, now_ms / 1_000));
+        caller.ok_or_else(|| {
+            Status::unauthenticated("the pass is missing, wrong or has expired: register again")
+        })
+    }
+}

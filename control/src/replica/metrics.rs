@@ -1,0 +1,84 @@
+//! What a replica says of the cluster, as `weir_control_cluster_*`.
+
+use std::time::Duration;
+
+use prometheus::{IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
+use tokio::sync::broadcast::error::RecvError;
+
+use super::Replica;
+use crate::streams::What;
+
+/// How often nodes and streams are counted.
+const EVERY: Duration = Duration::from_secs(1);
+
+/// What is counted. Clones count together.
+#[derive(Debug, Clone)]
+struct Metrics {
+    nodes: IntGaugeVec,
+    streams: IntGaugeVec,
+    events: IntCounterVec,
+    leased: IntGauge,
+}
+
+impl Replica {
+    /// Puts what this replica knows of the cluster into `registry`, for as long as the replica lives.
+    ///
+    /// # Errors
+    ///
+    /// When `registry` has metrics of these names already.
+    pub fn register(&self, registry: &Registry) -> Result<(), prometheus::Error> {
+        let gauges =
+            |name: &str, help: &str, labels: &[&str]| IntGaugeVec::new(Opts::new(name, help), labels);
+        let metrics = Metrics {
+            nodes: gauges("weir_control_cluster_nodes", "Nodes of the cluster.", &["role", "state"])?,
+            streams: gauges("weir_control_cluster_streams", "Streams of the cluster.", &["state"])?,
+            events: IntCounterVec::new(
+                Opts::new(
+                    "weir_control_cluster_stream_events_total",
+                    "What has happened to streams, counted by the replica that decided it.",
+                ),
+                &["event"],
+            )?,
+            leased: IntGauge::new(
+                "weir_control_cluster_leased",
+                "Whether this replica has a lease in the registry, under which its nodes are kept.",
+            )?,
+        };
+        registry.register(Box::new(metrics.nodes.clone()))?;
+        registry.register(Box::new(metrics.streams.clone()))?;
+        registry.register(Box::new(metrics.events.clone()))?;
+        registry.register(Box::new(metrics.leased.clone()))?;
+        for event in What::ALL {
+            metrics.events.with_label_values(&[event.name()]);
+        }
+        let (nodes, streams) = (self.nodes().clone(), self.streams().clone());
+        let mut news = streams.news();
+        tokio::spawn(async move {
+            let mut ticks = tokio::time::interval(EVERY);
+            loop {
+                tokio::select! {
+                    happened = news.recv() => match happened {
+                        Ok(news) => metrics.events.with_label_values(&[news.what.name()]).inc(),
+                        Err(RecvError::Lagged(_)) => {}
+                        Err(RecvError::Closed) => return,
+                    },
+                    _ = ticks.tick() => metrics.count(&nodes, &streams),
+                }
+            }
+        });
+        Ok(())
+    }
+}
+
+impl Metrics {
+    fn count(&self, nodes: &crate::nodes::Nodes, streams: &crate::streams::Streams) {
+        self.nodes.reset();
+        for known in nodes.all() {
+            self.nodes.with_label_values(&[known.record.role.name(), known.state()]).inc();
+        }
+        let (live, dropped) = streams.counts();
+        self.streams.with_label_values(&["live"]).set(live);
+        self.streams.with_label_values(&["dropped"]).set(dropped);
+        self.leased.set(i64::from(nodes.is_leased()));
+    }
+}

@@ -1,0 +1,118 @@
+//! What time brings: graces that end, records that are no longer needed, and streams whose origin is gone.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::{PREFIX, Record, State, Streams};
+use crate::registry::Expect;
+
+/// How often it is looked for what is due.
+const LOOK: Duration = Duration::from_millis(200);
+
+/// How long the record of a stream that has ended is kept, so that the next epoch is higher whatever clocks say.
+const KEPT_MS: u64 = 10 * 60 * 1_000;
+
+/// An origin that was not heard for so long has lost its streams: it may be dead, and who watches waits.
+const SILENCE: Duration = Duration::from_millis(800);
+
+/// The same of one that no replica knows: they may all have been away, and it with them.
+const MISSING: Duration = Duration::from_secs(5);
+
+/// Streams that are dealt with in one look.
+const AT_ONCE: usize = 1_000;
+
+/// When something is due with a stream, since 1970.
+pub(super) fn at(state: State, grace: Duration) -> Option<u64> {
+    match state {
+        State::Live => None,
+        State::Dropped(since_ms) => {
+            Some(since_ms.saturating_add(u64::try_from(grace.as_millis()).unwrap_or(u64::MAX)))
+        }
+        State::Ended(at_ms) => Some(at_ms.saturating_add(KEPT_MS)),
+    }
+}
+
+impl Streams {
+    /// Ends graces and forgets what has ended; never ends itself.
+    pub(crate) async fn look_for_due(self) {
+        let mut ticks = tokio::time::interval(LOOK);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut missing = HashMap::new();
+        loop {
+            ticks.tick().await;
+            self.drop_orphans(&mut missing).await;
+            let now_ms = (self.0.clock)();
+            let due: Vec<(Arc<str>, State)> = {
+                let known = self.0.known.read();
+                let past = known.due.iter().take_while(|(at, _)| *at <= now_ms).take(AT_ONCE);
+                past.filter_map(|(_, path)| Some((Arc::clone(path), known.by_path.get(path)?.record.state)))
+                    .collect()
+            };
+            for (path, state) in due {
+                self.is_due(&path, state, now_ms).await;
+            }
+        }
+    }
+
+    async fn is_due(&self, path: &str, state: State, now_ms: u64) {
+        let same = |record: &Record| record.state == state;
+        let done = match state {
+            State::Live => return,
+            State::Dropped(_) => self.become_if(path, State::Ended(now_ms), same).await.map(|_| ()),
+            State::Ended(_) => self.forget_for_good(path, state).await.map_err(Into::into),
+        };
+        if let Err(error) = done {
+            tracing::debug!(stream = path, %error, "what is due with a stream waits");
+        }
+    }
+
+    async fn forget_for_good(&self, path: &str, state: State) -> Result<(), crate::registry::RegistryError> {
+        let key = format!("{PREFIX}{path}");
+        match self.read(&key).await? {
+            Some((record, revision)) if record.state == state => {
+                self.0.registry.delete(&key, Expect::At(revision)).await?;
+            }
+            // Somebody publishes it, or the watch is about to say that it is gone.
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Streams whose origin is gone, or was not heard for a moment, are dropped: whoever publishes them next, anywhere,
+    /// goes on with them. `missing` is since when nobody knows of an origin.
+    async fn drop_orphans(&self, missing: &mut HashMap<String, Instant>) {
+        let nodes: Vec<String> = self.0.known.read().by_node.keys().cloned().collect();
+        missing.retain(|name, _| nodes.contains(name));
+        for name in nodes {
+            let records = self.at_node(&name);
+            let is_orphan = |record: &Record| match self.0.nodes.silent_for(&name, record.instance) {
+                Some(silence) => silence >= SILENCE,
+                // Another process has its name.
+                None => self.0.nodes.get(&name).is_some(),
+            };
+            let is_known = self.0.nodes.get(&name).is_some();
+            if is_known {
+                missing.remove(&name);
+            }
+            // A replica that has just begun hears of its nodes soon.
+            let since = (!is_known).then(|| *missing.entry(name.clone()).or_insert_with(Instant::now));
+            let is_lost = since.is_some_and(|since| since.elapsed() >= MISSING);
+            for record in records.into_iter().filter(|record| is_lost || is_orphan(record)) {
+                let now_ms = (self.0.clock)();
+                let same = |now: &Record| now.is_live() && now.epoch == record.epoch;
+                if let Err(error) = self.become_if(&record.path(), State::Dropped(now_ms), same).await {
+                    tracing::debug!(stream = %record.path(), %error, "a stream whose origin is gone stays as it was");
+                }
+            }
+        }
+    }
+
+    fn at_node(&self, name: &str) -> Vec<Record> {
+        let known = self.0.known.read();
+        let paths = known.by_node.get(name).into_iter().flatten();
+        paths.filter_map(|path| known.by_path.get(path)).map(|known| known.record.clone()).collect()
+    }
+}

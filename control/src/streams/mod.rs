@@ -1,0 +1,498 @@
+//! Streams: who may publish which, and where each is.
+//!
+//! A record is changed by compare-and-swap alone, so that of all replicas that see that something is due one does it; that
+//! one says so ([`News`]).
+
+mod due;
+mod record;
+mod service;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use control_api::RESERVED_APPS;
+use control_api::rpc;
+use parking_lot::RwLock;
+use tokio::sync::broadcast;
+
+use crate::nodes::{Caller, Nodes};
+use crate::registry::{Change, Entry, Expect, Registry, RegistryError, Revision};
+use crate::replica::Clock;
+use crate::replica::follow::{Step, follow};
+pub(crate) use record::{Record, State};
+pub(crate) use service::Service;
+
+/// Of records, in the registry.
+const PREFIX: &str = "streams/";
+
+/// How often a change is tried again that others change at the same time.
+const ATTEMPTS: usize = 8;
+
+/// How far the clock of an origin may be ahead of ours before its epochs are not believed.
+const MAX_AHEAD_MS: u64 = 60_000;
+
+/// Changes that wait for who follows streams.
+const MAX_NEWS: usize = 4_096;
+
+/// Longest app or name, in bytes: as the media path has it.
+const MAX_PART_BYTES: usize = 255;
+
+/// What has happened to a stream, told once in the cluster.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum What {
+    Published,
+    Dropped,
+    Resumed,
+    Ended,
+}
+
+impl What {
+    pub(crate) const ALL: [Self; 4] = [Self::Published, Self::Dropped, Self::Resumed, Self::Ended];
+
+    /// Its name in metrics.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Published => "published",
+            Self::Dropped => "dropped",
+            Self::Resumed => "resumed",
+            Self::Ended => "ended",
+        }
+    }
+}
+
+/// Of which epoch of a stream.
+#[derive(Debug, Clone)]
+pub(crate) struct News {
+    pub(crate) what: What,
+    #[cfg(test)]
+    pub(crate) epoch: u64,
+}
+
+/// Why a stream can't be had.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum LeaseError {
+    #[error("{0} is no stream's name")]
+    Name(String),
+    #[error("{path} is being published already, at {node}")]
+    Busy { path: String, node: String },
+    #[error("others change this stream at the same time")]
+    Contended,
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
+}
+
+/// All streams. Clones are the same.
+#[derive(Clone)]
+pub(crate) struct Streams(Arc<Inner>);
+
+struct Inner {
+    registry: Arc<dyn Registry>,
+    nodes: Nodes,
+    grace: Duration,
+    clock: Clock,
+    known: RwLock<Table>,
+    /// Paths of streams that changed.
+    changed: broadcast::Sender<Arc<str>>,
+    news: broadcast::Sender<News>,
+}
+
+/// Streams as the registry has them.
+#[derive(Default)]
+struct Table {
+    by_path: HashMap<Arc<str>, Known>,
+    /// Those that live at a node.
+    by_node: HashMap<String, BTreeSet<Arc<str>>>,
+    /// When something is due: the end of a grace, or of a record.
+    due: BTreeSet<(u64, Arc<str>)>,
+}
+
+#[derive(Clone)]
+struct Known {
+    record: Record,
+    revision: Revision,
+}
+
+/// What a publisher wants.
+pub(crate) struct Wanted {
+    pub(crate) key: rpc::StreamKey,
+    pub(crate) epoch: u64,
+    pub(crate) takeover: bool,
+    pub(crate) protocol: String,
+    pub(crate) remote_addr: String,
+}
+
+impl Streams {
+    pub(crate) fn new(registry: Arc<dyn Registry>, nodes: Nodes, grace: Duration, clock: Clock) -> Self {
+        Self(Arc::new(Inner {
+            registry,
+            nodes,
+            grace,
+            clock,
+            known: RwLock::default(),
+            changed: broadcast::channel(MAX_NEWS).0,
+            news: broadcast::channel(MAX_NEWS).0,
+        }))
+    }
+
+    /// A stream that has not ended.
+    pub(crate) fn get(&self, path: &str) -> Option<Record> {
+        let known = self.0.known.read();
+        known.by_path.get(path).map(|known| known.record.clone()).filter(Record::is_there)
+    }
+
+    /// All that have not ended, ordered by path.
+    pub(crate) fn all(&self) -> Vec<Record> {
+        let known = self.0.known.read();
+        let mut all: Vec<Record> =
+            known.by_path.values().map(|known| known.record.clone()).filter(Record::is_there).collect();
+        drop(known);
+        all.sort_by(|one, other| (&one.app, &one.name).cmp(&(&other.app, &other.name)));
+        all
+    }
+
+    /// How many live, and how many wait for their publisher.
+    pub(crate) fn counts(&self) -> (i64, i64) {
+        let known = self.0.known.read();
+        let there = known.by_path.values().filter(|known| known.record.is_there());
+        there.fold(
+            (0, 0),
+            |(live, dropped), known| {
+                if known.record.is_live() { (live + 1, dropped) } else { (live, dropped + 1) }
+            },
+        )
+    }
+
+    /// What has happened, from now on, as far as this replica made it happen.
+    pub(crate) fn news(&self) -> broadcast::Receiver<News> {
+        self.0.news.subscribe()
+    }
+
+    /// Where it is, for edges.
+    pub(crate) fn locate(&self, key: &rpc::StreamKey) -> rpc::Location {
+        let absent = || rpc::Location { key: Some(key.clone()), ..rpc::Location::default() };
+        let Some(record) = self.get(&key.path()) else { return absent() };
+        let node = self.0.nodes.get(&record.node);
+        let relay = node.filter(|node| node.record.instance == record.instance);
+        record.location(relay.and_then(|node| node.record.addresses.relay))
+    }
+
+    /// The lease of a stream for a publisher at that origin: its epoch.
+    pub(crate) async fn publish(&self, caller: &Caller, wanted: &Wanted) -> Result<u64, LeaseError> {
+        let path = path(&wanted.key)?;
+        let key = format!("{PREFIX}{path}");
+        for _ in 0..ATTEMPTS {
+            let before = self.read(&key).await?;
+            let now_ms = (self.0.clock)();
+            let floor = before.as_ref().map_or(0, |(record, _)| record.epoch + 1);
+            let own = if wanted.epoch <= now_ms + MAX_AHEAD_MS { wanted.epoch } else { now_ms };
+            let continued = before.as_ref().map(|(record, _)| record).filter(|record| record.is_there());
+            if let Some(record) = continued.filter(|record| record.is_live()) {
+                let own = record.node == caller.name && record.instance == caller.instance;
+                if !own && !wanted.takeover && self.0.nodes.is_heard(&record.node, record.instance).await? {
+                    return Err(LeaseError::Busy { path, node: record.node.clone() });
+                }
+            }
+            let record = Record {
+                app: wanted.key.app.clone(),
+                name: wanted.key.name.clone(),
+                epoch: own.max(floor),
+                state: State::Live,
+                node: caller.name.clone(),
+                instance: caller.instance,
+                started_at_ms: continued.map_or(now_ms, |record| record.started_at_ms),
+                protocol: wanted.protocol.clone(),
+                remote_addr: wanted.remote_addr.clone(),
+            };
+            let expect = before.as_ref().map_or(Expect::Absent, |(_, revision)| Expect::At(*revision));
+            if !self.write(&record, expect).await? {
+                continue;
+            }
+            if let Some(before) = continued {
+                self.take_from(before, &record).await;
+            }
+            let what = if continued.is_some() { What::Resumed } else { What::Published };
+            self.say(what, &record);
+            return Ok(record.epoch);
+        }
+        Err(LeaseError::Contended)
+    }
+
+    /// Whoever had the stream before is to stop: an older epoch is served to nobody, and its publisher learns why.
+    async fn take_from(&self, before: &Record, now: &Record) {
+        if (&before.node, before.instance) == (&now.node, now.instance) {
+            return;
+        }
+        let kick = rpc::Kick { app: before.app.clone(), name: before.name.clone(), epoch: before.epoch };
+        if let Err(error) = self.0.nodes.tell(&before.node, rpc::command::Command::Kick(kick)).await {
+            tracing::warn!(stream = %before.path(), node = %before.node, %error, "an origin is not told that it lost a stream");
+        }
+    }
+
+    /// The publisher at that origin has gone: for good, or for the grace period.
+    pub(crate) async fn release(
+        &self,
+        caller: &Caller,
+        key: &rpc::StreamKey,
+        epoch: u64,
+        dropped: bool,
+    ) -> Result<(), LeaseError> {
+        let now_ms = (self.0.clock)();
+        let state = if dropped { State::Dropped(now_ms) } else { State::Ended(now_ms) };
+        let own = |record: &Record| {
+            let holds =
+                (&record.node, record.instance, record.epoch) == (&caller.name, caller.instance, epoch);
+            holds && (record.is_live() || !dropped && record.is_there())
+        };
+        self.become_if(&path(key)?, state, own).await?;
+        Ok(())
+    }
+
+    /// Confirms what an origin has. What it has no more comes back.
+    pub(crate) async fn renew(
+        &self,
+        caller: &Caller,
+        held: Vec<rpc::Held>,
+    ) -> Result<Vec<rpc::Held>, LeaseError> {
+        let mut lost = Vec::new();
+        for held in held {
+            let Some(key) = held.key.as_ref() else { continue };
+            let Ok(path) = path(key) else { continue };
+            // What this replica knows answers almost all of them.
+            let known = self.get(&path);
+            let same = |record: &Record| {
+                let state = if held.interrupted { !record.is_live() } else { record.is_live() };
+                state
+                    && (&record.node, record.instance, record.epoch)
+                        == (&caller.name, caller.instance, held.epoch)
+            };
+            if known.as_ref().is_some_and(same) {
+                continue;
+            }
+            if !self.confirm(caller, &path, key, &held).await? {
+                lost.push(held);
+            }
+        }
+        Ok(lost)
+    }
+
+    /// Writes down that an origin has a stream, unless somebody has it under a higher epoch.
+    async fn confirm(
+        &self,
+        caller: &Caller,
+        path: &str,
+        key: &rpc::StreamKey,
+        held: &rpc::Held,
+    ) -> Result<bool, LeaseError> {
+        let registry_key = format!("{PREFIX}{path}");
+        for _ in 0..ATTEMPTS {
+            let before = self.read(&registry_key).await?;
+            let now_ms = (self.0.clock)();
+            if let Some((record, _)) = &before {
+                let own = (&record.node, record.instance) == (&caller.name, caller.instance);
+                if record.epoch > held.epoch || record.epoch == held.epoch && !own {
+                    return Ok(false);
+                }
+            }
+            let state = if held.interrupted { State::Dropped(now_ms) } else { State::Live };
+            let continued = before.as_ref().map(|(record, _)| record).filter(|record| record.is_there());
+            if continued
+                .is_some_and(|record| record.epoch == held.epoch && held.interrupted && !record.is_live())
+            {
+                return Ok(true);
+            }
+            let record = Record {
+                app: key.app.clone(),
+                name: key.name.clone(),
+                epoch: held.epoch,
+                state,
+                node: caller.name.clone(),
+                instance: caller.instance,
+                started_at_ms: continued.map_or(now_ms, |record| record.started_at_ms),
+                protocol: continued.map(|record| record.protocol.clone()).unwrap_or_default(),
+                remote_addr: continued.map(|record| record.remote_addr.clone()).unwrap_or_default(),
+            };
+            let expect = before.as_ref().map_or(Expect::Absent, |(_, revision)| Expect::At(*revision));
+            if self.write(&record, expect).await? {
+                if let Some(before) = continued {
+                    self.take_from(before, &record).await;
+                }
+                let what = match (continued, held.interrupted) {
+                    (None, _) => What::Published,
+                    (Some(_), true) => What::Dropped,
+                    (Some(_), false) => What::Resumed,
+                };
+                self.say(what, &record);
+                return Ok(true);
+            }
+        }
+        Err(LeaseError::Contended)
+    }
+
+    /// Changes the state of a stream for which `condition` holds. Whether this replica did it.
+    async fn become_if(
+        &self,
+        path: &str,
+        state: State,
+        condition: impl Fn(&Record) -> bool,
+    ) -> Result<bool, LeaseError> {
+        let key = format!("{PREFIX}{path}");
+        for _ in 0..ATTEMPTS {
+            let Some((record, revision)) = self.read(&key).await? else { return Ok(false) };
+            if !condition(&record) {
+                return Ok(false);
+            }
+            let record = Record { state, ..record };
+            if self.write(&record, Expect::At(revision)).await? {
+                match state {
+                    State::Live => self.say(What::Resumed, &record),
+                    State::Dropped(_) => self.say(What::Dropped, &record),
+                    State::Ended(_) => self.say(What::Ended, &record),
+                }
+                return Ok(true);
+            }
+        }
+        Err(LeaseError::Contended)
+    }
+
+    async fn read(&self, key: &str) -> Result<Option<(Record, Revision)>, RegistryError> {
+        let entry = self.0.registry.get(key).await?;
+        Ok(entry.and_then(|entry| Some((read(&entry)?, entry.revision))))
+    }
+
+    async fn write(&self, record: &Record, expect: Expect) -> Result<bool, RegistryError> {
+        let key = format!("{PREFIX}{}", record.path());
+        let value =
+            serde_json::to_vec(record).map_err(|error| RegistryError::Unavailable(error.to_string()))?;
+        let revision = self.0.registry.put(&key, Bytes::from(value), expect, None).await?;
+        if let Some(revision) = revision {
+            // Who reads it next has not to wait for the watch.
+            self.apply_record(record.clone(), revision);
+        }
+        Ok(revision.is_some())
+    }
+
+    fn say(&self, what: What, record: &Record) {
+        tracing::info!(stream = %record.path(), epoch = record.epoch, node = %record.node, "{}", what.name());
+        let news = News {
+            what,
+            #[cfg(test)]
+            epoch: record.epoch,
+        };
+        // Nobody may listen.
+        let _ = self.0.news.send(news);
+    }
+
+    /// Follows the registry; never ends.
+    pub(crate) async fn follow(self) {
+        let registry = Arc::clone(&self.0.registry);
+        follow(registry, PREFIX, move |step| self.apply(step)).await;
+    }
+
+    fn apply(&self, step: Step) {
+        match step {
+            Step::All(entries) => {
+                let mut there = BTreeSet::new();
+                for entry in entries {
+                    if let Some(record) = read(&entry) {
+                        there.insert(record.path());
+                        self.apply_record(record, entry.revision);
+                    }
+                }
+                let gone: Vec<Arc<str>> = {
+                    let known = self.0.known.read();
+                    known.by_path.keys().filter(|path| !there.contains(&***path)).cloned().collect()
+                };
+                gone.iter().for_each(|path| self.forget(path, Revision(u64::MAX)));
+            }
+            Step::Changes(changes) => {
+                for change in changes {
+                    match change {
+                        Change::Put(entry) => {
+                            if let Some(record) = read(&entry) {
+                                self.apply_record(record, entry.revision);
+                            }
+                        }
+                        Change::Deleted { key, revision } => {
+                            self.forget(key.strip_prefix(PREFIX).unwrap_or_default(), revision);
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    fn apply_record(&self, record: Record, revision: Revision) {
+        let path: Arc<str> = record.path().into();
+        {
+            let mut known = self.0.known.write();
+            if known.by_path.get(&path).is_some_and(|known| known.revision >= revision) {
+                return;
+            }
+            known.unlink(&path, self.0.grace);
+            known.link(&path, &record, self.0.grace);
+            known.by_path.insert(Arc::clone(&path), Known { record, revision });
+        }
+        // Nobody may listen.
+        let _ = self.0.changed.send(path);
+    }
+
+    fn forget(&self, path: &str, revision: Revision) {
+        let mut known = self.0.known.write();
+        if known.by_path.get(path).is_none_or(|known| known.revision > revision) {
+            return;
+        }
+        known.unlink(path, self.0.grace);
+        known.by_path.remove(path);
+        drop(known);
+        let _ = self.0.changed.send(path.into());
+    }
+}
+
+impl Table {
+    fn link(&mut self, path: &Arc<str>, record: &Record, grace: Duration) {
+        if record.is_live() {
+            self.by_node.entry(record.node.clone()).or_default().insert(Arc::clone(path));
+        }
+        if let Some(at) = due::at(record.state, grace) {
+            self.due.insert((at, Arc::clone(path)));
+        }
+    }
+
+    fn unlink(&mut self, path: &str, grace: Duration) {
+        let Some((path, known)) = self.by_path.get_key_value(path) else { return };
+        if let Some(at) = due::at(known.record.state, grace) {
+            self.due.remove(&(at, Arc::clone(path)));
+        }
+        if let Some(paths) = self.by_node.get_mut(&known.record.node) {
+            paths.remove(path);
+            if paths.is_empty() {
+                self.by_node.remove(&known.record.node);
+            }
+        }
+    }
+}
+
+/// `app/name`, if it may be a stream's.
+fn path(key: &rpc::StreamKey) -> Result<String, LeaseError> {
+    let good = |part: &str| {
+        (1..=MAX_PART_BYTES).contains(&part.len())
+            && !part.contains('/')
+            && !part.chars().any(char::is_control)
+    };
+    if !good(&key.app) || !good(&key.name) || RESERVED_APPS.contains(&&*key.app) {
+        return Err(LeaseError::Name(format!("{:?}", key.path())));
+    }
+    Ok(key.path())
+}
+
+fn read(entry: &Entry) -> Option<Record> {
+    serde_json::from_slice(&entry.value)
+        .inspect_err(
+            |error| tracing::warn!(key = entry.key, %error, "the registry has a stream that is none"),
+        )
+        .ok()
+}

@@ -1,0 +1,143 @@
+//! Leases of streams: who gets one, who loses it, and what becomes of a stream whose publisher or origin is gone.
+
+use std::time::Duration;
+
+use control_api::rpc;
+
+use super::*;
+use crate::replica::testing::{self, Cluster, Node};
+
+fn wanted(name: &str, takeover: bool) -> Wanted {
+    Wanted {
+        key: rpc::StreamKey { app: "live".to_owned(), name: name.to_owned() },
+        epoch: 7,
+        takeover,
+        protocol: "rtmp".to_owned(),
+        remote_addr: "192.0.2.1:50000".to_owned(),
+    }
+}
+
+fn key() -> rpc::StreamKey {
+    wanted("a", false).key
+}
+
+fn held(epoch: u64, interrupted: bool) -> rpc::Held {
+    rpc::Held { key: Some(key()), epoch, interrupted }
+}
+
+async fn next(news: &mut broadcast::Receiver<News>) -> (What, u64) {
+    let News { what, epoch } = news.recv().await.unwrap();
+    (what, epoch)
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_publisher_has_a_stream_and_each_epoch_is_higher() {
+    let cluster = Cluster::new();
+    let (one, two) = (cluster.replica(), cluster.replica());
+    let a = Node::join(&one, testing::origin("origin-1", 1)).await;
+    let b = Node::join(&two, testing::origin("origin-2", 2)).await;
+    let (by_a, by_b) = (a.caller(), b.caller());
+    let mut news = one.streams().news();
+    let first = one.streams().publish(&by_a, &wanted("a", false)).await.unwrap();
+    assert_eq!(next(&mut news).await, (What::Published, first));
+    let busy = two.streams().publish(&by_b, &wanted("a", false)).await.unwrap_err();
+    assert!(matches!(&busy, LeaseError::Busy { node, .. } if node == "origin-1"), "{busy}");
+    // The same origin decides by itself who of its publishers goes on.
+    let second = one.streams().publish(&by_a, &wanted("a", false)).await.unwrap();
+    assert!(second > first);
+    let third = two.streams().publish(&by_b, &wanted("a", true)).await.unwrap();
+    assert!(third > second);
+    // The one before is told, and what it still holds is none.
+    assert_eq!(a.kicked().await, ("live/a".to_owned(), second));
+    let lost = one.streams().renew(&by_a, vec![held(second, false)]).await.unwrap();
+    assert_eq!(lost, [held(second, false)]);
+    one.streams().release(&by_a, &key(), second, false).await.unwrap();
+    assert_eq!(two.streams().get("live/a").unwrap().epoch, third);
+    for name in ["", "a/b", "a\nb", &"x".repeat(256)] {
+        assert!(matches!(one.streams().publish(&by_a, &wanted(name, false)).await, Err(LeaseError::Name(_))));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_publisher_that_drops_has_its_grace_and_may_come_back_anywhere() {
+    let cluster = Cluster::new();
+    let (one, two) = (cluster.replica(), cluster.replica());
+    let a = Node::join(&one, testing::origin("origin-1", 1)).await;
+    let b = Node::join(&one, testing::origin("origin-2", 2)).await;
+    let (mut news, mut others) = (one.streams().news(), two.streams().news());
+    let first = one.streams().publish(&a.caller(), &wanted("a", false)).await.unwrap();
+    one.streams().release(&a.caller(), &key(), first, true).await.unwrap();
+    let second = one.streams().publish(&b.caller(), &wanted("a", false)).await.unwrap();
+    let record = one.streams().get("live/a").unwrap();
+    assert_eq!((record.node.as_str(), record.is_live()), ("origin-2", true));
+    one.streams().release(&b.caller(), &key(), second, true).await.unwrap();
+    for expected in
+        [(What::Published, first), (What::Dropped, first), (What::Resumed, second), (What::Dropped, second)]
+    {
+        assert_eq!(next(&mut news).await, expected);
+    }
+    // Its grace ends once, by whichever replica.
+    tokio::time::sleep(Duration::from_secs(14)).await;
+    assert!(two.streams().get("live/a").is_some());
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert!(one.streams().get("live/a").is_none() && two.streams().get("live/a").is_none());
+    let ended = [news.try_recv().ok(), others.try_recv().ok()];
+    let ended: Vec<_> = ended.into_iter().flatten().map(|news| news.what).collect();
+    assert_eq!(ended, [What::Ended]);
+    // The record is kept for a while, so that the next epoch is higher.
+    let third = two.streams().publish(&b.caller(), &wanted("a", false)).await.unwrap();
+    assert!(third > second);
+}
+
+#[tokio::test(start_paused = true)]
+async fn streams_of_an_origin_that_is_gone_are_dropped_within_seconds() {
+    let cluster = Cluster::new();
+    let (one, two) = (cluster.replica(), cluster.replica());
+    let a = Node::join(&one, testing::origin("origin-1", 1)).await;
+    let b = Node::join(&two, testing::origin("origin-2", 2)).await;
+    let epoch = one.streams().publish(&a.caller(), &wanted("a", false)).await.unwrap();
+    let mut news = one.streams().news();
+    let mut others = two.streams().news();
+    a.dies().await;
+    let began = tokio::time::Instant::now();
+    let dropped = tokio::select! {
+        dropped = next(&mut news) => dropped,
+        dropped = next(&mut others) => dropped,
+    };
+    assert_eq!(dropped, (What::Dropped, epoch));
+    assert!(began.elapsed() < Duration::from_millis(1_500), "{:?}", began.elapsed());
+    // Another one goes on with it.
+    assert!(two.streams().publish(&b.caller(), &wanted("a", false)).await.unwrap() > epoch);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_an_origin_holds_is_known_again_after_it_was_cut_off() {
+    let cluster = Cluster::new();
+    let one = cluster.replica();
+    let a = Node::join(&one, testing::origin("origin-1", 1)).await;
+    let by_a = a.caller();
+    // It was let in without a lease, by the origin's clock.
+    let own = testing::now_ms() + 10_000;
+    assert!(one.streams().renew(&by_a, vec![held(own, false)]).await.unwrap().is_empty());
+    assert_eq!(one.streams().get("live/a").unwrap().epoch, own);
+    // It was thought dead, and was not.
+    a.dies().await;
+    tokio::time::sleep(Duration::from_secs(20)).await;
+    assert!(one.streams().get("live/a").is_none());
+    let a = Node::join(&one, testing::origin("origin-1", 1)).await;
+    assert!(one.streams().renew(&a.caller(), vec![held(own, false)]).await.unwrap().is_empty());
+    assert!(one.streams().get("live/a").unwrap().is_live());
+    assert!(one.streams().renew(&a.caller(), vec![held(own, true)]).await.unwrap().is_empty());
+    assert!(!one.streams().get("live/a").unwrap().is_live());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_clock_that_is_an_hour_ahead_raises_no_epoch() {
+    let cluster = Cluster::new();
+    let one = cluster.replica();
+    let a = Node::join(&one, testing::origin("origin-1", 1)).await;
+    let ahead = testing::now_ms() + 3_600_000;
+    let epoch =
+        one.streams().publish(&a.caller(), &Wanted { epoch: ahead, ..wanted("a", false) }).await.unwrap();
+    assert!(epoch < ahead);
+}
