@@ -129,6 +129,11 @@ impl Audience {
         self.swept(now).of(key)
     }
 
+    /// Streams that have clients, as of the last sweep.
+    pub(crate) fn streams(&self, now: Instant) -> Vec<StreamKey> {
+        self.swept(now).streams.keys().cloned().collect()
+    }
+
     /// Clients of all streams, as of the last sweep.
     pub(crate) fn total(&self, now: Instant) -> u64 {
         self.swept(now).total as u64

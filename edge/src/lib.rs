@@ -29,7 +29,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use control_api::Viewers;
-use media_core::hub::StreamKey;
+use media_core::hub::{Epoch, StreamKey};
 use tokio::net::TcpListener;
 
 pub use config::{
@@ -177,6 +177,29 @@ impl Edge {
     /// Who watches the stream by this edge.
     pub fn viewers(&self, key: &StreamKey) -> Viewers {
         Viewers { hls: self.shared.hls.viewers(key), ..self.shared.feeds.viewers(key) }
+    }
+
+    /// The stream has that epoch by now, wherever it is: viewers are served no older one from here on.
+    pub fn moved(&self, key: &StreamKey, epoch: Epoch) {
+        self.shared.feeds.moved(key, epoch);
+    }
+
+    /// Streams that are pulled or watched by this edge.
+    pub fn pulled(&self) -> Vec<StreamKey> {
+        let mut keys = self.shared.feeds.keys();
+        keys.extend(self.shared.hls.watched());
+        keys.sort_unstable();
+        keys.dedup();
+        keys
+    }
+
+    /// Streams that somebody watches by this edge, and who does.
+    pub fn watched(&self) -> Vec<(StreamKey, Viewers)> {
+        let counted = self.pulled().into_iter().map(|key| {
+            let viewers = self.viewers(&key);
+            (key, viewers)
+        });
+        counted.filter(|(_, viewers)| viewers.total() > 0).collect()
     }
 
     /// Viewers and bytes over all streams.

@@ -11,6 +11,7 @@ pub mod auth;
 pub mod config;
 pub mod http;
 pub mod ingest;
+mod leases;
 mod metrics;
 mod origin;
 pub mod package;
@@ -22,5 +23,6 @@ mod testing;
 
 pub use config::{Config, HttpConfig};
 pub use http::{Body, BoxError};
+pub use leases::{LeaseRefused, Leases};
 pub use origin::{Error, Origin};
 pub use publication::{Publication, PublishError, Publisher};

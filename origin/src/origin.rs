@@ -1,7 +1,7 @@
 //! The origin itself: the live streams and what is done with them.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use control_api::{HlsState, StreamInfo};
@@ -10,6 +10,7 @@ use tokio::sync::watch;
 
 use crate::Config;
 use crate::http::Service;
+use crate::leases::Leases;
 use crate::metrics::Metrics;
 use crate::package::hls::{HlsConfigError, HlsMetrics, Packagers};
 use crate::publication::{Graces, Publication, PublishError, Publisher};
@@ -47,6 +48,8 @@ struct Inner {
     epoch: AtomicU64,
     draining: AtomicBool,
     graces: Graces,
+    /// Who gives leases of streams, if anybody does.
+    leases: OnceLock<Arc<dyn Leases>>,
     /// How many publications there are.
     publishers: watch::Sender<usize>,
 }
@@ -80,6 +83,7 @@ impl Origin {
             epoch: AtomicU64::new(0),
             draining: AtomicBool::new(false),
             graces: Graces::default(),
+            leases: OnceLock::new(),
             publishers: watch::Sender::new(0),
         });
         tokio::spawn(sample(Arc::downgrade(&inner)));
@@ -96,19 +100,48 @@ impl Origin {
         &self.0.registry
     }
 
+    /// Publishers need a lease of `leases` from now on. Once for an origin: later ones change nothing.
+    pub fn lease_from(&self, leases: Arc<dyn Leases>) {
+        // Whoever is first stays.
+        let _ = self.0.leases.set(leases);
+    }
+
+    /// [`Self::publish`], under a lease where one is needed.
+    pub async fn admit(&self, key: &StreamKey, publisher: Publisher) -> Result<Publication, PublishError> {
+        let Some(leases) = self.0.leases.get() else { return self.publish(key, publisher) };
+        if self.0.draining.load(Ordering::Acquire) {
+            return Err(self.refused(PublishError::Draining));
+        }
+        let takeover = self.0.config.streams.takeover;
+        let leased = leases.take(key, self.next_epoch(), takeover, &publisher).await;
+        let epoch = leased.map_err(|refused| self.refused(refused.into()))?;
+        self.0.epoch.fetch_max(epoch.0, Ordering::AcqRel);
+        self.publish_under(epoch, key, publisher)
+    }
+
     /// Publishes a stream under a new epoch, or goes on with an interrupted one.
     pub fn publish(&self, key: &StreamKey, publisher: Publisher) -> Result<Publication, PublishError> {
+        self.publish_under(self.next_epoch(), key, publisher)
+    }
+
+    fn refused(&self, error: PublishError) -> PublishError {
+        self.0.metrics.refusals.with_label_values(&[refusal_reason(&error)]).inc();
+        error
+    }
+
+    fn publish_under(
+        &self,
+        epoch: Epoch,
+        key: &StreamKey,
+        publisher: Publisher,
+    ) -> Result<Publication, PublishError> {
         let inner = &self.0;
-        let refuse = |error: PublishError| {
-            inner.metrics.refusals.with_label_values(&[refusal_reason(&error)]).inc();
-            error
-        };
         if inner.draining.load(Ordering::Acquire) {
-            return Err(refuse(PublishError::Draining));
+            return Err(self.refused(PublishError::Draining));
         }
         let takeover = if inner.config.streams.takeover { Takeover::Allow } else { Takeover::Refuse };
         let producer =
-            inner.registry.publish(key, self.next_epoch(), takeover).map_err(|e| refuse(e.into()))?;
+            inner.registry.publish(key, epoch, takeover).map_err(|error| self.refused(error.into()))?;
         inner.graces.cancel(key, producer.epoch());
         tracing::info!(stream = %key, epoch = %producer.epoch(), protocol = publisher.protocol,
             remote = %publisher.remote_addr, "published");
@@ -145,6 +178,17 @@ impl Origin {
     /// none of that name.
     pub fn kick(&self, key: &StreamKey) -> bool {
         self.0.registry.end(key, Revoked::Kicked)
+    }
+
+    /// Ends a stream that another origin has by now, if it is published here under that epoch or an older one.
+    pub fn revoke(&self, key: &StreamKey, epoch: Epoch) -> bool {
+        let Some(stream) = self.0.registry.stream(key) else { return false };
+        stream.snapshot().tracks.epoch <= epoch && self.0.registry.end(key, Revoked::TakenOver)
+    }
+
+    /// Tells of publishers that come and go: their number.
+    pub fn publishers_changed(&self) -> watch::Receiver<usize> {
+        self.0.publishers.subscribe()
     }
 
     /// Takes no more publishers, and ends all streams once the last publisher left, at the latest
@@ -211,6 +255,7 @@ impl Inner {
 fn refusal_reason(error: &PublishError) -> &'static str {
     match error {
         PublishError::Draining => "draining",
+        PublishError::Lease(_) => "lease",
         PublishError::Refused(hub::PublishError::Busy(_)) => "busy",
         PublishError::Refused(hub::PublishError::TooManyStreams(_)) => "too_many_streams",
         PublishError::Refused(_) => "stale_epoch",

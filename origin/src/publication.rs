@@ -30,6 +30,9 @@ pub enum PublishError {
     /// The origin is draining: it takes no more publishers.
     #[error("the server is shutting down")]
     Draining,
+    /// Whoever coordinates origins refuses it: another origin has the stream.
+    #[error(transparent)]
+    Lease(#[from] crate::LeaseRefused),
 }
 
 /// The grace periods that run: one for each stream at most, so that a publisher that comes and goes leaves one timer.

@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use control_api::Viewers;
 use http::HeaderValue;
-use media_core::hub::StreamKey;
+use media_core::hub::{Epoch, StreamKey};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
@@ -70,6 +70,8 @@ struct Feed {
     /// Those who watch or are about to.
     seats: watch::Sender<usize>,
     phase: watch::Sender<Phase>,
+    /// The highest epoch that the stream is known to have somewhere: an older one is not for viewers any more.
+    newest: watch::Sender<Epoch>,
     viewers: [AtomicU64; Format::ALL.len()],
 }
 
@@ -137,6 +139,22 @@ impl Feeds {
         self.feeds.lock().get(key).map(|feed| feed.viewers()).unwrap_or_default()
     }
 
+    /// The stream has that epoch by now, wherever it is.
+    pub(crate) fn moved(&self, key: &StreamKey, epoch: Epoch) {
+        if let Some(feed) = self.feeds.lock().get(key) {
+            feed.newest.send_if_modified(|newest| {
+                let later = epoch > *newest;
+                *newest = epoch.max(*newest);
+                later
+            });
+        }
+    }
+
+    /// The streams that are pulled.
+    pub(crate) fn keys(&self) -> Vec<StreamKey> {
+        self.feeds.lock().keys().cloned().collect()
+    }
+
     /// Who watches anything.
     pub(crate) fn all_viewers(&self) -> Viewers {
         let count = |format| u64::try_from(self.metrics.viewers(format)).unwrap_or_default();
@@ -168,6 +186,7 @@ impl Feeds {
                     fanout: Fanout::new(&self.fanout, now()),
                     seats: watch::Sender::new(0),
                     phase: watch::Sender::new(Phase::Starting),
+                    newest: watch::Sender::default(),
                     viewers: Default::default(),
                 });
                 let seat = Seat::new(&feed);

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use http::{Request, StatusCode};
+use media_core::hub::Epoch;
 use media_core::relay::{Decoder, Event, Place};
+use tokio::sync::watch;
 
 use super::reading::Reading;
 use super::resume::Resume;
@@ -31,6 +33,8 @@ enum Error {
     Timeout,
     #[error("upstream failed: {0}")]
     Upstream(BoxError),
+    #[error("upstream has an older epoch of the stream than another origin")]
+    Outdated,
     #[error("what upstream sends is no relay: {0}")]
     Relay(#[from] media_core::relay::Error),
     #[error("stream name makes no URI: {0}")]
@@ -194,8 +198,13 @@ impl Pull {
         let mut reading = Reading::new(body, fanout);
         let mut decoder = Decoder::new();
         let before = resume.progress();
+        let mut newest = self.feed.newest.subscribe();
         loop {
-            let Some(piece) = reading.next(resume.progress() != before).await else { return Ok(giver) };
+            let piece = tokio::select! {
+                piece = reading.next(resume.progress() != before) => piece,
+                () = outdated(&mut newest, resume.epoch()) => return Err(Error::Outdated),
+            };
+            let Some(piece) = piece else { return Ok(giver) };
             let Ok(data) = piece.map_err(Error::Upstream)?.into_data() else { continue };
             decoder.push(data);
             while let Some(event) = decoder.next_event()? {
@@ -251,6 +260,12 @@ impl Pull {
             status => Err(Error::Status(status)),
         }
     }
+}
+
+/// Resolves when the stream has a newer epoch somewhere: this one's origin may not know that it lost the stream.
+async fn outdated(newest: &mut watch::Receiver<Epoch>, epoch: Epoch) {
+    // The sender lives in the feed, which the pull holds. Before the first mark there is no epoch.
+    let _ = newest.wait_for(|newest| epoch != Epoch::default() && *newest > epoch).await;
 }
 
 /// Between half of a wait and all of it, so that edges don't ask in step.

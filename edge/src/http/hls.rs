@@ -80,6 +80,11 @@ impl Hls {
         self.audience.of(key, Instant::now().into_std())
     }
 
+    /// Streams that have clients.
+    pub(crate) fn watched(&self) -> Vec<StreamKey> {
+        self.audience.streams(Instant::now().into_std())
+    }
+
     /// Clients of all streams.
     pub(crate) fn all_viewers(&self) -> u64 {
         self.audience.total(Instant::now().into_std())

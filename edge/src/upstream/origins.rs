@@ -134,6 +134,18 @@ impl Origins {
         registry.register(Box::new(up.clone()))
     }
 
+    /// A stream is at that origin, which is asked for it first. Whether it is one of them.
+    pub fn point(&self, stream: &str, url: &str) -> bool {
+        let Ok(url) = OriginUrl::parse(url) else { return false };
+        let name = url.name();
+        let set = self.0.set.load();
+        let origin = set.origins.iter().find(|origin| *origin.name == *name);
+        if let Some(origin) = origin {
+            self.0.found.insert(stream, origin.id, now());
+        }
+        origin.is_some()
+    }
+
     /// All of them as one.
     pub fn service(&self) -> Upstream {
         let inner = Arc::clone(&self.0);

@@ -116,10 +116,12 @@ impl Connection {
             while !self.session.is_closed()
                 && let Some(event) = self.session.poll_event()
             {
-                if let Event::Play(request) = event {
-                    return End::Play(request);
-                }
-                if let Err(error) = self.event(event) {
+                let done = match event {
+                    Event::Play(request) => return End::Play(request),
+                    Event::Publish(request) => self.publish(&request).await,
+                    event => self.event(event),
+                };
+                if let Err(error) = done {
                     return self.fail(error).await;
                 }
             }
@@ -185,7 +187,6 @@ impl Connection {
 
     fn event(&mut self, event: Event) -> Result<(), Error> {
         match event {
-            Event::Publish(request) => self.publish(&request),
             Event::Media(message) => {
                 let Some(publishing) = &mut self.publishing else { return Ok(()) };
                 match publishing.push(message, &self.ingest.0.metrics) {
@@ -201,12 +202,12 @@ impl Connection {
                 tracing::debug!(remote = %self.remote, client = ?connect.flash_ver, app = ?connect.app, "RTMP client");
                 Ok(())
             }
-            Event::Play(_) | Event::Stopped | Event::Paused(_) => Ok(()),
+            Event::Publish(_) | Event::Play(_) | Event::Stopped | Event::Paused(_) => Ok(()),
         }
     }
 
-    fn publish(&mut self, request: &Request) -> Result<(), Error> {
-        match self.permit(request) {
+    async fn publish(&mut self, request: &Request) -> Result<(), Error> {
+        match self.permit(request).await {
             Ok(publishing) => {
                 self.publishing = Some(publishing);
                 self.session.accept_publish(Instant::now(), request.id)
@@ -220,7 +221,7 @@ impl Connection {
         }
     }
 
-    fn permit(&mut self, request: &Request) -> Result<Publishing, (&'static str, Refusal)> {
+    async fn permit(&mut self, request: &Request) -> Result<Publishing, (&'static str, Refusal)> {
         self.publishes += 1;
         if self.publishes > MAX_PUBLISHES {
             return Err(("too_often", Refusal::publish_denied("too many streams on one connection")));
@@ -239,7 +240,8 @@ impl Connection {
             .ingest
             .0
             .origin
-            .publish(&key, publisher)
+            .admit(&key, publisher)
+            .await
             .map_err(|error| ("stream", Refusal::bad_name(error.to_string())))?;
         Ok(Publishing::new(request.id, publication))
     }
