@@ -13,8 +13,28 @@ pub(crate) fn banner(role: Role, run: &Run, demo: bool, shown: bool) -> String {
     match role {
         Role::All => all(run, demo),
         Role::Origin => origin(run, shown),
-        Role::Edge => edge(run),
+        // A control plane has one of its own.
+        Role::Edge | Role::Control => edge(run),
     }
+}
+
+/// The banner of a control plane that listens there.
+pub(crate) fn control(http: SocketAddr, grpc: SocketAddr, admin: SocketAddr) -> String {
+    let (http, grpc) = (format!("http://{}", reachable(http)), format!("http://{}", reachable(grpc)));
+    format!(
+        "\
+weir {version}, the control plane
+
+  Nodes     weir origin --control {grpc}
+            weir edge --control {grpc}
+  Streams   {http}/
+  Play      {http}/api/v1/play/live/a
+  Metrics   http://{admin}/metrics
+
+",
+        version = env!("CARGO_PKG_VERSION"),
+        admin = reachable(admin)
+    )
 }
 
 fn origin(run: &Run, shown: bool) -> String {

@@ -35,6 +35,14 @@ Examples:
 
 An edge takes no streams in: encoders publish to the origin.";
 
+const CONTROL_EXAMPLES: &str = "\
+Examples:
+  weir control                             for nodes on this machine, which join at 127.0.0.1:8090
+  WEIR_CONTROL__CLUSTER__JOIN_TOKEN=SECRET weir control --grpc 0.0.0.0:8090
+                                           for nodes on other machines, which need the token
+
+Several replicas share one state in etcd and Redis: `control.cluster.registry` and `control.cluster.cache`.";
+
 const EXAMPLES: &str = "\
 Without a command, weir runs every role in this process; `weir origin` and `weir edge` run one.
 
@@ -95,6 +103,8 @@ pub(crate) struct Serve {
 pub(crate) struct ServeOrigin {
     #[command(flatten)]
     pub(crate) process: ProcessFlags,
+    #[command(flatten)]
+    pub(crate) node: NodeFlags,
     /// Where edges pull streams, and where the API is [default: 127.0.0.1:8081]
     #[arg(long, value_name = "IP:PORT")]
     pub(crate) http: Option<SocketAddr>,
@@ -108,6 +118,8 @@ pub(crate) struct ServeOrigin {
 pub(crate) struct ServeEdge {
     #[command(flatten)]
     pub(crate) process: ProcessFlags,
+    #[command(flatten)]
+    pub(crate) node: NodeFlags,
     /// An origin to pull from, or an edge that serves relays, such as http://10.0.0.1:8081; may be repeated
     #[arg(long = "origin", value_name = "URL")]
     pub(crate) origins: Vec<String>,
@@ -122,6 +134,30 @@ pub(crate) struct ServeEdge {
     pub(crate) rtmp: Option<SocketAddr>,
 }
 
+/// Flags of `weir control`.
+#[derive(Debug, Default, Clone, Args)]
+pub(crate) struct ServeControl {
+    #[command(flatten)]
+    pub(crate) process: ProcessFlags,
+    /// Where the pages and the API are [default: 0.0.0.0:8080]
+    #[arg(long, value_name = "IP:PORT")]
+    pub(crate) http: Option<SocketAddr>,
+    /// Where nodes join, by gRPC [default: 127.0.0.1:8090]
+    #[arg(long, value_name = "IP:PORT")]
+    pub(crate) grpc: Option<SocketAddr>,
+}
+
+/// Flags of a node of a cluster.
+#[derive(Debug, Default, Clone, Args)]
+pub(crate) struct NodeFlags {
+    /// A replica of the control plane to join, such as http://10.0.0.5:8090; may be repeated
+    #[arg(long = "control", value_name = "URL")]
+    pub(crate) control: Vec<String>,
+    /// The node's name in the cluster [default: of the machine and the HTTP port]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) name: Option<String>,
+}
+
 /// What else weir can do.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
@@ -131,6 +167,9 @@ pub(crate) enum Command {
     /// Run an edge alone: viewers come here, and it pulls what they watch from origins
     #[command(after_help = EDGE_EXAMPLES)]
     Edge(ServeEdge),
+    /// Run a control plane alone: origins and edges join it, and it sends publishers and viewers to them
+    #[command(after_help = CONTROL_EXAMPLES)]
+    Control(ServeControl),
     /// Send an MP4 (H.264, AAC) or FLV file to an RTMP server in real time
     #[command(after_help = "Ctrl-C says good-bye to the server and ends.\n\n\
                             Exit codes: 0 sent or stopped, 1 the file cannot be sent, 2 wrong use, 3 no connection, \
@@ -139,6 +178,9 @@ pub(crate) enum Command {
     /// Make keys for grants, and sign grants to play or to publish
     #[command(subcommand)]
     Grant(GrantCommand),
+    /// Look at a cluster and operate it, by the API of its control plane
+    #[command(after_help = CTL_EXAMPLES)]
+    Ctl(Ctl),
     /// Print or check the configuration
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -243,6 +285,96 @@ fn seconds(text: &str) -> Result<u64, String> {
     };
     let count = number.as_str().parse::<u32>().ok().filter(|count| *count > 0).ok_or_else(expected)?;
     Ok(u64::from(count) * unit_s)
+}
+
+const CTL_EXAMPLES: &str = "\
+Examples:
+  weir ctl --token-file weir-data/operator.token nodes
+  weir ctl --api http://10.0.0.5:8080 streams --json
+  weir ctl play live/a --region eu-west    where to watch it
+  weir ctl drain edge-1                    nobody new is sent there";
+
+/// Flags of `weir ctl`.
+#[derive(Debug, Args)]
+pub(crate) struct Ctl {
+    /// The API of a control plane
+    #[arg(
+        long,
+        global = true,
+        value_name = "URL",
+        env = "WEIR_API",
+        default_value = "http://127.0.0.1:8080"
+    )]
+    pub(crate) api: String,
+    /// File with the operator's token: `operator.token` in the data folder of the control plane
+    #[arg(long, global = true, value_name = "FILE", env = "WEIR_TOKEN_FILE")]
+    pub(crate) token_file: Option<PathBuf>,
+    /// The token itself; --token-file keeps it out of the list of processes
+    #[arg(long, global = true, value_name = "TOKEN", env = "WEIR_TOKEN", hide_env_values = true)]
+    pub(crate) token: Option<String>,
+    /// Print what the API answers, for scripts
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    #[command(subcommand)]
+    pub(crate) command: CtlCommand,
+}
+
+/// What `weir ctl` can do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum CtlCommand {
+    /// Who is in the cluster, and what each carries
+    Nodes,
+    /// What is live, and who watches
+    Streams,
+    /// Where to watch a stream
+    Play {
+        /// app/name
+        #[arg(value_name = "STREAM")]
+        stream: String,
+        /// Where the viewer is
+        #[arg(long)]
+        region: Option<String>,
+        /// Whose network the viewer has
+        #[arg(long)]
+        isp: Option<String>,
+    },
+    /// Where to publish a stream, with a grant where one is needed
+    Publish {
+        /// app/name
+        #[arg(value_name = "STREAM")]
+        stream: String,
+    },
+    /// Send nobody new to a node; a process that is started anew takes people again
+    Drain {
+        /// Its name
+        node: String,
+        /// Let it take people again
+        #[arg(long)]
+        undo: bool,
+    },
+    /// Have a node read its configuration again
+    Reload {
+        /// Its name
+        node: String,
+    },
+    /// End a stream: its publisher is told and disconnected
+    Kick {
+        /// app/name
+        #[arg(value_name = "STREAM")]
+        stream: String,
+    },
+    /// The keys that grants are signed with
+    #[command(subcommand)]
+    Keys(KeysCommand),
+}
+
+/// What `weir ctl keys` can do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum KeysCommand {
+    /// Which there are
+    List,
+    /// Make a new one, which signs once all nodes have it
+    Rotate,
 }
 
 /// What `weir config` can do.

@@ -14,7 +14,7 @@ use control_api::grant;
 use serde::{Deserialize, Serialize};
 
 use crate::roles::{Role, Wish};
-use crate::{admin, log};
+use crate::{admin, agent, log};
 use file::File;
 use layers::Layers;
 pub(crate) use mistake::Mistakes;
@@ -48,6 +48,8 @@ pub(crate) struct Config {
     pub(crate) origin: origin::Config,
     /// The edge: what serves viewers.
     pub(crate) edge: edge::Config,
+    /// The node's place in a cluster.
+    pub(crate) cluster: agent::Config,
     /// The control plane: pages and API.
     pub(crate) control: control::Config,
 }
@@ -63,6 +65,7 @@ impl Default for Config {
             grants: grant::Config::default(),
             origin: origin::Config::default(),
             edge: edge::Config::default(),
+            cluster: agent::Config::default(),
             control: control::Config::default(),
         }
     }
@@ -133,7 +136,14 @@ fn set_flags(layers: &mut Layers, flags: &Wish) {
     if !flags.origins.is_empty() {
         layers.flag("--origin", "edge.upstream.origins", flags.origins.clone());
     }
+    if !flags.node.control.is_empty() {
+        layers.flag("--control", "cluster.control", flags.node.control.clone());
+    }
+    if let Some(name) = &flags.node.name {
+        layers.flag("--name", "cluster.name", name.clone());
+    }
     let addresses = [
+        ("--grpc", "control.cluster.listen", flags.grpc),
         ("--http", role.http_key(), flags.http),
         ("--https", "edge.tls.listen", flags.https),
         ("--rtmp", role.rtmp_key(), flags.rtmp),

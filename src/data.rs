@@ -55,7 +55,7 @@ impl DataDir {
     }
 
     /// Tells scripts that the process is ready, and where. Seen whole or not at all.
-    pub(crate) fn announce(&self, run: &Run) -> anyhow::Result<()> {
+    pub(crate) fn announce(&self, run: &impl Serialize) -> anyhow::Result<()> {
         let (temporary, path) = (self.path.join(".run.json.new"), self.path.join(RUN));
         let mut file = File::create(&temporary)?;
         file.write_all(serde_json::to_string(run)?.as_bytes())?;

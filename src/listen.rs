@@ -55,7 +55,7 @@ async fn bind_secure(at: SocketAddr, http3: bool) -> anyhow::Result<Secure> {
     Ok(Secure { listener, at, quic })
 }
 
-async fn bind(key: &str, at: SocketAddr) -> anyhow::Result<Listener> {
+pub(crate) async fn bind(key: &str, at: SocketAddr) -> anyhow::Result<Listener> {
     let naming = || format!("cannot listen on {at} (key `{key}`)");
     let listener = TcpListener::bind(at).await.with_context(naming)?;
     let at = listener.local_addr().with_context(naming)?;

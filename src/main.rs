@@ -4,12 +4,15 @@
 #![forbid(unsafe_code)]
 
 mod admin;
+mod agent;
 mod banner;
 mod certificate;
 mod cli;
 mod cluster;
 mod config;
 mod console;
+mod coordinate;
+mod ctl;
 mod data;
 mod demo;
 mod grant;
@@ -41,6 +44,8 @@ fn main() -> ExitCode {
         None => run(serve::command(&cli.serve.into())),
         Some(Command::Origin(origin)) => run(serve::command(&origin.into())),
         Some(Command::Edge(edge)) => run(serve::command(&edge.into())),
+        Some(Command::Control(control)) => run(coordinate::command(&control.into())),
+        Some(Command::Ctl(ctl)) => run(async move { ctl::command(&ctl).await }),
         Some(Command::Publish(publish)) => run(publish::command(&publish)),
         Some(Command::Grant(command)) => grant::command(&command),
         Some(Command::Config(ConfigCommand::Default)) => {

@@ -5,18 +5,19 @@ use std::time::Duration;
 
 use anyhow::Context;
 use control::Token;
+use tokio::sync::mpsc;
 
 use crate::config::{Config, Mistakes};
 use crate::data::{DataDir, Run};
 use crate::lifecycle::{Lifecycle, Phase};
 use crate::listen::{Listeners, Secure};
 use crate::reload::compare;
-use crate::roles::{Roles, Sockets, Wish};
+use crate::roles::{Role, Roles, Sockets, Wish};
 use crate::signals::{Signals, Told};
-use crate::{admin, banner, certificate, console, demo, log};
+use crate::{admin, agent, banner, certificate, console, demo, log};
 
 /// Where the operator's token is kept, in the data folder.
-const TOKEN_FILE: &str = "operator.token";
+pub(crate) const TOKEN_FILE: &str = "operator.token";
 
 /// Serves until a signal ends it.
 pub(crate) async fn command(wish: &Wish) -> ExitCode {
@@ -75,8 +76,12 @@ async fn serve(wish: &Wish) -> anyhow::Result<()> {
         tokio::spawn(demo::run(run.rtmp, pass, life.clone()));
     }
 
+    let mut orders = join(&config, wish.role, &run, &roles, &life)?;
     let ended = loop {
         tokio::select! {
+            Some(agent::Told::Reload) = orders.recv() => {
+                reload(&mut config, load(wish, pass.as_ref()), &level, &roles);
+            }
             told = signals.next() => match told {
                 Told::Reload => reload(&mut config, load(wish, pass.as_ref()), &level, &roles),
                 Told::End => break drain(&mut roles, &config, &life, &mut signals).await,
@@ -87,6 +92,25 @@ async fn serve(wish: &Wish) -> anyhow::Result<()> {
     // However it came to that.
     roles.end().await;
     ended
+}
+
+/// Joins a cluster, if the process is to be in one. What it is told there.
+fn join(
+    config: &Config,
+    role: Role,
+    run: &Run,
+    roles: &Roles,
+    life: &Lifecycle,
+) -> anyhow::Result<mpsc::Receiver<agent::Told>> {
+    if config.cluster.control.is_empty() {
+        // Whose sender is gone says nothing.
+        return Ok(mpsc::channel(1).1);
+    }
+    let relay_is_secure = config.origin.http.certificate.is_some();
+    let ports = agent::Ports { http: run.http, https: run.https, rtmp: run.rtmp, relay_is_secure };
+    let node = agent::node(&config.cluster, role, ports)?;
+    let keys = crate::grant::key_set(&config.grants)?;
+    agent::start(&config.cluster, node, roles.for_agent(), config.edge.upstream.clone(), keys, life.clone())
 }
 
 fn by_itself(what: &str) -> anyhow::Error {

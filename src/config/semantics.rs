@@ -59,10 +59,13 @@ pub(super) fn check(config: &Config, role: Option<Role>) -> Findings {
     listeners(config, role.unwrap_or(Role::All), &mut findings);
     apart(config, role, &mut findings);
     tls(config, &mut findings);
+    cluster(config, role, &mut findings);
     at_least_one(config, &mut findings);
     room(config, &mut findings);
-    auth(&config.origin.auth, &config.grants, &mut findings);
-    grants(&config.grants, &mut findings);
+    // Those of a cluster have keys of the control plane's, which has its own.
+    let alone = config.cluster.control.is_empty() && role != Some(Role::Control);
+    auth(&config.origin.auth, &config.grants, alone, &mut findings);
+    grants(&config.grants, alone, &mut findings);
     guard(&config.edge.guard, &mut findings);
     if config.edge.access_log.path.is_empty() {
         findings.say("edge.access_log.path", "expected \"off\", \"stdout\" or a file");
@@ -101,11 +104,11 @@ fn process(config: &Config, findings: &mut Findings) {
 
 /// Two listeners cannot have one port.
 fn listeners(config: &Config, role: Role, findings: &mut Findings) {
-    let mut all = vec![
-        (role.rtmp_key(), role.rtmp(config)),
-        (role.http_key(), role.http(config)),
-        ("admin.listen", config.admin.listen),
-    ];
+    let beside = match role {
+        Role::Control => ("control.cluster.listen", config.control.cluster.listen),
+        Role::All | Role::Origin | Role::Edge => (role.rtmp_key(), role.rtmp(config)),
+    };
+    let mut all = vec![beside, (role.http_key(), role.http(config)), ("admin.listen", config.admin.listen)];
     all.extend(role.https(config).map(|at| ("edge.tls.listen", at)));
     for (i, (key, at)) in all.iter().enumerate() {
         if let Some((other, _)) = all.iter().take(i).find(|(_, other)| collide(*at, *other)) {
@@ -132,11 +135,7 @@ fn apart(config: &Config, role: Option<Role>, findings: &mut Findings) {
             findings.say(key, "must be a word of printable ASCII characters, as it goes into an HTTP header");
         }
     }
-    if role != Some(Role::Edge)
-        && role != Some(Role::All)
-        && http.key.is_none()
-        && !http.listen.ip().is_loopback()
-    {
+    if matches!(role, None | Some(Role::Origin)) && http.key.is_none() && !http.listen.ip().is_loopback() {
         findings.between(
             &["origin.http.listen", "origin.http.key"],
             format!(
@@ -151,10 +150,62 @@ fn apart(config: &Config, role: Option<Role>, findings: &mut Findings) {
             findings.say(&format!("edge.upstream.origins.{i}"), error.to_string());
         }
     }
-    if role == Some(Role::Edge) && upstream.origins.is_empty() {
+    if role == Some(Role::Edge) && upstream.origins.is_empty() && config.cluster.control.is_empty() {
         findings.say(
             "edge.upstream.origins",
             "an edge needs an origin to pull from, such as origins = [\"http://10.0.0.1:8081\"] (or `--origin`)",
+        );
+    }
+}
+
+/// What nodes and the control plane need to find each other, and to keep others out.
+fn cluster(config: &Config, role: Option<Role>, findings: &mut Findings) {
+    let (node, control) = (&config.cluster, &config.control.cluster);
+    for (key, token) in
+        [("cluster.join_token", &node.join_token), ("control.cluster.join_token", &control.join_token)]
+    {
+        if token.as_ref().is_some_and(|token| !is_token(token.reveal())) {
+            findings.say(key, "must be a word of printable ASCII characters, as it goes into a header");
+        }
+    }
+    if matches!(role, None | Some(Role::Control))
+        && control.join_token.is_none()
+        && !control.listen.ip().is_loopback()
+    {
+        findings.between(
+            &["control.cluster.listen", "control.cluster.join_token"],
+            format!(
+                "whoever reaches {} could join the cluster; set `control.cluster.join_token` (and the same as \
+                 `cluster.join_token` at the nodes), or listen on 127.0.0.1",
+                control.listen
+            ),
+        );
+    }
+    for (i, url) in node.control.iter().enumerate() {
+        let good = url
+            .parse::<http::Uri>()
+            .is_ok_and(|uri| matches!(uri.scheme_str(), Some("http" | "https")) && uri.host().is_some());
+        if !good {
+            findings.say(&format!("cluster.control.{i}"), "expected a URL such as http://10.0.0.5:8090");
+        }
+    }
+    if !(node.weight > 0.0 && node.weight <= control::schedule::MAX_WEIGHT) {
+        findings
+            .say("cluster.weight", format!("must be above 0 and at most {}", control::schedule::MAX_WEIGHT));
+    }
+    let all = [
+        ("control.cluster.heartbeat_ms", control.heartbeat_ms),
+        ("control.cluster.silence_ms", control.silence_ms),
+        ("control.grant_ttl_s", config.control.grant_ttl_s),
+        ("control.max_grant_s", config.control.max_grant_s),
+    ];
+    for (key, _) in all.iter().filter(|(_, value)| *value == 0) {
+        findings.say(key, "must be at least 1");
+    }
+    if control.silence_ms < control.heartbeat_ms.saturating_mul(2) {
+        findings.between(
+            &["control.cluster.silence_ms", "control.cluster.heartbeat_ms"],
+            "a node that misses one heartbeat would be silent: at least two of heartbeat_ms are needed",
         );
     }
 }
@@ -173,6 +224,11 @@ fn tls(config: &Config, findings: &mut Findings) {
             ["origin.http.certificate", "origin.http.certificate_key"],
             &origin.certificate,
             &origin.certificate_key,
+        ),
+        (
+            ["control.cluster.certificate", "control.cluster.certificate_key"],
+            &config.control.cluster.certificate,
+            &config.control.cluster.certificate_key,
         ),
     ];
     for (keys, certificate, key) in pairs {
@@ -253,9 +309,9 @@ fn room(config: &Config, findings: &mut Findings) {
     }
 }
 
-fn auth(auth: &origin::auth::Config, grants: &grant::Config, findings: &mut Findings) {
+fn auth(auth: &origin::auth::Config, grants: &grant::Config, alone: bool, findings: &mut Findings) {
     match auth.mode {
-        Mode::Keys if auth.keys.is_empty() && grants.keys.is_empty() => findings.say(
+        Mode::Keys if alone && auth.keys.is_empty() && grants.keys.is_empty() => findings.say(
             "origin.auth.keys",
             "there are none, nor in `grants.keys`, so nobody could publish; add one, or set mode = \"open\"",
         ),
@@ -281,8 +337,8 @@ fn patterned(key: &str, pattern: &str, findings: &mut Findings) {
 }
 
 /// Keys that can be used, each by a name of its own.
-fn grants(grants: &grant::Config, findings: &mut Findings) {
-    if grants.play == Play::Required && grants.keys.is_empty() {
+fn grants(grants: &grant::Config, alone: bool, findings: &mut Findings) {
+    if alone && grants.play == Play::Required && grants.keys.is_empty() {
         findings.between(
             &["grants.keys", "grants.play"],
             "there are none, so nobody could play; add one (`weir grant keygen`), or set play = \"open\"",

@@ -40,17 +40,27 @@ pub(crate) enum Role {
     Origin,
     /// Serves viewers.
     Edge,
+    /// Coordinates origins and edges.
+    Control,
 }
 
 impl Role {
     /// The key of where HTTP is served.
     pub(crate) fn http_key(self) -> &'static str {
-        if self == Self::Origin { "origin.http.listen" } else { "edge.http.listen" }
+        match self {
+            Self::All | Self::Edge => "edge.http.listen",
+            Self::Origin => "origin.http.listen",
+            Self::Control => "control.http.listen",
+        }
     }
 
     /// Where HTTP is served.
     pub(crate) fn http(self, config: &Config) -> SocketAddr {
-        if self == Self::Origin { config.origin.http.listen } else { config.edge.http.listen }
+        match self {
+            Self::All | Self::Edge => config.edge.http.listen,
+            Self::Origin => config.origin.http.listen,
+            Self::Control => config.control.http.listen,
+        }
     }
 
     /// The key of where RTMP is served.
@@ -65,7 +75,7 @@ impl Role {
 
     /// Where HTTPS is served, if it is.
     pub(crate) fn https(self, config: &Config) -> Option<SocketAddr> {
-        config.edge.tls.address().filter(|_| self != Self::Origin)
+        config.edge.tls.address().filter(|_| matches!(self, Self::All | Self::Edge))
     }
 }
 
@@ -136,6 +146,17 @@ impl Roles {
             Role::All => all::start(start, sockets),
             Role::Origin => origin::start(start, sockets),
             Role::Edge => edge::start(start, sockets),
+            Role::Control => anyhow::bail!("a control plane has no role that serves media"),
+        }
+    }
+
+    /// What of them the control plane is told of, or commands.
+    pub(crate) fn for_agent(&self) -> crate::agent::Roles {
+        crate::agent::Roles {
+            origin: self.ingest.as_ref().map(|(origin, _)| origin.clone()),
+            edge: self.edge.clone(),
+            origins: self.origins.clone(),
+            grants: Arc::clone(&self.grants),
         }
     }
 

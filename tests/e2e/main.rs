@@ -14,6 +14,7 @@
 
 mod apart;
 mod api;
+mod cluster;
 mod coming_back;
 mod elsewhere;
 mod ending;

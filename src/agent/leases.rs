@@ -1,0 +1,174 @@
+//! The leases of an origin's streams: asked for before somebody publishes, confirmed while somebody does.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use control_api::rpc;
+use control_api::rpc::stream_service_client::StreamServiceClient;
+use media_core::hub::{Epoch, Phase, StreamKey};
+use origin::{LeaseRefused, Origin, Publisher};
+use tokio::sync::watch;
+use tokio::time::timeout;
+use tonic::Code;
+
+use super::{CALL_TIMEOUT, Line};
+
+/// How long a publisher waits for its lease. After that the origin lets it in by itself.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// How often what is published is looked at, and how often all leases are confirmed.
+const LOOK: Duration = Duration::from_millis(250);
+const CONFIRM: Duration = Duration::from_secs(5);
+
+/// Asks for leases.
+#[derive(Debug)]
+pub(super) struct Leases {
+    line: watch::Receiver<Option<Line>>,
+}
+
+impl Leases {
+    pub(super) fn new(line: watch::Receiver<Option<Line>>) -> Self {
+        Self { line }
+    }
+}
+
+#[async_trait]
+impl origin::Leases for Leases {
+    async fn take(
+        &self,
+        key: &StreamKey,
+        own: Epoch,
+        takeover: bool,
+        publisher: &Publisher,
+    ) -> Result<Epoch, LeaseRefused> {
+        let line = self.line.borrow().clone();
+        let Some(line) = line else { return Ok(own) };
+        let mut client = StreamServiceClient::new(line.channel());
+        let request = line.request(rpc::PublishRequest {
+            key: Some(name(key)),
+            epoch: own.0,
+            takeover,
+            protocol: publisher.protocol.to_owned(),
+            remote_addr: publisher.remote_addr.clone(),
+        });
+        let why = match timeout(PATIENCE, client.publish(request)).await {
+            Ok(Ok(lease)) => return Ok(Epoch(lease.into_inner().epoch)),
+            Ok(Err(status)) if matches!(status.code(), Code::AlreadyExists | Code::InvalidArgument) => {
+                return Err(LeaseRefused(status.message().to_owned()));
+            }
+            Ok(Err(status)) => status.message().to_owned(),
+            Err(_) => "it does not answer".to_owned(),
+        };
+        tracing::warn!(stream = %key, why, "no lease from the control plane; published by this origin alone");
+        Ok(own)
+    }
+}
+
+/// Tells the control plane what becomes of the origin's streams; never ends.
+pub(super) async fn keep(origin: Origin, mut line: watch::Receiver<Option<Line>>) {
+    let mut keeper = Keeper { origin, told: HashMap::new() };
+    let mut publishers = keeper.origin.publishers_changed();
+    let mut confirm = tokio::time::interval(CONFIRM);
+    let mut look = tokio::time::interval(LOOK);
+    loop {
+        let all = tokio::select! {
+            _ = confirm.tick() => true,
+            Ok(()) = line.changed() => true,
+            Ok(()) = publishers.changed() => false,
+            _ = look.tick() => false,
+        };
+        let now = line.borrow().clone();
+        // What changes meanwhile is told when there is a line again.
+        let Some(line) = now else { continue };
+        if let Err(status) = keeper.tell(&line, all).await {
+            tracing::debug!(%status, "the control plane is not told of streams");
+        }
+    }
+}
+
+struct Keeper {
+    origin: Origin,
+    /// What the control plane was told last: the epoch, and whether its publisher had dropped.
+    told: HashMap<StreamKey, (Epoch, bool)>,
+}
+
+impl Keeper {
+    async fn tell(&mut self, line: &Line, all: bool) -> Result<(), tonic::Status> {
+        let now: HashMap<StreamKey, (Epoch, bool)> = self
+            .origin
+            .registry()
+            .streams()
+            .iter()
+            .map(|stream| {
+                let snapshot = stream.snapshot();
+                (stream.key().clone(), (snapshot.tracks.epoch, snapshot.phase == Phase::Interrupted))
+            })
+            .collect();
+        let mut client = StreamServiceClient::new(line.channel());
+        let over: Vec<_> = self.told.iter().filter(|(key, _)| !now.contains_key(*key)).collect();
+        let over: Vec<(StreamKey, Epoch)> =
+            over.into_iter().map(|(key, told)| (key.clone(), told.0)).collect();
+        for (key, epoch) in over {
+            release(&mut client, line, &key, epoch, rpc::release_request::Why::Ended).await?;
+            self.told.remove(&key);
+        }
+        let mut held = Vec::new();
+        for (key, (epoch, interrupted)) in now {
+            let before = self.told.get(&key);
+            if interrupted && before.is_some_and(|before| *before != (epoch, true)) {
+                release(&mut client, line, &key, epoch, rpc::release_request::Why::Dropped).await?;
+                self.told.insert(key, (epoch, true));
+            } else if all || before != Some(&(epoch, interrupted)) {
+                held.push((key, epoch, interrupted));
+            }
+        }
+        if held.is_empty() {
+            return Ok(());
+        }
+        let request = rpc::RenewRequest {
+            held: held
+                .iter()
+                .map(|(key, epoch, interrupted)| rpc::Held {
+                    key: Some(name(key)),
+                    epoch: epoch.0,
+                    interrupted: *interrupted,
+                })
+                .collect(),
+        };
+        let answer = bounded(client.renew(line.request(request))).await?;
+        self.told.extend(held.into_iter().map(|(key, epoch, interrupted)| (key, (epoch, interrupted))));
+        for lost in answer.lost {
+            let Some(key) = lost.key else { continue };
+            let Ok(key) = StreamKey::parse(&key.app, &key.name, control_api::RESERVED_APPS) else { continue };
+            tracing::warn!(stream = %key, epoch = lost.epoch, "another origin has the stream");
+            self.origin.revoke(&key, Epoch(lost.epoch));
+            self.told.remove(&key);
+        }
+        Ok(())
+    }
+}
+
+async fn release(
+    client: &mut StreamServiceClient<tonic::transport::Channel>,
+    line: &Line,
+    key: &StreamKey,
+    epoch: Epoch,
+    why: rpc::release_request::Why,
+) -> Result<(), tonic::Status> {
+    let request = rpc::ReleaseRequest { key: Some(name(key)), epoch: epoch.0, why: why.into() };
+    bounded(client.release(line.request(request))).await.map(|_| ())
+}
+
+async fn bounded<T>(
+    call: impl Future<Output = Result<tonic::Response<T>, tonic::Status>>,
+) -> Result<T, tonic::Status> {
+    match timeout(CALL_TIMEOUT, call).await {
+        Ok(answer) => Ok(answer?.into_inner()),
+        Err(_) => Err(tonic::Status::deadline_exceeded("the control plane does not answer")),
+    }
+}
+
+fn name(key: &StreamKey) -> rpc::StreamKey {
+    rpc::StreamKey { app: key.app().to_owned(), name: key.name().to_owned() }
+}
