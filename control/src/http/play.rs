@@ -8,6 +8,7 @@ use axum::extract::{FromRequestParts, Path, Query, RawQuery, State};
 use axum::response::{IntoResponse, Response};
 use control_api::grant::{Audience, Claims};
 use http::{HeaderValue, StatusCode, header};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
@@ -18,6 +19,9 @@ use super::problem::Problem;
 use crate::nodes::{Addresses, Known};
 use crate::replica::Replica;
 use crate::schedule::Labels;
+
+/// What stands unescaped in a path (RFC 3986 §2.3), and what parts its segments.
+const PATH: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~').remove(b'/');
 
 /// Edges that an answer names: one to play from, and those to go to if it fails.
 const EDGES: usize = 3;
@@ -219,17 +223,9 @@ fn urls(edge: Known, path: &str, grant: Option<&str>) -> Urls {
     }
 }
 
-/// A path as it stands in a URL (RFC 3986 §2.3).
+/// A path as it stands in a URL.
 fn escaped(path: &str) -> String {
-    let mut text = String::with_capacity(path.len());
-    for byte in path.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-._~/".contains(&byte) {
-            text.push(char::from(byte));
-        } else {
-            text.push_str(&format!("%{byte:02X}"));
-        }
-    }
-    text
+    utf8_percent_encode(path, PATH).to_string()
 }
 
 fn sign(context: &Context, replica: &Replica, aud: Audience, stream: &str) -> Result<String, Problem> {

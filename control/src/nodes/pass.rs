@@ -4,6 +4,8 @@ use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 use subtle::ConstantTimeEq;
 
+use crate::token::hex;
+
 /// What the key is made from beside the join token, so that the token itself signs nothing.
 const PURPOSE: &[u8] = b"weir node pass 1";
 
@@ -43,15 +45,13 @@ impl Passes {
     pub(crate) fn sign(&self, caller: &Caller, now_s: u64) -> String {
         let said = format!("{}/{:016x}/{}", caller.name, caller.instance, now_s.saturating_add(LASTS_S));
         let signature = mac(&self.key, said.as_bytes());
-        let hex: String = signature.iter().map(|byte| format!("{byte:02x}")).collect();
-        format!("{said}/{hex}")
+        format!("{said}/{}", hex(&signature))
     }
 
     /// Whose pass it is, if it is a good one.
     pub(crate) fn check(&self, shown: &str, now_s: u64) -> Option<Caller> {
         let (said, signature) = shown.rsplit_once('/')?;
-        let expected: String =
-            mac(&self.key, said.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect();
+        let expected = hex(&mac(&self.key, said.as_bytes()));
         if !bool::from(expected.as_bytes().ct_eq(signature.as_bytes())) {
             return None;
         }
