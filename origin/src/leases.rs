@@ -10,16 +10,39 @@ use crate::Publisher;
 #[error("{0}")]
 pub struct LeaseRefused(pub String);
 
+/// What an origin wants a lease for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// Somebody has come to publish.
+    Publish {
+        /// Whoever publishes the stream now may lose it.
+        takeover: bool,
+    },
+    /// A backup has come, and this origin has its stream: it is to wait.
+    Wait,
+    /// A backup that has waited goes on with the stream.
+    Promote,
+}
+
+/// What an origin is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lease {
+    /// The stream may be published under this epoch.
+    Held(Epoch),
+    /// Somebody publishes it: the backup waits.
+    Standby,
+}
+
 /// Gives leases of streams.
 #[async_trait]
 pub trait Leases: std::fmt::Debug + Send + Sync + 'static {
-    /// The epoch under which a publisher may have the stream. `own` is what the origin would take by itself, and what is
-    /// given where nobody can be asked; `takeover`: whoever publishes it now may lose it. It answers within seconds.
+    /// Whether a publisher may have the stream, and under which epoch. `own` is what the origin would take by itself, and
+    /// what is given where nobody can be asked. It answers within seconds.
     async fn take(
         &self,
         key: &StreamKey,
         own: Epoch,
-        takeover: bool,
+        purpose: Purpose,
         publisher: &Publisher,
-    ) -> Result<Epoch, LeaseRefused>;
+    ) -> Result<Lease, LeaseRefused>;
 }

@@ -17,12 +17,13 @@ mod origin;
 pub mod package;
 mod publication;
 mod relay;
+mod standby;
 mod stats;
 #[cfg(test)]
 mod testing;
 
 pub use config::{Config, HttpConfig};
 pub use http::{Body, BoxError};
-pub use leases::{LeaseRefused, Leases};
+pub use leases::{Lease, LeaseRefused, Leases, Purpose};
 pub use origin::{Error, Origin};
 pub use publication::{Publication, PublishError, Publisher};

@@ -7,6 +7,7 @@ use prometheus::{IntCounter, IntCounterVec, IntGauge, Opts, Registry};
 pub(crate) struct Metrics {
     pub(crate) streams: IntGauge,
     pub(crate) publishers: IntGauge,
+    pub(crate) backups: IntGauge,
     pub(crate) publishes: IntCounter,
     pub(crate) refusals: IntCounterVec,
     pub(crate) received_bytes: IntCounter,
@@ -38,6 +39,7 @@ impl Metrics {
         Ok(Self {
             streams: IntGauge::new("weir_origin_streams", "Streams that are live or in their grace period.")?,
             publishers: IntGauge::new("weir_origin_publishers", "Publishers connected.")?,
+            backups: IntGauge::new("weir_origin_backups", "Backup publishers connected.")?,
             publishes: IntCounter::new("weir_origin_publishes_total", "Times that a publisher began.")?,
             refusals: vector(
                 "weir_origin_publish_refusals_total",
@@ -81,6 +83,7 @@ impl Metrics {
     pub(crate) fn register(&self, registry: &Registry) -> Result<(), prometheus::Error> {
         registry.register(Box::new(self.streams.clone()))?;
         registry.register(Box::new(self.publishers.clone()))?;
+        registry.register(Box::new(self.backups.clone()))?;
         registry.register(Box::new(self.publishes.clone()))?;
         registry.register(Box::new(self.refusals.clone()))?;
         registry.register(Box::new(self.received_bytes.clone()))?;
@@ -105,7 +108,7 @@ mod tests {
         metrics.register(&registry).unwrap();
         metrics.refusals.with_label_values(&["busy"]).inc();
         let families = registry.gather();
-        assert_eq!(families.len(), 12);
+        assert_eq!(families.len(), 13);
         for family in families {
             assert!(family.name().starts_with("weir_origin_"), "{}", family.name());
             for label in family.get_metric().iter().flat_map(|m| m.get_label()) {

@@ -13,8 +13,9 @@ use crate::http::Service;
 use crate::leases::Leases;
 use crate::metrics::Metrics;
 use crate::package::hls::{HlsConfigError, HlsMetrics, Packagers};
-use crate::publication::{Graces, Publication, PublishError, Publisher};
+use crate::publication::{Graces, Hand, Publication, PublishError, Publisher};
 use crate::relay::Feeds;
+use crate::standby::Standbys;
 use crate::stats::Stats;
 
 /// How often the streams' counters are sampled.
@@ -50,6 +51,7 @@ struct Inner {
     graces: Graces,
     /// Who gives leases of streams, if anybody does.
     leases: OnceLock<Arc<dyn Leases>>,
+    standbys: Arc<Standbys>,
     /// How many publications there are.
     publishers: watch::Sender<usize>,
 }
@@ -84,6 +86,7 @@ impl Origin {
             draining: AtomicBool::new(false),
             graces: Graces::default(),
             leases: OnceLock::new(),
+            standbys: Arc::new(Standbys::new(limits)),
             publishers: watch::Sender::new(0),
         });
         tokio::spawn(sample(Arc::downgrade(&inner)));
@@ -106,40 +109,33 @@ impl Origin {
         let _ = self.0.leases.set(leases);
     }
 
-    /// [`Self::publish`], under a lease where one is needed.
-    pub async fn admit(&self, key: &StreamKey, publisher: Publisher) -> Result<Publication, PublishError> {
-        let Some(leases) = self.0.leases.get() else { return self.publish(key, publisher) };
-        if self.0.draining.load(Ordering::Acquire) {
-            return Err(self.refused(PublishError::Draining));
-        }
-        let takeover = self.0.config.streams.takeover;
-        let leased = leases.take(key, self.next_epoch(), takeover, &publisher).await;
-        let epoch = leased.map_err(|refused| self.refused(refused.into()))?;
-        self.0.epoch.fetch_max(epoch.0, Ordering::AcqRel);
-        self.publish_under(epoch, key, publisher)
-    }
-
     /// Publishes a stream under a new epoch, or goes on with an interrupted one.
     pub fn publish(&self, key: &StreamKey, publisher: Publisher) -> Result<Publication, PublishError> {
-        self.publish_under(self.next_epoch(), key, publisher)
+        self.publish_under(self.next_epoch(), key, publisher, Hand::Own)
     }
 
-    fn refused(&self, error: PublishError) -> PublishError {
+    pub(crate) fn refused(&self, error: PublishError) -> PublishError {
         self.0.metrics.refusals.with_label_values(&[refusal_reason(&error)]).inc();
         error
     }
 
-    fn publish_under(
+    pub(crate) fn publish_under(
         &self,
         epoch: Epoch,
         key: &StreamKey,
         publisher: Publisher,
+        hand: Hand,
     ) -> Result<Publication, PublishError> {
         let inner = &self.0;
         if inner.draining.load(Ordering::Acquire) {
             return Err(self.refused(PublishError::Draining));
         }
-        let takeover = if inner.config.streams.takeover { Takeover::Allow } else { Takeover::Refuse };
+        // A backup gives way.
+        let may = inner.config.streams.takeover
+            || inner.registry.stream(key).is_some_and(|stream| {
+                inner.standbys.publishes(key, stream.snapshot().tracks.epoch)
+            });
+        let takeover = if may { Takeover::Allow } else { Takeover::Refuse };
         let producer =
             inner.registry.publish(key, epoch, takeover).map_err(|error| self.refused(error.into()))?;
         inner.graces.cancel(key, producer.epoch());
@@ -147,9 +143,33 @@ impl Origin {
             remote = %publisher.remote_addr, "published");
         inner.metrics.publishes.inc();
         inner.stats.published(&producer, publisher, Instant::now(), unix_ms(), &inner.metrics);
-        let grace = Duration::from_millis(inner.config.streams.grace_ms);
-        let (registry, publishers) = (inner.registry.clone(), inner.publishers.clone());
-        Ok(Publication::new(producer, registry, grace, inner.graces.clone(), publishers))
+        Ok(Publication::new(producer, self, hand))
+    }
+
+    pub(crate) fn is_draining(&self) -> bool {
+        self.0.draining.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn leases(&self) -> Option<&Arc<dyn Leases>> {
+        self.0.leases.get()
+    }
+
+    pub(crate) fn standbys(&self) -> &Arc<Standbys> {
+        &self.0.standbys
+    }
+
+    /// The timers of streams that wait for their publisher.
+    pub(crate) fn running_graces(&self) -> &Graces {
+        &self.0.graces
+    }
+
+    pub(crate) fn count_publishers(&self, change: impl FnOnce(usize) -> usize) {
+        self.0.publishers.send_modify(|count| *count = change(*count));
+    }
+
+    /// An epoch was given by somebody else: own ones are later from now on.
+    pub(crate) fn is_past(&self, epoch: Epoch) {
+        self.0.epoch.fetch_max(epoch.0, Ordering::AcqRel);
     }
 
     /// Grace periods that run.
@@ -177,7 +197,8 @@ impl Origin {
     /// Ends a stream: its publisher is told and disconnected, its viewers' streams end. `false`: there is
     /// none of that name.
     pub fn kick(&self, key: &StreamKey) -> bool {
-        self.0.registry.end(key, Revoked::Kicked)
+        let waited = self.0.standbys.end(key, Revoked::Kicked);
+        self.0.registry.end(key, Revoked::Kicked) || waited
     }
 
     /// Ends a stream that another origin has by now, if it is published here under that epoch or an older one.
@@ -198,6 +219,7 @@ impl Origin {
         let mut publishers = self.0.publishers.subscribe();
         // Either outcome ends the streams: nobody is left, or the time is up.
         let _ = tokio::time::timeout(deadline, publishers.wait_for(|count| *count == 0)).await;
+        self.0.standbys.end_all(Revoked::Draining);
         self.0.registry.end_all(Revoked::Draining);
     }
 
@@ -226,7 +248,7 @@ impl Origin {
 
     /// The milliseconds since 1970, or one more than the last: an epoch is never given twice, not even by
     /// the process after the next restart, since HLS names carry it and caches keep them.
-    fn next_epoch(&self) -> Epoch {
+    pub(crate) fn next_epoch(&self) -> Epoch {
         let now = unix_ms();
         let next = |last: u64| now.max(last.saturating_add(1));
         let last = self.0.epoch.fetch_update(Ordering::AcqRel, Ordering::Acquire, |last| Some(next(last)));
@@ -248,6 +270,7 @@ impl Inner {
     fn sample(&self, now: Instant, wall_ms: u64) {
         let streams = self.stats.sample(now, wall_ms, &self.metrics);
         self.metrics.streams.set(i64::try_from(streams).unwrap_or(i64::MAX));
+        self.metrics.backups.set(i64::try_from(self.standbys.keys().len()).unwrap_or(i64::MAX));
         self.metrics.publishers.set(i64::try_from(*self.publishers.borrow()).unwrap_or(i64::MAX));
     }
 }

@@ -5,11 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ahash::AHashMap;
-use media_core::hub::{self, Epoch, Phase, Producer, Registry, StreamKey};
+use media_core::hub::{self, Epoch, Phase, Producer, StreamKey};
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
-use tokio::sync::watch;
 use tokio::task::AbortHandle;
+
+use crate::Origin;
 
 /// Who publishes a stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,6 +19,8 @@ pub struct Publisher {
     pub protocol: &'static str,
     /// Its address.
     pub remote_addr: String,
+    /// It waits while another publisher has the stream, and goes on with it when that one is lost.
+    pub backup: bool,
 }
 
 /// Why a stream can't be published.
@@ -92,20 +95,14 @@ impl Graces {
 pub struct Publication {
     // Fields drop in order: the stream is interrupted before its grace begins.
     producer: Producer,
-    _grace: Grace,
+    _hold: Hold,
 }
 
 impl Publication {
-    pub(crate) fn new(
-        producer: Producer,
-        registry: Registry,
-        grace: Duration,
-        graces: Graces,
-        publishers: watch::Sender<usize>,
-    ) -> Self {
-        publishers.send_modify(|count| *count += 1);
+    pub(crate) fn new(producer: Producer, origin: &Origin, hand: Hand) -> Self {
+        origin.count_publishers(|count| count + hand.counts());
         let (key, epoch) = (producer.key().clone(), producer.epoch());
-        Self { producer, _grace: Grace { key, epoch, registry, grace, graces, publishers } }
+        Self { producer, _hold: Hold { origin: origin.clone(), key, epoch, hand } }
     }
 }
 
@@ -123,40 +120,70 @@ impl DerefMut for Publication {
     }
 }
 
-/// Begins the grace period when it is dropped.
-#[derive(Debug)]
-struct Grace {
-    key: StreamKey,
-    epoch: Epoch,
-    registry: Registry,
-    grace: Duration,
-    graces: Graces,
-    publishers: watch::Sender<usize>,
+/// Whose frames come by a publication.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Hand {
+    /// A publisher's own.
+    Own,
+    /// Those of a backup, which nobody sees yet.
+    Waiting,
+    /// The same, passed on.
+    PassedOn,
 }
 
-impl Drop for Grace {
+impl Hand {
+    /// How many connections it stands for.
+    fn counts(self) -> usize {
+        usize::from(self != Self::PassedOn)
+    }
+}
+
+/// Begins the grace period when it is dropped.
+#[derive(Debug)]
+struct Hold {
+    origin: Origin,
+    key: StreamKey,
+    epoch: Epoch,
+    hand: Hand,
+}
+
+impl Drop for Hold {
     fn drop(&mut self) {
-        self.publishers.send_modify(|count| *count = count.saturating_sub(1));
-        let Some(snapshot) = self.registry.stream(&self.key).map(|stream| stream.snapshot()) else { return };
-        if snapshot.phase != Phase::Interrupted || snapshot.tracks.epoch != self.epoch {
+        let Self { origin, key, epoch, hand } = self;
+        match hand {
+            Hand::Waiting => origin.standbys().leave(key, *epoch),
+            Hand::Own | Hand::PassedOn => origin.begin_grace(key, *epoch),
+        }
+        origin.count_publishers(|count| count.saturating_sub(hand.counts()));
+    }
+}
+
+impl Origin {
+    /// A publisher has gone: its backup goes on, or viewers wait for it.
+    fn begin_grace(&self, key: &StreamKey, epoch: Epoch) {
+        let registry = self.registry();
+        let Some(snapshot) = registry.stream(key).map(|stream| stream.snapshot()) else { return };
+        if snapshot.phase != Phase::Interrupted || snapshot.tracks.epoch != epoch {
             // It has ended, or somebody else has it.
             return;
         }
-        let (registry, key, epoch, grace) = (self.registry.clone(), self.key.clone(), self.epoch, self.grace);
+        let grace = Duration::from_millis(self.config().streams.grace_ms);
         let had_frames = snapshot.video_frames > 0 || snapshot.audio_frames > 0;
         match Handle::try_current() {
             Ok(runtime) if had_frames && !grace.is_zero() => {
                 tracing::info!(stream = %key, grace_ms = grace.as_millis(), "the publisher left; its viewers wait");
-                self.graces.begin(&runtime, key.clone(), epoch, grace, move || {
-                    if registry.expire(&key, epoch) {
-                        tracing::info!(stream = %key, "ended: the publisher did not return");
+                let (registry, name) = (registry.clone(), key.clone());
+                self.running_graces().begin(&runtime, key.clone(), epoch, grace, move || {
+                    if registry.expire(&name, epoch) {
+                        tracing::info!(stream = %name, "ended: the publisher did not return");
                     }
                 });
             }
             _ => {
-                registry.expire(&key, epoch);
+                registry.expire(key, epoch);
             }
         }
+        self.promote_soon(key);
     }
 }
 

@@ -1,13 +1,15 @@
 //! The leases of an origin's streams: asked for before somebody publishes, confirmed while somebody does.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use control_api::rpc;
+use control_api::rpc::publish_request::As;
+use control_api::rpc::release_request::Why;
 use control_api::rpc::stream_service_client::StreamServiceClient;
 use media_core::hub::{Epoch, Phase, StreamKey};
-use origin::{LeaseRefused, Origin, Publisher};
+use origin::{Lease, LeaseRefused, Origin, Publisher, Purpose};
 use tokio::sync::watch;
 use tokio::time::timeout;
 use tonic::Code;
@@ -39,21 +41,32 @@ impl origin::Leases for Leases {
         &self,
         key: &StreamKey,
         own: Epoch,
-        takeover: bool,
+        purpose: Purpose,
         publisher: &Publisher,
-    ) -> Result<Epoch, LeaseRefused> {
+    ) -> Result<Lease, LeaseRefused> {
+        let alone = if purpose == Purpose::Wait { Lease::Standby } else { Lease::Held(own) };
         let line = self.line.borrow().clone();
-        let Some(line) = line else { return Ok(own) };
+        let Some(line) = line else { return Ok(alone) };
         let mut client = StreamServiceClient::new(line.channel());
         let request = line.request(rpc::PublishRequest {
             key: Some(name(key)),
             epoch: own.0,
-            takeover,
+            takeover: purpose == Purpose::Publish { takeover: true },
             protocol: publisher.protocol.to_owned(),
             remote_addr: publisher.remote_addr.clone(),
+            r#as: match purpose {
+                Purpose::Publish { .. } if publisher.backup => As::Backup,
+                Purpose::Publish { .. } => As::Publisher,
+                Purpose::Wait => As::Standby,
+                Purpose::Promote => As::Promoted,
+            }
+            .into(),
         });
         let why = match timeout(PATIENCE, client.publish(request)).await {
-            Ok(Ok(lease)) => return Ok(Epoch(lease.into_inner().epoch)),
+            Ok(Ok(lease)) => {
+                let rpc::Lease { epoch, standby } = lease.into_inner();
+                return Ok(if standby { Lease::Standby } else { Lease::Held(Epoch(epoch)) });
+            }
             Ok(Err(status)) if matches!(status.code(), Code::AlreadyExists | Code::InvalidArgument) => {
                 return Err(LeaseRefused(status.message().to_owned()));
             }
@@ -61,13 +74,13 @@ impl origin::Leases for Leases {
             Err(_) => "it does not answer".to_owned(),
         };
         tracing::warn!(stream = %key, why, "no lease from the control plane; published by this origin alone");
-        Ok(own)
+        Ok(alone)
     }
 }
 
 /// Tells the control plane what becomes of the origin's streams; never ends.
 pub(super) async fn keep(origin: Origin, mut line: watch::Receiver<Option<Line>>) {
-    let mut keeper = Keeper { origin, told: HashMap::new() };
+    let mut keeper = Keeper { origin, told: HashMap::new(), backups: HashSet::new() };
     let mut publishers = keeper.origin.publishers_changed();
     let mut confirm = tokio::time::interval(CONFIRM);
     let mut look = tokio::time::interval(LOOK);
@@ -91,6 +104,8 @@ struct Keeper {
     origin: Origin,
     /// What the control plane was told last: the epoch, and whether its publisher had dropped.
     told: HashMap<StreamKey, (Epoch, bool)>,
+    /// Streams of whose backup publishers it was told.
+    backups: HashSet<StreamKey>,
 }
 
 impl Keeper {
@@ -106,38 +121,47 @@ impl Keeper {
             })
             .collect();
         let mut client = StreamServiceClient::new(line.channel());
+        let backups: HashSet<StreamKey> = self.origin.backups().into_iter().collect();
+        let left: Vec<StreamKey> = self.backups.difference(&backups).cloned().collect();
+        for key in left {
+            release(&mut client, line, &key, Epoch::default(), Why::StandbyLeft).await?;
+            self.backups.remove(&key);
+        }
         let over: Vec<_> = self.told.iter().filter(|(key, _)| !now.contains_key(*key)).collect();
         let over: Vec<(StreamKey, Epoch)> =
             over.into_iter().map(|(key, told)| (key.clone(), told.0)).collect();
         for (key, epoch) in over {
-            release(&mut client, line, &key, epoch, rpc::release_request::Why::Ended).await?;
+            release(&mut client, line, &key, epoch, Why::Ended).await?;
             self.told.remove(&key);
         }
         let mut held = Vec::new();
         for (key, (epoch, interrupted)) in now {
             let before = self.told.get(&key);
             if interrupted && before.is_some_and(|before| *before != (epoch, true)) {
-                release(&mut client, line, &key, epoch, rpc::release_request::Why::Dropped).await?;
+                release(&mut client, line, &key, epoch, Why::Dropped).await?;
                 self.told.insert(key, (epoch, true));
             } else if all || before != Some(&(epoch, interrupted)) {
                 held.push((key, epoch, interrupted));
             }
         }
-        if held.is_empty() {
+        let waiting: Vec<StreamKey> =
+            backups.iter().filter(|key| all || !self.backups.contains(key)).cloned().collect();
+        if held.is_empty() && waiting.is_empty() {
             return Ok(());
         }
-        let request = rpc::RenewRequest {
-            held: held
-                .iter()
-                .map(|(key, epoch, interrupted)| rpc::Held {
-                    key: Some(name(key)),
-                    epoch: epoch.0,
-                    interrupted: *interrupted,
-                })
-                .collect(),
-        };
+        let streams = held.iter().map(|(key, epoch, interrupted)| rpc::Held {
+            key: Some(name(key)),
+            epoch: epoch.0,
+            interrupted: *interrupted,
+            standby: false,
+        });
+        let waits =
+            waiting.iter().map(|key| rpc::Held { key: Some(name(key)), standby: true, ..rpc::Held::default() });
+        // Streams before their backups, which are noted with them.
+        let request = rpc::RenewRequest { held: streams.chain(waits).collect() };
         let answer = bounded(client.renew(line.request(request))).await?;
         self.told.extend(held.into_iter().map(|(key, epoch, interrupted)| (key, (epoch, interrupted))));
+        self.backups.extend(waiting);
         for lost in answer.lost {
             let Some(key) = lost.key else { continue };
             let Ok(key) = StreamKey::parse(&key.app, &key.name, control_api::RESERVED_APPS) else { continue };
@@ -154,7 +178,7 @@ async fn release(
     line: &Line,
     key: &StreamKey,
     epoch: Epoch,
-    why: rpc::release_request::Why,
+    why: Why,
 ) -> Result<(), tonic::Status> {
     let request = rpc::ReleaseRequest { key: Some(name(key)), epoch: epoch.0, why: why.into() };
     bounded(client.release(line.request(request))).await.map(|_| ())

@@ -149,6 +149,7 @@ impl Agent {
             }
             Command::Keys(keys) => self.take_keys(keys),
             Command::Origins(rpc::Origins { urls }) => self.take_origins(urls),
+            Command::Promote(promote) => self.promote(promote),
         }
     }
 
@@ -160,6 +161,16 @@ impl Agent {
         };
         let done = if kick.epoch == 0 { origin.kick(&key) } else { origin.revoke(&key, Epoch(kick.epoch)) };
         tracing::info!(stream = %key, epoch = kick.epoch, done, "told to end a stream");
+    }
+
+    fn promote(&self, rpc::Promote { app, name }: rpc::Promote) {
+        let (Some(origin), Ok(key)) =
+            (self.roles.origin.clone(), StreamKey::parse(&app, &name, control_api::RESERVED_APPS))
+        else {
+            return;
+        };
+        // It asks for a lease, which waits for no command.
+        tokio::spawn(async move { origin.promote(&key).await });
     }
 
     fn take_keys(&self, keys: rpc::KeySet) {

@@ -194,6 +194,13 @@ impl Nodes {
         Some(Duration::from_millis((self.0.clock)().saturating_sub(since_ms)))
     }
 
+    /// Whether that process is heard by any replica, as far as this one knows.
+    pub(crate) fn is_there(&self, name: &str, instance: u64) -> bool {
+        let known = self.0.known.read();
+        let record = known.get(name).map(|known| &known.record);
+        record.is_some_and(|record| record.instance == instance && record.away_since_ms.is_none())
+    }
+
     /// Whether that process is heard by any replica, as the registry has it: this one may have just begun.
     pub(crate) async fn is_heard(&self, name: &str, instance: u64) -> Result<bool, RegistryError> {
         let entry = self.0.registry.get(&Record::key(name)).await?;

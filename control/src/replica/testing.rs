@@ -84,6 +84,7 @@ pub(crate) struct Node {
     node: rpc::Node,
     task: tokio::task::JoinHandle<()>,
     kicked: watch::Receiver<Option<(String, u64)>>,
+    promote: watch::Sender<Option<String>>,
 }
 
 impl Node {
@@ -97,6 +98,8 @@ impl Node {
         let request = with_token(Request::new(ReceiverStream::new(sending)), &token);
         let mut commands = client.beat(request).await.unwrap().into_inner();
         let (kick, kicked) = watch::channel(None);
+        let promote = watch::Sender::new(None);
+        let promoted = promote.clone();
         let task = tokio::spawn(async move {
             loop {
                 tokio::select! {
@@ -109,13 +112,16 @@ impl Node {
                         Ok(Some(rpc::Command { command: Some(Command::Kick(told)) })) => {
                             kick.send_replace(Some((format!("{}/{}", told.app, told.name), told.epoch)));
                         }
+                        Ok(Some(rpc::Command { command: Some(Command::Promote(told)) })) => {
+                            promoted.send_replace(Some(format!("{}/{}", told.app, told.name)));
+                        }
                         Ok(Some(_)) => {}
                         _ => return,
                     },
                 }
             }
         });
-        Self { node, task, kicked }
+        Self { node, task, kicked, promote }
     }
 
     pub(crate) fn caller(&self) -> Caller {
@@ -125,6 +131,16 @@ impl Node {
     /// Which stream it was told to end, and under which epoch.
     pub(crate) async fn kicked(&self) -> (String, u64) {
         self.kicked.clone().wait_for(Option::is_some).await.unwrap().clone().unwrap()
+    }
+
+    /// Which stream's backup it was told to promote.
+    pub(crate) async fn promoted(&self) -> String {
+        self.promote.subscribe().wait_for(Option::is_some).await.unwrap().clone().unwrap()
+    }
+
+    /// What it was told to promote before counts no more.
+    pub(crate) fn forget(&self) {
+        self.promote.send_replace(None);
     }
 
     /// It is killed: its line breaks.

@@ -18,6 +18,9 @@ const KEPT_MS: u64 = 10 * 60 * 1_000;
 /// An origin that was not heard for so long has lost its streams: it may be dead, and who watches waits.
 const SILENCE: Duration = Duration::from_millis(800);
 
+/// The same where a backup publisher is somewhere else: longer than a node takes from one replica to another.
+const BLINK: Duration = Duration::from_millis(200);
+
 /// The same of one that no replica knows: they may all have been away, and it with them.
 const MISSING: Duration = Duration::from_secs(5);
 
@@ -89,7 +92,8 @@ impl Streams {
         for name in nodes {
             let records = self.at_node(&name);
             let is_orphan = |record: &Record| match self.0.nodes.silent_for(&name, record.instance) {
-                Some(silence) => silence >= SILENCE,
+                // Should it be alive, what it sends is of an older epoch from then on, and nobody misses it.
+                Some(silence) => silence >= if self.has_backup_elsewhere(record) { BLINK } else { SILENCE },
                 // Another process has its name.
                 None => self.0.nodes.get(&name).is_some(),
             };

@@ -6,6 +6,7 @@
 mod due;
 mod record;
 mod service;
+mod standby;
 #[cfg(test)]
 mod tests;
 
@@ -16,6 +17,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use control_api::RESERVED_APPS;
 use control_api::rpc;
+use control_api::rpc::publish_request::As;
 use parking_lot::RwLock;
 use tokio::sync::broadcast;
 
@@ -25,6 +27,7 @@ use crate::replica::Clock;
 use crate::replica::follow::{Step, follow};
 pub(crate) use record::{Record, State};
 pub(crate) use service::Service;
+use standby::standbys_with;
 
 /// Of records, in the registry.
 const PREFIX: &str = "streams/";
@@ -79,6 +82,8 @@ pub(crate) enum LeaseError {
     Name(String),
     #[error("{path} is being published already, at {node}")]
     Busy { path: String, node: String },
+    #[error("{0} has as many backup publishers as it may have")]
+    Backups(String),
     #[error("others change this stream at the same time")]
     Contended,
     #[error(transparent)]
@@ -123,6 +128,16 @@ pub(crate) struct Wanted {
     pub(crate) takeover: bool,
     pub(crate) protocol: String,
     pub(crate) remote_addr: String,
+    pub(crate) purpose: As,
+}
+
+/// What a publisher gets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Lease {
+    /// The stream, under this epoch.
+    Held(u64),
+    /// Nothing yet: it is a backup.
+    Standby,
 }
 
 impl Streams {
@@ -180,20 +195,25 @@ impl Streams {
         record.location(relay.and_then(|node| node.record.addresses.relay))
     }
 
-    /// The lease of a stream for a publisher at that origin: its epoch.
-    pub(crate) async fn publish(&self, caller: &Caller, wanted: &Wanted) -> Result<u64, LeaseError> {
+    /// The lease of a stream for a publisher at that origin.
+    pub(crate) async fn publish(&self, caller: &Caller, wanted: &Wanted) -> Result<Lease, LeaseError> {
         let path = path(&wanted.key)?;
         let key = format!("{PREFIX}{path}");
+        let is_backup = wanted.purpose != As::Publisher;
         for _ in 0..ATTEMPTS {
             let before = self.read(&key).await?;
             let now_ms = (self.0.clock)();
             let floor = before.as_ref().map_or(0, |(record, _)| record.epoch + 1);
             let own = if wanted.epoch <= now_ms + MAX_AHEAD_MS { wanted.epoch } else { now_ms };
             let continued = before.as_ref().map(|(record, _)| record).filter(|record| record.is_there());
-            if let Some(record) = continued.filter(|record| record.is_live()) {
-                let own = record.node == caller.name && record.instance == caller.instance;
-                if !own && !wanted.takeover && self.0.nodes.is_heard(&record.node, record.instance).await? {
-                    return Err(LeaseError::Busy { path, node: record.node.clone() });
+            if self.waits(caller, wanted, before.as_ref().map(|(record, _)| record)).await? {
+                match &before {
+                    // It is told of in a moment, and its backups with it.
+                    None => return Ok(Lease::Standby),
+                    Some((record, revision)) if self.add_standby(caller, record, *revision).await? => {
+                        return Ok(Lease::Standby);
+                    }
+                    Some(_) => continue,
                 }
             }
             let record = Record {
@@ -206,6 +226,8 @@ impl Streams {
                 started_at_ms: continued.map_or(now_ms, |record| record.started_at_ms),
                 protocol: wanted.protocol.clone(),
                 remote_addr: wanted.remote_addr.clone(),
+                backup: is_backup,
+                standbys: standbys_with(before.as_ref().map(|(record, _)| record), caller, is_backup),
             };
             let expect = before.as_ref().map_or(Expect::Absent, |(_, revision)| Expect::At(*revision));
             if !self.write(&record, expect).await? {
@@ -216,9 +238,33 @@ impl Streams {
             }
             let what = if continued.is_some() { What::Resumed } else { What::Published };
             self.say(what, &record);
-            return Ok(record.epoch);
+            return Ok(Lease::Held(record.epoch));
         }
         Err(LeaseError::Contended)
+    }
+
+    /// Whether a publisher is to wait, as backups do; who does not wait is refused instead.
+    async fn waits(
+        &self,
+        caller: &Caller,
+        wanted: &Wanted,
+        before: Option<&Record>,
+    ) -> Result<bool, LeaseError> {
+        if wanted.purpose == As::Standby {
+            return Ok(true);
+        }
+        // Its own origin says that nobody publishes it there.
+        let Some(record) = before.filter(|record| record.is_live() && !record.is_of(caller)) else {
+            return Ok(false);
+        };
+        let gives_way = wanted.purpose == As::Publisher && (wanted.takeover || record.backup);
+        if gives_way || !self.0.nodes.is_heard(&record.node, record.instance).await? {
+            return Ok(false);
+        }
+        if wanted.purpose == As::Backup {
+            return Ok(true);
+        }
+        Err(LeaseError::Busy { path: record.path(), node: record.node.clone() })
     }
 
     /// Whoever had the stream before is to stop: an older epoch is served to nobody, and its publisher learns why.
@@ -261,6 +307,10 @@ impl Streams {
         for held in held {
             let Some(key) = held.key.as_ref() else { continue };
             let Ok(path) = path(key) else { continue };
+            if held.standby {
+                self.keep_standby(caller, &path).await?;
+                continue;
+            }
             // What this replica knows answers almost all of them.
             let known = self.get(&path);
             let same = |record: &Record| {
@@ -314,6 +364,8 @@ impl Streams {
                 started_at_ms: continued.map_or(now_ms, |record| record.started_at_ms),
                 protocol: continued.map(|record| record.protocol.clone()).unwrap_or_default(),
                 remote_addr: continued.map(|record| record.remote_addr.clone()).unwrap_or_default(),
+                backup: continued.is_some_and(|record| record.backup && record.is_of(caller)),
+                standbys: standbys_with(before.as_ref().map(|(record, _)| record), caller, false),
             };
             let expect = before.as_ref().map_or(Expect::Absent, |(_, revision)| Expect::At(*revision));
             if self.write(&record, expect).await? {
@@ -349,7 +401,10 @@ impl Streams {
             if self.write(&record, Expect::At(revision)).await? {
                 match state {
                     State::Live => self.say(What::Resumed, &record),
-                    State::Dropped(_) => self.say(What::Dropped, &record),
+                    State::Dropped(_) => {
+                        self.say(What::Dropped, &record);
+                        self.promote(&record).await;
+                    }
                     State::Ended(_) => self.say(What::Ended, &record),
                 }
                 return Ok(true);

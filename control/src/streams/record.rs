@@ -3,6 +3,8 @@
 use control_api::rpc;
 use serde::{Deserialize, Serialize};
 
+use crate::nodes::Caller;
+
 /// Where a stream is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -30,11 +32,34 @@ pub(crate) struct Record {
     pub(crate) started_at_ms: u64,
     pub(crate) protocol: String,
     pub(crate) remote_addr: String,
+    /// A backup publishes it, and gives way to a publisher that is none.
+    #[serde(default)]
+    pub(crate) backup: bool,
+    /// Origins whose backups wait, or publish.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) standbys: Vec<Standby>,
+}
+
+/// An origin that has a backup publisher of a stream.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Standby {
+    pub(crate) node: String,
+    pub(crate) instance: u64,
 }
 
 impl Record {
     pub(crate) fn path(&self) -> String {
         format!("{}/{}", self.app, self.name)
+    }
+
+    /// Whether that process publishes it, or did last.
+    pub(crate) fn is_of(&self, caller: &Caller) -> bool {
+        (&self.node, self.instance) == (&caller.name, caller.instance)
+    }
+
+    /// Where that process is among those whose backups wait.
+    pub(crate) fn standby(&self, caller: &Caller) -> Option<usize> {
+        self.standbys.iter().position(|one| (&one.node, one.instance) == (&caller.name, caller.instance))
     }
 
     pub(crate) fn is_live(&self) -> bool {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use control_api::rpc::stream_service_server::StreamService;
 use control_api::rpc::{
-    Lease, Location, PublishRequest, ReleaseRequest, ReleaseResponse, RenewRequest, RenewResponse, StreamKey,
+    Lease as LeaseAnswer, Location, PublishRequest, ReleaseRequest, ReleaseResponse, RenewRequest, RenewResponse, StreamKey,
     WatchRequest, release_request,
 };
 use tokio::sync::broadcast::error::RecvError;
@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::{LeaseError, Streams, Wanted};
+use super::{Lease, LeaseError, Streams, Wanted};
 use crate::nodes::{Caller, Passes};
 use crate::replica::Clock;
 
@@ -50,24 +50,30 @@ fn status(error: &LeaseError) -> Status {
     match error {
         LeaseError::Name(_) => Status::invalid_argument(said),
         LeaseError::Busy { .. } => Status::already_exists(said),
+        LeaseError::Backups(_) => Status::already_exists(said),
         LeaseError::Contended | LeaseError::Registry(_) => Status::unavailable(said),
     }
 }
 
 #[tonic::async_trait]
 impl StreamService for Service {
-    async fn publish(&self, request: Request<PublishRequest>) -> Result<Response<Lease>, Status> {
+    async fn publish(&self, request: Request<PublishRequest>) -> Result<Response<LeaseAnswer>, Status> {
         let caller = self.caller(&request)?;
         let request = request.into_inner();
+        let purpose = request.r#as();
         let wanted = Wanted {
+            purpose,
             key: key(request.key)?,
             epoch: request.epoch,
             takeover: request.takeover,
             protocol: request.protocol,
             remote_addr: request.remote_addr,
         };
-        let epoch = self.streams.publish(&caller, &wanted).await.map_err(|error| status(&error))?;
-        Ok(Response::new(Lease { epoch }))
+        let lease = self.streams.publish(&caller, &wanted).await.map_err(|error| status(&error))?;
+        Ok(Response::new(match lease {
+            Lease::Held(epoch) => LeaseAnswer { epoch, standby: false },
+            Lease::Standby => LeaseAnswer { epoch: 0, standby: true },
+        }))
     }
 
     async fn renew(&self, request: Request<RenewRequest>) -> Result<Response<RenewResponse>, Status> {
@@ -80,8 +86,15 @@ impl StreamService for Service {
     async fn release(&self, request: Request<ReleaseRequest>) -> Result<Response<ReleaseResponse>, Status> {
         let caller = self.caller(&request)?;
         let request = request.into_inner();
-        let dropped = request.why() == release_request::Why::Dropped;
-        let released = self.streams.release(&caller, &key(request.key)?, request.epoch, dropped).await;
+        let (why, key) = (request.why(), key(request.key)?);
+        let released = match why {
+            release_request::Why::StandbyLeft => {
+                let path = super::path(&key).map_err(|error| status(&error))?;
+                self.streams.forget_standby(&caller, &path).await
+            }
+            release_request::Why::Dropped => self.streams.release(&caller, &key, request.epoch, true).await,
+            release_request::Why::Ended => self.streams.release(&caller, &key, request.epoch, false).await,
+        };
         released.map_err(|error| status(&error))?;
         Ok(Response::new(ReleaseResponse {}))
     }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use control_api::rpc;
 
 use super::*;
+use crate::replica::Replica;
 use crate::replica::testing::{self, Cluster, Node};
 
 fn wanted(name: &str, takeover: bool) -> Wanted {
@@ -14,7 +15,20 @@ fn wanted(name: &str, takeover: bool) -> Wanted {
         takeover,
         protocol: "rtmp".to_owned(),
         remote_addr: "192.0.2.1:50000".to_owned(),
+        purpose: As::Publisher,
     }
+}
+
+/// Gets the lease: its epoch.
+async fn publish(replica: &Replica, caller: &Caller, wanted: &Wanted) -> u64 {
+    match replica.streams().publish(caller, wanted).await.unwrap() {
+        Lease::Held(epoch) => epoch,
+        Lease::Standby => panic!("it is to wait"),
+    }
+}
+
+fn standby() -> rpc::Held {
+    rpc::Held { key: Some(key()), standby: true, ..rpc::Held::default() }
 }
 
 fn key() -> rpc::StreamKey {
@@ -22,7 +36,7 @@ fn key() -> rpc::StreamKey {
 }
 
 fn held(epoch: u64, interrupted: bool) -> rpc::Held {
-    rpc::Held { key: Some(key()), epoch, interrupted }
+    rpc::Held { key: Some(key()), epoch, interrupted, standby: false }
 }
 
 async fn next(news: &mut broadcast::Receiver<News>) -> (What, u64) {
@@ -38,14 +52,14 @@ async fn one_publisher_has_a_stream_and_each_epoch_is_higher() {
     let b = Node::join(&two, testing::origin("origin-2", 2)).await;
     let (by_a, by_b) = (a.caller(), b.caller());
     let mut news = one.streams().news();
-    let first = one.streams().publish(&by_a, &wanted("a", false)).await.unwrap();
+    let first = publish(&one, &by_a, &wanted("a", false)).await;
     assert_eq!(next(&mut news).await, (What::Published, first));
     let busy = two.streams().publish(&by_b, &wanted("a", false)).await.unwrap_err();
     assert!(matches!(&busy, LeaseError::Busy { node, .. } if node == "origin-1"), "{busy}");
     // The same origin decides by itself who of its publishers goes on.
-    let second = one.streams().publish(&by_a, &wanted("a", false)).await.unwrap();
+    let second = publish(&one, &by_a, &wanted("a", false)).await;
     assert!(second > first);
-    let third = two.streams().publish(&by_b, &wanted("a", true)).await.unwrap();
+    let third = publish(&two, &by_b, &wanted("a", true)).await;
     assert!(third > second);
     // The one before is told, and what it still holds is none.
     assert_eq!(a.kicked().await, ("live/a".to_owned(), second));
@@ -65,9 +79,9 @@ async fn a_publisher_that_drops_has_its_grace_and_may_come_back_anywhere() {
     let a = Node::join(&one, testing::origin("origin-1", 1)).await;
     let b = Node::join(&one, testing::origin("origin-2", 2)).await;
     let (mut news, mut others) = (one.streams().news(), two.streams().news());
-    let first = one.streams().publish(&a.caller(), &wanted("a", false)).await.unwrap();
+    let first = publish(&one, &a.caller(), &wanted("a", false)).await;
     one.streams().release(&a.caller(), &key(), first, true).await.unwrap();
-    let second = one.streams().publish(&b.caller(), &wanted("a", false)).await.unwrap();
+    let second = publish(&one, &b.caller(), &wanted("a", false)).await;
     let record = one.streams().get("live/a").unwrap();
     assert_eq!((record.node.as_str(), record.is_live()), ("origin-2", true));
     one.streams().release(&b.caller(), &key(), second, true).await.unwrap();
@@ -85,7 +99,7 @@ async fn a_publisher_that_drops_has_its_grace_and_may_come_back_anywhere() {
     let ended: Vec<_> = ended.into_iter().flatten().map(|news| news.what).collect();
     assert_eq!(ended, [What::Ended]);
     // The record is kept for a while, so that the next epoch is higher.
-    let third = two.streams().publish(&b.caller(), &wanted("a", false)).await.unwrap();
+    let third = publish(&two, &b.caller(), &wanted("a", false)).await;
     assert!(third > second);
 }
 
@@ -95,7 +109,7 @@ async fn streams_of_an_origin_that_is_gone_are_dropped_within_seconds() {
     let (one, two) = (cluster.replica(), cluster.replica());
     let a = Node::join(&one, testing::origin("origin-1", 1)).await;
     let b = Node::join(&two, testing::origin("origin-2", 2)).await;
-    let epoch = one.streams().publish(&a.caller(), &wanted("a", false)).await.unwrap();
+    let epoch = publish(&one, &a.caller(), &wanted("a", false)).await;
     let mut news = one.streams().news();
     let mut others = two.streams().news();
     a.dies().await;
@@ -107,7 +121,7 @@ async fn streams_of_an_origin_that_is_gone_are_dropped_within_seconds() {
     assert_eq!(dropped, (What::Dropped, epoch));
     assert!(began.elapsed() < Duration::from_millis(1_500), "{:?}", began.elapsed());
     // Another one goes on with it.
-    assert!(two.streams().publish(&b.caller(), &wanted("a", false)).await.unwrap() > epoch);
+    assert!(publish(&two, &b.caller(), &wanted("a", false)).await > epoch);
 }
 
 #[tokio::test(start_paused = true)]
@@ -137,7 +151,60 @@ async fn a_clock_that_is_an_hour_ahead_raises_no_epoch() {
     let one = cluster.replica();
     let a = Node::join(&one, testing::origin("origin-1", 1)).await;
     let ahead = testing::now_ms() + 3_600_000;
-    let epoch =
-        one.streams().publish(&a.caller(), &Wanted { epoch: ahead, ..wanted("a", false) }).await.unwrap();
+    let epoch = publish(&one, &a.caller(), &Wanted { epoch: ahead, ..wanted("a", false) }).await;
     assert!(epoch < ahead);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_backup_waits_and_is_told_as_soon_as_it_is_needed() {
+    let cluster = Cluster::new();
+    let (one, two) = (cluster.replica(), cluster.replica());
+    let a = Node::join(&one, testing::origin("origin-1", 1)).await;
+    let b = Node::join(&two, testing::origin("origin-2", 2)).await;
+    let first = publish(&one, &a.caller(), &wanted("a", false)).await;
+    let backup = |purpose| Wanted { purpose, ..wanted("a", false) };
+    let streams = two.streams();
+    assert_eq!(streams.publish(&b.caller(), &backup(As::Backup)).await.unwrap(), Lease::Standby);
+    assert!(streams.publish(&b.caller(), &backup(As::Promoted)).await.is_err(), "nobody needs it");
+    assert_eq!(streams.get("live/a").unwrap().epoch, first);
+    assert!(streams.renew(&b.caller(), vec![standby()]).await.unwrap().is_empty());
+
+    // Its publisher's origin dies: the other one is told, and nobody waits as long as without a backup.
+    let began = tokio::time::Instant::now();
+    a.dies().await;
+    assert_eq!(b.promoted().await, "live/a");
+    assert!(began.elapsed() < Duration::from_millis(500), "{:?}", began.elapsed());
+    let second = publish(&two, &b.caller(), &backup(As::Promoted)).await;
+    assert!(second > first && streams.get("live/a").unwrap().backup);
+    assert!(streams.renew(&b.caller(), vec![standby(), held(second, false)]).await.unwrap().is_empty());
+
+    // It gives way to a publisher that is no backup, and waits again.
+    let a = Node::join(&one, testing::origin("origin-1", 3)).await;
+    let third = publish(&one, &a.caller(), &wanted("a", false)).await;
+    assert_eq!(b.kicked().await, ("live/a".to_owned(), second));
+    let record = streams.get("live/a").unwrap();
+    assert_eq!((record.epoch, record.backup, record.standbys.len()), (third, false, 1));
+    b.forget();
+    one.streams().release(&a.caller(), &key(), third, true).await.unwrap();
+    assert_eq!(b.promoted().await, "live/a");
+    // Told in vain, it is told again when it says that it waits.
+    b.forget();
+    streams.renew(&b.caller(), vec![standby()]).await.unwrap();
+    assert_eq!(b.promoted().await, "live/a");
+
+    // One that has left is told nothing.
+    streams.forget_standby(&b.caller(), "live/a").await.unwrap();
+    assert!(streams.get("live/a").unwrap().standbys.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_backup_that_nobody_knows_of_any_more_is_found_again() {
+    let cluster = Cluster::new();
+    let one = cluster.replica();
+    let b = Node::join(&one, testing::origin("origin-2", 2)).await;
+    one.streams().renew(&b.caller(), vec![standby()]).await.unwrap();
+    assert_eq!(b.promoted().await, "live/a");
+    let epoch = publish(&one, &b.caller(), &Wanted { purpose: As::Promoted, ..wanted("a", false) }).await;
+    let record = one.streams().get("live/a").unwrap();
+    assert_eq!((record.epoch, record.standbys.len()), (epoch, 1));
 }

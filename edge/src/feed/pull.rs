@@ -156,9 +156,22 @@ impl Pull {
             }
             tracing::info!(stream = %key, %error, "upstream lost; asking again");
             self.feeds.metrics.feed_reconnects.inc();
-            tokio::time::sleep(jittered(backoff).min(left)).await;
-            backoff = (backoff * 2).min(MAX_BACKOFF);
+            if self.waits(jittered(backoff).min(left), resume.epoch()).await {
+                backoff = MIN_BACKOFF;
+            } else {
+                backoff = (backoff * 2).min(MAX_BACKOFF);
+            }
         }
+    }
+
+    /// Waits before the upstream is asked again. `true`: the stream is said to go on elsewhere meanwhile.
+    async fn waits(&self, wait: Duration, epoch: Epoch) -> bool {
+        let mut newest = self.feed.newest.subscribe();
+        if *newest.borrow_and_update() > epoch {
+            // Said before, and found nowhere yet.
+            return tokio::time::timeout(wait, newest.changed()).await.is_ok();
+        }
+        tokio::time::timeout(wait, outdated(&mut newest, epoch)).await.is_ok()
     }
 
     /// The very first answer was none.

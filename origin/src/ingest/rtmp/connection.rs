@@ -235,7 +235,8 @@ impl Connection {
             .auth
             .check(&key, self.remote.ip(), pass)
             .map_err(|denied| (denied.reason(), Refusal::publish_denied(denied.to_string())))?;
-        let publisher = Publisher { protocol: "rtmp", remote_addr: self.remote.to_string() };
+        let backup = request.param("backup").is_some_and(|value| matches!(&*value, "1" | "true"));
+        let publisher = Publisher { protocol: "rtmp", remote_addr: self.remote.to_string(), backup };
         let publication = self
             .ingest
             .0
