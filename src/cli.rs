@@ -242,10 +242,10 @@ pub(crate) enum Algorithm {
     EdDsa,
 }
 
-/// Flags of `weir grant sign`.
+/// What a grant is to allow, and to whom.
 #[derive(Debug, Args)]
 #[command(group = clap::ArgGroup::new("what").required(true).args(["play", "publish"]))]
-pub(crate) struct Sign {
+pub(crate) struct GrantFlags {
     /// Streams that may be watched: app/name, in which `*` stands for any characters
     #[arg(long, value_name = "STREAMS")]
     pub(crate) play: Option<String>,
@@ -261,12 +261,19 @@ pub(crate) struct Sign {
     /// What the access log calls the session
     #[arg(long, value_name = "ID")]
     pub(crate) session: Option<String>,
-    /// The key's name [default: the last of the configuration that can sign]
-    #[arg(long, value_name = "NAME")]
-    pub(crate) kid: Option<String>,
     /// Print this URL with the grant in it, instead of the grant
     #[arg(long, value_name = "URL")]
     pub(crate) url: Option<String>,
+}
+
+/// Flags of `weir grant sign`.
+#[derive(Debug, Args)]
+pub(crate) struct Sign {
+    #[command(flatten)]
+    pub(crate) grant: GrantFlags,
+    /// The key's name [default: the last of the configuration that can sign]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) kid: Option<String>,
     /// Configuration file [default: weir.toml, if there is one]
     #[arg(long, value_name = "FILE", env = "WEIR_CONFIG", hide_env_values = true)]
     pub(crate) config: Option<PathBuf>,
@@ -343,6 +350,33 @@ pub(crate) enum CtlCommand {
         /// app/name
         #[arg(value_name = "STREAM")]
         stream: String,
+        /// For a second encoder of the same stream, which goes on with it when the first is lost
+        #[arg(long)]
+        backup: bool,
+        /// Where the encoder is
+        #[arg(long)]
+        region: Option<String>,
+        /// Whose network the encoder has
+        #[arg(long)]
+        isp: Option<String>,
+    },
+    /// Sign a grant to play or to publish
+    #[command(after_help = "Examples:\n  \
+        weir ctl grant --play live/a --for 1h\n  \
+        weir ctl grant --publish 'live/*' --for 12h --ip 192.0.2.7\n  \
+        weir ctl grant --play live/a --for 2h --url http://edge:8080/live/a/index.m3u8")]
+    Grant(GrantFlags),
+    /// Who watches: the edges are asked
+    Sessions {
+        /// Of this stream alone: app/name
+        #[arg(long, value_name = "STREAM")]
+        stream: Option<String>,
+        /// At this edge alone
+        #[arg(long)]
+        node: Option<String>,
+        /// So many at most, up to 1000
+        #[arg(long, default_value_t = 100)]
+        limit: u32,
     },
     /// Send nobody new to a node; a process that is started anew takes people again
     Drain {

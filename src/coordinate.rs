@@ -2,12 +2,14 @@
 
 use std::future::IntoFuture;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, anyhow};
+use control::hooks::Hooks;
 use control::replica::Tls;
-use control::{Replica, Token};
+use control::{Parts, Replica, Token};
 use serde::Serialize;
 use tokio::task::JoinSet;
 
@@ -18,6 +20,12 @@ use crate::listen::{Listener, bind};
 use crate::roles::Wish;
 use crate::signals::{Signals, Told};
 use crate::{admin, banner, console, grant, log};
+
+/// Where the operator's token is kept, in the data folder.
+const TOKEN_FILE: &str = "operator.token";
+
+/// Where events wait that hooks are to be told, in the data folder.
+const HOOKS: &str = "hooks";
 
 /// How long calls and requests have for their end.
 const END: Duration = Duration::from_secs(3);
@@ -57,20 +65,12 @@ async fn serve(wish: &Wish) -> anyhow::Result<()> {
     let http = bind("control.http.listen", config.control.http.listen).await?;
     let grpc = bind("control.cluster.listen", cluster.listen).await?;
     let admin = bind("admin.listen", config.admin.listen).await?;
-    let token_file = data.path().join(crate::serve::TOKEN_FILE);
-    let (token, token_is_new) = Token::load_or_create(&token_file)?;
-    let shown_token = token_is_new.then(|| banner::token(token.reveal(), &token_file));
+    let (token, shown_token) = operator_token(&config, data.path())?;
     let run = Run { pid: std::process::id(), http: http.1, grpc: grpc.1, admin: admin.1 };
 
     let (life, metrics) = (Lifecycle::new(), admin::registry()?);
     tokio::spawn(admin::serve(admin.0, metrics.clone(), life.clone()));
-    let registry = control::registry::connect(&cluster.registry)
-        .map_err(|error| anyhow!("`control.cluster.registry.{}`: {}", error.key, error.what))?;
-    let cache = control::cache::connect(&cluster.cache)
-        .map_err(|error| anyhow!("`control.cluster.cache.{}`: {}", error.key, error.what))?;
-    let name = replica_name()?;
-    let replica = Replica::start(&config.control, name, registry, cache, unix_ms);
-    replica.register(&metrics)?;
+    let replica = replica(&config.control, data.path(), &token, &metrics)?;
     let mut serving = listen(&config, &replica, token, &metrics, Sockets { http, grpc }, &life)?;
     life.advance(Phase::Ready);
     console::print(&banner::control(run.http, run.grpc, run.admin));
@@ -81,7 +81,7 @@ async fn serve(wish: &Wish) -> anyhow::Result<()> {
     loop {
         tokio::select! {
             told = signals.next() => match told {
-                Told::Reload => tracing::info!("a control plane takes over nothing without a restart"),
+                Told::Reload => reload(wish, &replica).await,
                 Told::End => break,
             },
             Some(ended) = serving.join_next() => {
@@ -95,7 +95,63 @@ async fn serve(wish: &Wish) -> anyhow::Result<()> {
     // Nodes go to another replica, or wait for this one.
     let ended = async { while serving.join_next().await.is_some() {} };
     let _ = tokio::time::timeout(END, ended).await;
+    replica.shutdown(END).await;
     Ok(())
+}
+
+/// The operator's token, and what is shown of one that was made now.
+pub(crate) fn operator_token(config: &Config, data: &Path) -> anyhow::Result<(Token, Option<String>)> {
+    if let Some(file) = &config.control.token_file {
+        return Ok((Token::load_given(file).context("`control.token_file`")?, None));
+    }
+    let file = data.join(TOKEN_FILE);
+    let (token, is_new) = Token::load_or_create(&file)?;
+    let shown = is_new.then(|| banner::token(token.reveal(), &file));
+    Ok((token, shown))
+}
+
+/// A replica of the control plane, for this process alone or for others, too.
+pub(crate) fn replica(
+    config: &control::Config,
+    data: &Path,
+    operator: &Token,
+    metrics: &prometheus::Registry,
+) -> anyhow::Result<Replica> {
+    let cluster = &config.cluster;
+    let registry = control::registry::connect(&cluster.registry)
+        .map_err(|error| anyhow!("`control.cluster.registry.{}`: {}", error.key, error.what))?;
+    let cache = control::cache::connect(&cluster.cache)
+        .map_err(|error| anyhow!("`control.cluster.cache.{}`: {}", error.key, error.what))?;
+    let hooks = Hooks::open(&config.hooks, &data.join(HOOKS), metrics)?;
+    let parts = Parts {
+        name: replica_name()?,
+        registry,
+        cache,
+        clock: unix_ms,
+        hooks: Some(hooks),
+        operator: Some(operator.clone()),
+    };
+    let replica = Replica::start(config, parts);
+    replica.register(metrics)?;
+    Ok(replica)
+}
+
+/// Takes over what can change at run time: hooks.
+async fn reload(wish: &Wish, replica: &Replica) {
+    match Config::load(wish) {
+        Err(mistakes) => {
+            tracing::error!("the configuration has mistakes, nothing was changed:\n{mistakes}");
+        }
+        Ok(config) => reload_hooks(&config.control, replica).await,
+    }
+}
+
+/// Takes over other hooks.
+pub(crate) async fn reload_hooks(config: &control::Config, replica: &Replica) {
+    match replica.reload(&config.hooks).await {
+        Ok(()) => tracing::info!("hooks read again"),
+        Err(error) => tracing::error!(%error, "`control.hooks` was not changed"),
+    }
 }
 
 /// Begins to answer nodes, apps and people.

@@ -7,7 +7,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use anyhow::Context;
 use control_api::grant::{Audience, Claims, Config, Key, KeyConfig, KeySet, Signer};
 
-use crate::cli::{Algorithm, GrantCommand, ProcessFlags, Serve, Sign};
+use crate::cli::{Algorithm, GrantCommand, GrantFlags, ProcessFlags, Serve, Sign};
 use crate::config::{self, may_match};
 use crate::console;
 
@@ -91,30 +91,44 @@ fn sign(flags: &Sign) -> anyhow::Result<String> {
     let process = ProcessFlags { config: flags.config.clone(), ..ProcessFlags::default() };
     let config = config::Config::load(&Serve { process, ..Serve::default() }.into())?.grants;
     let signer = signer(&config, flags.kid.as_deref())?;
-    let (aud, stream) = match (&flags.play, &flags.publish) {
-        (Some(streams), _) => (Audience::Play, streams),
-        (None, Some(streams)) => (Audience::Publish, streams),
-        (None, None) => anyhow::bail!("--play or --publish is needed"),
-    };
+    let wanted = &flags.grant;
+    let (aud, stream) = wanted.what()?;
     anyhow::ensure!(
         may_match(stream),
         "{stream:?} matches no stream; expected app/name, such as live/a or live/*"
     );
     let now_s = SystemTime::now().duration_since(UNIX_EPOCH).context("the clock is before 1970")?.as_secs();
     let claims = Claims {
-        exp: now_s.saturating_add(flags.lasts_s),
+        exp: now_s.saturating_add(wanted.lasts_s),
         nbf: None,
         aud,
-        stream: stream.clone(),
-        ip: flags.ip,
-        sid: flags.session.clone(),
+        stream: stream.to_owned(),
+        ip: wanted.ip,
+        sid: wanted.session.clone(),
     };
-    let grant = signer.sign(&claims)?;
-    let text = match &flags.url {
-        None => grant,
-        Some(url) => with_grant(url, &grant).with_context(|| format!("{url}: expected a URL with a path"))?,
-    };
-    Ok(text + "\n")
+    wanted.shown(&signer.sign(&claims)?)
+}
+
+impl GrantFlags {
+    /// What for, and of which streams.
+    pub(crate) fn what(&self) -> anyhow::Result<(Audience, &str)> {
+        match (&self.play, &self.publish) {
+            (Some(streams), _) => Ok((Audience::Play, streams)),
+            (None, Some(streams)) => Ok((Audience::Publish, streams)),
+            (None, None) => anyhow::bail!("--play or --publish is needed"),
+        }
+    }
+
+    /// The grant as it is printed.
+    pub(crate) fn shown(&self, grant: &str) -> anyhow::Result<String> {
+        let text = match &self.url {
+            None => grant.to_owned(),
+            Some(url) => {
+                with_grant(url, grant).with_context(|| format!("{url}: expected a URL with a path"))?
+            }
+        };
+        Ok(text + "\n")
+    }
 }
 
 /// Signs with the key of that name, or the last that can sign: new keys are added below.

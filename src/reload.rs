@@ -10,6 +10,7 @@ use crate::config::Config;
 const AT_RUN_TIME: &[&str] = &[
     "drain_s",
     "unready_s",
+    "control.hooks",
     "edge.upstream.ca",
     "edge.upstream.key",
     "edge.upstream.origins",

@@ -4,20 +4,21 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context;
-use control::Token;
+use control::Replica;
 use tokio::sync::mpsc;
 
+use crate::agent::Replicas;
 use crate::config::{Config, Mistakes};
 use crate::data::{DataDir, Run};
 use crate::lifecycle::{Lifecycle, Phase};
 use crate::listen::{Listeners, Secure};
 use crate::reload::compare;
-use crate::roles::{Role, Roles, Sockets, Wish};
+use crate::roles::{Office, Role, Roles, Sockets, Wish};
 use crate::signals::{Signals, Told};
-use crate::{admin, agent, banner, certificate, console, demo, log};
+use crate::{admin, agent, banner, certificate, console, coordinate, demo, log};
 
-/// Where the operator's token is kept, in the data folder.
-pub(crate) const TOKEN_FILE: &str = "operator.token";
+/// How long hooks have for what happened last.
+const HOOKS_END: Duration = Duration::from_secs(2);
 
 /// Serves until a signal ends it.
 pub(crate) async fn command(wish: &Wish) -> ExitCode {
@@ -43,8 +44,7 @@ async fn serve(wish: &Wish) -> anyhow::Result<()> {
         None => None,
     };
     // Only now, since it is shown once: a start that finds a port in use ends above.
-    let token_file = data.path().join(TOKEN_FILE);
-    let (token, token_is_new) = Token::load_or_create(&token_file)?;
+    let (token, shown_token) = coordinate::operator_token(&config, data.path())?;
     let run = Run {
         pid: std::process::id(),
         rtmp: listeners.rtmp.1,
@@ -52,8 +52,6 @@ async fn serve(wish: &Wish) -> anyhow::Result<()> {
         https: https.as_ref().map(|(_, secure)| secure.at),
         admin: listeners.admin.1,
     };
-    let shown_token = token_is_new.then(|| banner::token(token.reveal(), &token_file));
-
     let (life, registry) = (Lifecycle::new(), admin::registry()?);
     tokio::spawn(admin::serve(listeners.admin.0, registry.clone(), life.clone()));
     let fingerprint = https.as_ref().and_then(|(shown, _)| shown.fingerprint.clone());
@@ -63,8 +61,20 @@ async fn serve(wish: &Wish) -> anyhow::Result<()> {
         quic,
     });
     let web = edge::Listeners { http: listeners.http.0, https };
-    let mut roles =
-        Roles::start(wish.role, &config, Sockets { rtmp: listeners.rtmp, web }, token, &registry, &life)?;
+    // Alone it is a cluster of one node.
+    let replica = if wish.role == Role::All && config.cluster.control.is_empty() {
+        Some(coordinate::replica(&config.control, data.path(), &token, &registry)?)
+    } else {
+        None
+    };
+    let mut roles = Roles::start(
+        wish.role,
+        &config,
+        Sockets { rtmp: listeners.rtmp, web },
+        Office { token, replica: replica.clone() },
+        &registry,
+        &life,
+    )?;
     life.advance(Phase::Ready);
     let shown = config.origin.http.certificate.is_some();
     console::print(&banner::banner(wish.role, &run, wish.demo, shown));
@@ -76,14 +86,16 @@ async fn serve(wish: &Wish) -> anyhow::Result<()> {
         tokio::spawn(demo::run(run.rtmp, pass, life.clone()));
     }
 
-    let mut orders = join(&config, wish.role, &run, &roles, &life)?;
+    let mut orders = join(&config, wish.role, (&run, replica.as_ref()), &roles, &life)?;
     let ended = loop {
         tokio::select! {
             Some(agent::Told::Reload) = orders.recv() => {
-                reload(&mut config, load(wish, pass.as_ref()), &level, &roles);
+                reload(&mut config, load(wish, pass.as_ref()), &level, &roles, replica.as_ref()).await;
             }
             told = signals.next() => match told {
-                Told::Reload => reload(&mut config, load(wish, pass.as_ref()), &level, &roles),
+                Told::Reload => {
+                    reload(&mut config, load(wish, pass.as_ref()), &level, &roles, replica.as_ref()).await;
+                }
                 Told::End => break drain(&mut roles, &config, &life, &mut signals).await,
             },
             what = roles.failed() => break Err(by_itself(what)),
@@ -91,6 +103,9 @@ async fn serve(wish: &Wish) -> anyhow::Result<()> {
     };
     // However it came to that.
     roles.end().await;
+    if let Some(replica) = replica {
+        replica.shutdown(HOOKS_END).await;
+    }
     ended
 }
 
@@ -98,19 +113,23 @@ async fn serve(wish: &Wish) -> anyhow::Result<()> {
 fn join(
     config: &Config,
     role: Role,
-    run: &Run,
+    (run, replica): (&Run, Option<&Replica>),
     roles: &Roles,
     life: &Lifecycle,
 ) -> anyhow::Result<mpsc::Receiver<agent::Told>> {
-    if config.cluster.control.is_empty() {
-        // Whose sender is gone says nothing.
-        return Ok(mpsc::channel(1).1);
-    }
+    let (replicas, token) = match replica {
+        Some(replica) => (Replicas::Near(replica.services()), &config.control.cluster.join_token),
+        None if config.cluster.control.is_empty() => {
+            // Whose sender is gone says nothing.
+            return Ok(mpsc::channel(1).1);
+        }
+        None => (Replicas::of(&config.cluster)?, &config.cluster.join_token),
+    };
     let relay_is_secure = config.origin.http.certificate.is_some();
     let ports = agent::Ports { http: run.http, https: run.https, rtmp: run.rtmp, relay_is_secure };
     let node = agent::node(&config.cluster, role, ports)?;
-    let keys = crate::grant::key_set(&config.grants)?;
-    agent::start(&config.cluster, node, roles.for_agent(), config.edge.upstream.clone(), keys, life.clone())
+    let upstream = config.edge.upstream.clone();
+    Ok(agent::start(replicas, token.as_ref(), node, roles.for_agent(), upstream, life.clone()))
 }
 
 fn by_itself(what: &str) -> anyhow::Error {
@@ -154,7 +173,13 @@ fn load(wish: &Wish, pass: Option<&demo::Pass>) -> Result<Config, Mistakes> {
 }
 
 /// Takes over what can change at run time. A configuration with a mistake changes nothing.
-fn reload(running: &mut Config, wanted: Result<Config, Mistakes>, level: &log::Level, roles: &Roles) {
+async fn reload(
+    running: &mut Config,
+    wanted: Result<Config, Mistakes>,
+    level: &log::Level,
+    roles: &Roles,
+    replica: Option<&Replica>,
+) {
     let wanted = match wanted {
         Ok(wanted) => wanted,
         Err(mistakes) => {
@@ -175,6 +200,11 @@ fn reload(running: &mut Config, wanted: Result<Config, Mistakes>, level: &log::L
         tracing::error!(%error, "the log level was not changed");
     }
     roles.reload(&change.config);
+    if let Some(replica) = replica
+        && change.config.control.hooks != running.control.hooks
+    {
+        coordinate::reload_hooks(&change.config.control, replica).await;
+    }
     *running = change.config;
     match (change.applied.is_empty(), change.at_restart.is_empty()) {
         (true, true) => tracing::info!("configuration read again; nothing changed"),

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-const FILES: [&str; 2] = ["weir/v1/node.proto", "weir/v1/stream.proto"];
+const FILES: [&str; 3] = ["weir/v1/grant.proto", "weir/v1/node.proto", "weir/v1/stream.proto"];
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo::rerun-if-changed=proto");

@@ -1,10 +1,11 @@
 //! What an operator can set of the control plane.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{replica, schedule};
+use crate::{hooks, replica, schedule};
 
 /// RTMP's registered port, which URLs need not name.
 const RTMP_PORT: u16 = 1935;
@@ -18,6 +19,9 @@ pub struct Config {
     /// Where encoders reach this cluster, as the pages show it: `rtmp://live.example.com`. Without it
     /// the pages say their own host and `rtmp_port`.
     pub publish_url: Option<String>,
+    /// File with the operator's token, which several replicas can have in common; by default one that is made, in the data
+    /// folder.
+    pub token_file: Option<PathBuf>,
     /// Seconds that the URLs hold which the API signs.
     pub grant_ttl_s: u64,
     /// Seconds that a grant holds which is asked for, at most: so long keys verify after another has followed them.
@@ -26,6 +30,8 @@ pub struct Config {
     pub http: HttpConfig,
     /// How nodes are coordinated.
     pub cluster: replica::Config,
+    /// Servers that are told what happens, and asked who may publish and play.
+    pub hooks: hooks::Config,
     /// How viewers and publishers are spread over nodes.
     pub schedule: schedule::Config,
     /// The port that RTMP is listened on. Whoever composes the roles sets it; it is no key of the file.
@@ -59,10 +65,12 @@ impl Default for Config {
         Self {
             pages: true,
             publish_url: None,
+            token_file: None,
             grant_ttl_s: 3_600,
             max_grant_s: 86_400,
             http: HttpConfig::default(),
             cluster: replica::Config::default(),
+            hooks: hooks::Config::default(),
             schedule: schedule::Config::default(),
             rtmp_port: RTMP_PORT,
             grants_to_play: false,

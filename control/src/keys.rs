@@ -6,10 +6,12 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use control_api::grant::{Algorithm, Claims, Key, Signer};
+use control_api::Network;
+use control_api::grant::{Algorithm, Audience, Claims, Key, Signer};
 use control_api::rpc;
 use serde::{Deserialize, Serialize};
 
+use crate::Config;
 use crate::nodes::Nodes;
 use crate::registry::{Change, Entry, Expect, Registry, RegistryError, Revision};
 use crate::replica::Clock;
@@ -36,6 +38,8 @@ const MAX_KEYS: usize = 32;
 pub(crate) enum KeysError {
     #[error("no key signs yet; try again in a moment")]
     None,
+    #[error("{0}")]
+    Bad(String),
     #[error("there are {MAX_KEYS} keys whose grants have not expired; wait before you make another")]
     TooMany,
     #[error("no randomness: {0}")]
@@ -65,6 +69,17 @@ struct Ring {
     keys: Vec<Kept>,
 }
 
+/// What a grant is to allow.
+#[derive(Debug)]
+pub(crate) struct Wanted {
+    pub(crate) audience: Audience,
+    /// app/name; `*` stands for any characters.
+    pub(crate) stream: String,
+    pub(crate) lasts_s: u64,
+    pub(crate) ip: Option<Network>,
+    pub(crate) session: Option<String>,
+}
+
 /// The keys of the cluster. Clones are the same.
 #[derive(Clone)]
 pub(crate) struct Keys(Arc<Inner>);
@@ -75,12 +90,16 @@ struct Inner {
     clock: Clock,
     /// How long grants hold at most.
     longest: Duration,
+    /// The same of those that are asked for.
+    max_grant_s: u64,
     ring: ArcSwap<(Revision, Ring)>,
 }
 
 impl Keys {
-    pub(crate) fn new(registry: Arc<dyn Registry>, nodes: Nodes, longest: Duration, clock: Clock) -> Self {
-        Self(Arc::new(Inner { registry, nodes, clock, longest, ring: ArcSwap::default() }))
+    pub(crate) fn new(registry: Arc<dyn Registry>, nodes: Nodes, config: &Config, clock: Clock) -> Self {
+        let longest = Duration::from_secs(config.max_grant_s.max(config.grant_ttl_s));
+        let max_grant_s = config.max_grant_s;
+        Self(Arc::new(Inner { registry, nodes, clock, longest, max_grant_s, ring: ArcSwap::default() }))
     }
 
     /// All of them, the newest last.
@@ -94,6 +113,31 @@ impl Keys {
         let kept = ring.1.keys.iter().rev().find(|kept| kept.signs_at_ms <= now_ms).ok_or(KeysError::None)?;
         let key = Key::new(Algorithm::EdDsa, &kept.secret).map_err(|_| KeysError::Failed)?;
         Signer::new(&kept.kid, key).sign(claims).map_err(|_| KeysError::Failed)
+    }
+
+    /// A grant as an app wants it, and until when it holds, in milliseconds since 1970.
+    pub(crate) fn grant(&self, wanted: Wanted) -> Result<(String, u64), KeysError> {
+        let Wanted { audience: aud, stream, lasts_s, ip, session: sid } = wanted;
+        let max = self.0.max_grant_s;
+        if lasts_s == 0 || lasts_s > max {
+            return Err(KeysError::Bad(format!("`lasts_s` is from 1 to {max}")));
+        }
+        if !stream.contains(['/', '*']) {
+            return Err(KeysError::Bad(format!("{stream:?} matches no stream; expected app/name")));
+        }
+        let exp = ((self.0.clock)() / 1_000).saturating_add(lasts_s);
+        let grant = self.sign(&Claims { exp, nbf: None, aud, stream, ip, sid })?;
+        Ok((grant, exp.saturating_mul(1_000)))
+    }
+
+    /// What verifies grants.
+    pub(crate) fn public(&self) -> rpc::KeySet {
+        let public = |kept: &Kept| {
+            let key = Key::new(Algorithm::EdDsa, &kept.secret).ok()?;
+            let text = key.public_pem()?;
+            Some(rpc::Key { kid: kept.kid.clone(), algorithm: "EdDSA".to_owned(), text })
+        };
+        rpc::KeySet { keys: self.0.ring.load().1.keys.iter().filter_map(public).collect() }
     }
 
     /// Makes a key. The first signs at once, another when all nodes have it; those before verify until what they signed
@@ -170,13 +214,7 @@ impl Keys {
     fn apply_ring(&self, ring: Ring, revision: Revision) {
         let fresh = Arc::new((revision, ring));
         self.0.ring.rcu(|now| if now.0 < revision { Arc::clone(&fresh) } else { Arc::clone(now) });
-        let public = |kept: &Kept| {
-            let key = Key::new(Algorithm::EdDsa, &kept.secret).ok()?;
-            let text = key.public_pem()?;
-            Some(rpc::Key { kid: kept.kid.clone(), algorithm: "EdDSA".to_owned(), text })
-        };
-        let keys = self.0.ring.load().1.keys.iter().filter_map(public).collect();
-        self.0.nodes.set_keys(rpc::KeySet { keys });
+        self.0.nodes.set_keys(self.public());
     }
 
     /// Makes the first key, and lets go of those that no grant needs any more; never ends.

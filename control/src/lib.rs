@@ -9,6 +9,8 @@ pub mod cache;
 mod config;
 #[cfg(test)]
 mod engine;
+mod grants;
+pub mod hooks;
 mod http;
 mod keys;
 mod metrics;
@@ -28,7 +30,7 @@ use control_api::Cluster;
 pub use config::{Config, HttpConfig};
 pub use metrics::Metrics;
 pub use nodes::{Addresses, Role};
-pub use replica::Replica;
+pub use replica::{Parts, Replica};
 pub use token::Token;
 
 /// The pages and the API as one service.
@@ -36,11 +38,23 @@ pub use token::Token;
 /// It answers every path: what it does not know ends in a 404 problem document. First path segments
 /// it serves are all in [`control_api::RESERVED_APPS`].
 pub fn router(config: Config, cluster: Arc<dyn Cluster>, token: Token, metrics: Metrics) -> Router {
-    http::router(http::Context { config, cluster, replica: None, token, metrics })
+    http::router(http::Context { config, cluster, replica: None, redirects: false, token, metrics })
+}
+
+/// The same of a process that has a node and coordinates it: what it shows of streams is the node's own.
+pub fn own_router(
+    config: Config,
+    cluster: Arc<dyn Cluster>,
+    replica: Replica,
+    token: Token,
+    metrics: Metrics,
+) -> Router {
+    let replica = Some(replica);
+    http::router(http::Context { config, cluster, replica, redirects: false, token, metrics })
 }
 
 /// The same of a replica: what it knows is the cluster, and it sends viewers and publishers to nodes.
 pub fn replica_router(config: Config, replica: Replica, token: Token, metrics: Metrics) -> Router {
     let cluster = Arc::new(replica.clone());
-    http::router(http::Context { config, cluster, replica: Some(replica), token, metrics })
+    http::router(http::Context { config, cluster, replica: Some(replica), redirects: true, token, metrics })
 }

@@ -84,16 +84,26 @@ impl Token {
     ///
     /// When the file can't be read or made, is open to others than its owner, or is not a token.
     pub fn load_or_create(path: &Path) -> Result<(Self, bool), Error> {
-        match Self::load(path) {
+        match Self::load(path, 0o077) {
             Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {}
             loaded => return Ok((loaded?, false)),
         }
         let token = Self::random()?;
         match token.store(path) {
             Ok(()) => Ok((token, true)),
-            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok((Self::load(path)?, false)),
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok((Self::load(path, 0o077)?, false)),
             Err(source) => Err(Error::Io { path: path.to_owned(), source }),
         }
+    }
+
+    /// The token in a file that an operator has made, which those of the file's group may read, too: secrets that are
+    /// mounted are often theirs.
+    ///
+    /// # Errors
+    ///
+    /// When the file can't be read, is open to others, or is not a token.
+    pub fn load_given(path: &Path) -> Result<Self, Error> {
+        Self::load(path, 0o037)
     }
 
     /// A new token.
@@ -117,7 +127,8 @@ impl Token {
         self.0.as_bytes().ct_eq(presented).into()
     }
 
-    fn load(path: &Path) -> Result<Self, Error> {
+    /// Of a file whose mode has none of these bits.
+    fn load(path: &Path, forbidden: u32) -> Result<Self, Error> {
         let io = |source| Error::Io { path: path.to_owned(), source };
         let malformed = || Error::Malformed { path: path.to_owned() };
         // Before opening: opening a FIFO would wait for its other end.
@@ -126,7 +137,7 @@ impl Token {
         }
         let file = File::open(path).map_err(io)?;
         let mode = file.metadata().map_err(io)?.mode() & 0o7777;
-        if mode & 0o077 != 0 {
+        if mode & forbidden != 0 {
             return Err(Error::Exposed { path: path.to_owned(), mode });
         }
         let mut text = Vec::new();

@@ -1,8 +1,7 @@
 //! Who watches by HLS: clients that asked for a playlist of a stream lately.
 //!
 //! HLS has no sessions. Clients of an address are told apart by what their grant says, or by their user agent, which
-//! they can make up: so there are only so many of one address. A keyed hash of that is kept for seconds, so this counts
-//! and cannot be read back. Those who left are forgotten whoever asks next: somebody for a playlist, or the process for
+//! they can make up: so there are only so many of one address. A keyed hash of that is kept for seconds. Those who left are forgotten whoever asks next: somebody for a playlist, or the process for
 //! its numbers.
 
 use std::net::IpAddr;
@@ -14,8 +13,9 @@ use media_core::hub::StreamKey;
 use parking_lot::{Mutex, MutexGuard};
 
 use crate::places::network;
+use crate::sessions::Hold;
 
-/// Clients over all streams (64 bytes each, and of their addresses no more): further ones are refused, whatever
+/// Clients over all streams (some 250 bytes each with their sessions, and of their addresses fewer): further ones are refused, whatever
 /// `edge.guard.max_viewers` is.
 const MAX_TOTAL: u64 = 400_000;
 
@@ -69,6 +69,8 @@ struct State {
 struct Seen {
     network: u64,
     at: Instant,
+    /// Ends with it.
+    _session: Option<Hold>,
 }
 
 impl Audience {
@@ -112,12 +114,13 @@ impl Audience {
     }
 
     /// One who did not count was given a playlist. It counts from now on, unless it would be one too many.
-    pub(crate) fn join(&self, key: &StreamKey, client: Client, room: Room, now: Instant) {
+    pub(crate) fn join(&self, key: &StreamKey, client: (Client, Option<Hold>), room: Room, now: Instant) {
+        let (client, session) = client;
         let mut state = self.swept(now);
         if state.full(key, client, room, self.max_per_address.load(Ordering::Relaxed)).is_some() {
             return;
         }
-        let seen = Seen { network: client.network, at: now };
+        let seen = Seen { network: client.network, at: now, _session: session };
         if state.streams.entry(key.clone()).or_default().insert(client.id, seen).is_none() {
             *state.by_network.entry(client.network).or_default() += 1;
             state.total += 1;
@@ -216,7 +219,7 @@ mod tests {
         let now = Instant::now();
         let at = |s| now + Duration::from_secs(s);
         let client = |agent: &[u8]| audience.client(HOME, None, agent);
-        let join = |name, agent: &[u8], at| audience.join(&key(name), client(agent), AMPLE, at);
+        let join = |name, agent: &[u8], at| audience.join(&key(name), (client(agent), None), AMPLE, at);
         join("a", b"x", now);
         join("a", b"x", at(5));
         join("a", b"y", now);
@@ -237,7 +240,7 @@ mod tests {
         let now = Instant::now();
         let client = audience.client(HOME, None, b"x");
         for n in 0..1000 {
-            audience.join(&key(&format!("s{n}")), client, AMPLE, now);
+            audience.join(&key(&format!("s{n}")), (client, None), AMPLE, now);
         }
         let kept = || {
             let state = audience.state.lock();
@@ -245,7 +248,7 @@ mod tests {
         };
         assert_eq!(kept(), (1000, 1000, Some(1000)));
         assert!(audience.seen(&key("s7"), client, now + Duration::from_secs(9)));
-        audience.join(&key("a"), client, AMPLE, now + Duration::from_secs(11));
+        audience.join(&key("a"), (client, None), AMPLE, now + Duration::from_secs(11));
         assert_eq!(kept(), (2, 2, Some(2)));
         assert_eq!(audience.total(now + Duration::from_secs(21)), 0);
         assert_eq!(kept(), (0, 0, None), "nobody asks for a playlist any more");
@@ -257,7 +260,7 @@ mod tests {
         audience.limit(3);
         let now = Instant::now();
         let client = |n: u32, at| audience.client(at, None, &n.to_be_bytes());
-        let join = |client| audience.join(&key("a"), client, AMPLE, now);
+        let join = |client| audience.join(&key("a"), (client, None), AMPLE, now);
         let full = |client| audience.full(&key("a"), client, AMPLE, now);
         (0..2).for_each(|n| join(client(n, HOME)));
         assert_eq!(full(client(2, HOME)), None);
@@ -294,7 +297,7 @@ mod tests {
         let client = |n: u32| audience.client(HOME, None, &n.to_be_bytes());
         let room = Room { stream: 4, all: 6 };
         for name in ["a", "b"] {
-            (0..10).for_each(|n| audience.join(&key(name), client(n), room, now));
+            (0..10).for_each(|n| audience.join(&key(name), (client(n), None), room, now));
         }
         assert_eq!((audience.of(&key("a"), now), audience.total(now)), (4, 6));
         assert_eq!(audience.full(&key("a"), client(7), room, now), Some(Full::Stream));
@@ -306,11 +309,11 @@ mod tests {
         let audience = audience();
         let now = Instant::now();
         let client = |agent: &[u8]| audience.client(HOME, None, agent);
-        audience.join(&key("a"), client(b"x"), AMPLE, now);
+        audience.join(&key("a"), (client(b"x"), None), AMPLE, now);
         // As many others.
         audience.state.lock().total += usize::try_from(MAX_TOTAL).unwrap() - 1;
         assert_eq!(audience.full(&key("b"), client(b"y"), AMPLE, now), Some(Full::All));
-        audience.join(&key("b"), client(b"y"), AMPLE, now);
+        audience.join(&key("b"), (client(b"y"), None), AMPLE, now);
         assert_eq!(audience.total(now), MAX_TOTAL);
         assert!(audience.seen(&key("a"), client(b"x"), now), "who watches");
     }

@@ -16,6 +16,7 @@ mod negative;
 mod places;
 mod rtmp;
 mod seldom;
+mod sessions;
 mod shard;
 mod socket;
 mod upstream;
@@ -39,12 +40,14 @@ pub use config::{
 pub use guard::Access;
 pub use http::{CertificateError, Certificates, Https, Listeners};
 pub use rtmp::Play;
+pub use sessions::{Doorkeeper, Session, TurnedAway};
 pub use shard::Window;
 pub use upstream::{Body, BoxError, OriginUrlError, Origins, Pages, TrustError, Upstream, UpstreamError};
 
 use feed::Feeds;
 use guard::Guard;
 use metrics::Metrics;
+use sessions::Sessions;
 use shard::{Patience, Shards};
 use upstream::Via;
 
@@ -106,6 +109,7 @@ impl Edge {
             via,
             pages,
             guard,
+            sessions: Arc::new(Sessions::new()),
             metrics,
         };
         Ok(Self { shared: Arc::new(shared) })
@@ -200,6 +204,18 @@ impl Edge {
             (key, viewers)
         });
         counted.filter(|(_, viewers)| viewers.total() > 0).collect()
+    }
+
+    /// Whoever comes from now on is let in by it, too. Once for an edge: later ones change nothing.
+    pub fn decide_by(&self, doorkeeper: Arc<dyn Doorkeeper>) {
+        self.shared.sessions.set_doorkeeper(doorkeeper);
+    }
+
+    /// Those who watch, or watch that stream, the oldest first; and how many there are.
+    pub fn sessions(&self, key: Option<&StreamKey>, limit: usize) -> (Vec<Arc<Session>>, usize) {
+        // Who watches by HLS has left when it is found that it asks for nothing any more.
+        self.shared.hls.all_viewers();
+        self.shared.sessions.list(key, limit)
     }
 
     /// Viewers and bytes over all streams.

@@ -132,9 +132,10 @@ impl Origin {
         }
         // A backup gives way.
         let may = inner.config.streams.takeover
-            || inner.registry.stream(key).is_some_and(|stream| {
-                inner.standbys.publishes(key, stream.snapshot().tracks.epoch)
-            });
+            || inner
+                .registry
+                .stream(key)
+                .is_some_and(|stream| inner.standbys.publishes(key, stream.snapshot().tracks.epoch));
         let takeover = if may { Takeover::Allow } else { Takeover::Refuse };
         let producer =
             inner.registry.publish(key, epoch, takeover).map_err(|error| self.refused(error.into()))?;

@@ -21,6 +21,8 @@ pub struct Publisher {
     pub remote_addr: String,
     /// It waits while another publisher has the stream, and goes on with it when that one is lost.
     pub backup: bool,
+    /// What stood behind the stream's name, without keys and grants.
+    pub query: String,
 }
 
 /// Why a stream can't be published.

@@ -10,13 +10,15 @@ mod tests;
 use std::sync::Arc;
 
 use ahash::{AHashMap, AHashSet};
-use media_core::hub::{self, Consumer, Epoch, Event, Phase, Producer, Registry, Revoked, StreamKey, Takeover};
+use media_core::hub::{
+    self, Consumer, Epoch, Event, Phase, Producer, Registry, Revoked, StreamKey, Takeover,
+};
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
 
+use crate::Origin;
 use crate::leases::{Lease, Purpose};
 use crate::publication::{Hand, Publication, PublishError, Publisher};
-use crate::Origin;
 
 /// The backups of an origin.
 pub(crate) struct Standbys {
@@ -144,7 +146,8 @@ impl Origin {
         }
         let may = if takeover { Takeover::Allow } else { Takeover::Refuse };
         let entered = self.standbys().enter(key, self.next_epoch(), publisher, may);
-        let backup = Publication::new(entered.map_err(|error| self.refused(error.into()))?, self, Hand::Waiting);
+        let backup =
+            Publication::new(entered.map_err(|error| self.refused(error.into()))?, self, Hand::Waiting);
         tracing::info!(stream = %key, waits = lease == Lease::Standby, "a backup publisher is there");
         if let Lease::Held(epoch) = lease {
             self.hand_on(key, epoch)?;
@@ -225,7 +228,9 @@ impl Origin {
     fn hand_on(&self, key: &StreamKey, epoch: Epoch) -> Result<(), PublishError> {
         let standbys = self.standbys();
         let publisher = standbys.state.lock().publishers.get(key).cloned();
-        let (Some(publisher), Some(from)) = (publisher, standbys.registry.subscribe(key)) else { return Ok(()) };
+        let (Some(publisher), Some(from)) = (publisher, standbys.registry.subscribe(key)) else {
+            return Ok(());
+        };
         standbys.state.lock().active.insert(key.clone(), epoch);
         let active = Active { standbys: Arc::clone(standbys), key: key.clone(), epoch };
         let to = self.publish_under(epoch, key, publisher, Hand::PassedOn)?;

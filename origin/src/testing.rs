@@ -39,7 +39,12 @@ pub(crate) fn key() -> StreamKey {
 }
 
 pub(crate) fn publisher() -> Publisher {
-    Publisher { protocol: "rtmp", remote_addr: "192.0.2.1:5000".to_owned(), backup: false }
+    Publisher {
+        protocol: "rtmp",
+        remote_addr: "192.0.2.1:5000".to_owned(),
+        backup: false,
+        query: String::new(),
+    }
 }
 
 /// Publishes the stream and sends the clip, `after_ms` later than it begins.

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use control_api::rpc;
+use control_api::rpc::policy::Ask;
 use control_api::rpc::publish_request::As;
 use control_api::rpc::release_request::Why;
 use control_api::rpc::stream_service_client::StreamServiceClient;
@@ -14,7 +15,8 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 use tonic::Code;
 
-use super::{CALL_TIMEOUT, Line};
+use super::doors::{ANSWER, UNDECIDED};
+use super::{CALL_TIMEOUT, Channel, Line};
 
 /// How long a publisher waits for its lease. After that the origin lets it in by itself.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -27,11 +29,22 @@ const CONFIRM: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub(super) struct Leases {
     line: watch::Receiver<Option<Line>>,
+    policy: watch::Receiver<Option<rpc::Policy>>,
 }
 
 impl Leases {
-    pub(super) fn new(line: watch::Receiver<Option<Line>>) -> Self {
-        Self { line }
+    pub(super) fn new(
+        line: watch::Receiver<Option<Line>>,
+        policy: watch::Receiver<Option<rpc::Policy>>,
+    ) -> Self {
+        Self { line, policy }
+    }
+
+    /// Whether hooks want to be asked. A process that has just begun learns that in a moment.
+    async fn ask(&self) -> Ask {
+        let mut policy = self.policy.clone();
+        let known = timeout(PATIENCE, policy.wait_for(Option::is_some)).await;
+        known.ok().and_then(|known| known.ok()?.map(|policy| policy.publish())).unwrap_or_default()
     }
 }
 
@@ -45,8 +58,13 @@ impl origin::Leases for Leases {
         publisher: &Publisher,
     ) -> Result<Lease, LeaseRefused> {
         let alone = if purpose == Purpose::Wait { Lease::Standby } else { Lease::Held(own) };
+        let ask = self.ask().await;
+        // What was decided before is not asked again.
+        let must_agree = ask == Ask::OrRefuse && purpose != Purpose::Promote;
+        let undecided = || LeaseRefused(UNDECIDED.to_owned());
         let line = self.line.borrow().clone();
-        let Some(line) = line else { return Ok(alone) };
+        let Some(line) = line else { return if must_agree { Err(undecided()) } else { Ok(alone) } };
+        let patience = if ask == Ask::Not { PATIENCE } else { ANSWER };
         let mut client = StreamServiceClient::new(line.channel());
         let request = line.request(rpc::PublishRequest {
             key: Some(name(key)),
@@ -61,18 +79,28 @@ impl origin::Leases for Leases {
                 Purpose::Promote => As::Promoted,
             }
             .into(),
+            query: publisher.query.clone(),
         });
-        let why = match timeout(PATIENCE, client.publish(request)).await {
+        let why = match timeout(patience, client.publish(request)).await {
             Ok(Ok(lease)) => {
                 let rpc::Lease { epoch, standby } = lease.into_inner();
                 return Ok(if standby { Lease::Standby } else { Lease::Held(Epoch(epoch)) });
             }
-            Ok(Err(status)) if matches!(status.code(), Code::AlreadyExists | Code::InvalidArgument) => {
+            Ok(Err(status))
+                if matches!(
+                    status.code(),
+                    Code::AlreadyExists | Code::InvalidArgument | Code::PermissionDenied
+                ) =>
+            {
                 return Err(LeaseRefused(status.message().to_owned()));
             }
             Ok(Err(status)) => status.message().to_owned(),
             Err(_) => "it does not answer".to_owned(),
         };
+        if must_agree {
+            tracing::warn!(stream = %key, why, "hooks that must agree cannot be asked; the publisher is refused");
+            return Err(undecided());
+        }
         tracing::warn!(stream = %key, why, "no lease from the control plane; published by this origin alone");
         Ok(alone)
     }
@@ -155,8 +183,11 @@ impl Keeper {
             interrupted: *interrupted,
             standby: false,
         });
-        let waits =
-            waiting.iter().map(|key| rpc::Held { key: Some(name(key)), standby: true, ..rpc::Held::default() });
+        let waits = waiting.iter().map(|key| rpc::Held {
+            key: Some(name(key)),
+            standby: true,
+            ..rpc::Held::default()
+        });
         // Streams before their backups, which are noted with them.
         let request = rpc::RenewRequest { held: streams.chain(waits).collect() };
         let answer = bounded(client.renew(line.request(request))).await?;
@@ -174,7 +205,7 @@ impl Keeper {
 }
 
 async fn release(
-    client: &mut StreamServiceClient<tonic::transport::Channel>,
+    client: &mut StreamServiceClient<Channel>,
     line: &Line,
     key: &StreamKey,
     epoch: Epoch,
@@ -193,6 +224,6 @@ async fn bounded<T>(
     }
 }
 
-fn name(key: &StreamKey) -> rpc::StreamKey {
+pub(super) fn name(key: &StreamKey) -> rpc::StreamKey {
     rpc::StreamKey { app: key.app().to_owned(), name: key.name().to_owned() }
 }

@@ -4,6 +4,8 @@
 //! with what it knows.
 
 mod config;
+mod doors;
+mod keyring;
 mod leases;
 mod place;
 mod reports;
@@ -16,14 +18,16 @@ use std::time::Duration;
 use ::edge::{Edge, Origins};
 use ::origin::Origin;
 use anyhow::Context;
-use control_api::grant::{Grants, KeySet};
-use control_api::rpc;
-use parking_lot::Mutex;
+use control_api::{Secret, rpc};
 use tokio::sync::{mpsc, watch};
-use tonic::transport::{Channel, Endpoint};
+use tonic::service::Routes;
+use tonic::transport::Endpoint;
+use tower::ServiceExt;
+use tower::util::BoxCloneSyncService;
 
 use crate::lifecycle::Lifecycle;
 pub(crate) use config::Config;
+pub(crate) use keyring::Keyring;
 pub(crate) use place::{Ports, node};
 
 /// How long a replica has for taking a connection, and for the answer to a call.
@@ -45,8 +49,27 @@ pub(crate) struct Roles {
     pub(crate) edge: Option<Edge>,
     /// Of an edge alone.
     pub(crate) origins: Option<Origins>,
-    pub(crate) grants: Arc<Grants>,
+    pub(crate) keyring: Arc<Keyring>,
 }
+
+/// Where the control plane is.
+pub(crate) enum Replicas {
+    /// In other processes.
+    Far(Vec<Endpoint>),
+    /// In this one: its services are called without a socket.
+    Near(Routes),
+}
+
+impl Replicas {
+    /// Those that the configuration names.
+    pub(crate) fn of(config: &Config) -> anyhow::Result<Self> {
+        config.control.iter().map(|url| endpoint(url)).collect::<anyhow::Result<Vec<_>>>().map(Self::Far)
+    }
+}
+
+/// What calls go by.
+type Channel =
+    BoxCloneSyncService<http::Request<tonic::body::Body>, http::Response<tonic::body::Body>, tonic::Status>;
 
 /// What the agent asks of the process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,7 +81,7 @@ pub(crate) enum Told {
 /// Where the agent finds what to do next.
 struct Agent {
     node: rpc::Node,
-    endpoints: Vec<Endpoint>,
+    replicas: Replicas,
     join_token: Option<String>,
     roles: Roles,
     life: Lifecycle,
@@ -68,8 +91,8 @@ struct Agent {
     line: watch::Sender<Option<Line>>,
     /// The configured upstream, whose list of origins the control plane replaces.
     upstream: ::edge::UpstreamConfig,
-    /// The keys of the configuration, to which those of the control plane are added.
-    own_keys: Mutex<KeySet>,
+    /// What the control plane wants to be asked, once it has said so.
+    policy: watch::Sender<Option<rpc::Policy>>,
     told: mpsc::Sender<Told>,
 }
 
@@ -95,29 +118,46 @@ impl Line {
 
 /// Joins the cluster, and stays in it until the process ends. What it is told comes back.
 pub(crate) fn start(
-    config: &Config,
+    replicas: Replicas,
+    join_token: Option<&Secret>,
     node: rpc::Node,
     roles: Roles,
     upstream: ::edge::UpstreamConfig,
-    own_keys: KeySet,
     life: Lifecycle,
-) -> anyhow::Result<mpsc::Receiver<Told>> {
-    let endpoints = config.control.iter().map(|url| endpoint(url)).collect::<anyhow::Result<Vec<_>>>()?;
+) -> mpsc::Receiver<Told> {
     let (told, tell) = mpsc::channel(4);
-    let join_token = config.join_token.as_ref().map(|token| token.reveal().to_owned());
-    let (line, drained) = (watch::Sender::new(None), watch::Sender::new(false));
-    let own_keys = Mutex::new(own_keys);
+    let join_token = join_token.map(|token| token.reveal().to_owned());
+    let (line, drained, policy) =
+        (watch::Sender::new(None), watch::Sender::new(false), watch::Sender::new(None));
     let agent =
-        Arc::new(Agent { node, endpoints, join_token, roles, life, drained, line, upstream, own_keys, told });
+        Arc::new(Agent { node, replicas, join_token, roles, life, drained, line, upstream, policy, told });
     if let Some(origin) = &agent.roles.origin {
-        origin.lease_from(Arc::new(leases::Leases::new(agent.line.subscribe())));
+        let leases = leases::Leases::new(agent.line.subscribe(), agent.policy.subscribe());
+        origin.lease_from(Arc::new(leases));
         tokio::spawn(leases::keep(origin.clone(), agent.line.subscribe()));
     }
     if let Some(edge) = &agent.roles.edge {
+        let (doors, tell) = doors::doors(agent.line.subscribe(), agent.policy.subscribe());
+        edge.decide_by(Arc::new(doors));
+        tokio::spawn(tell);
         tokio::spawn(routes::follow(edge.clone(), agent.roles.origins.clone(), agent.line.subscribe()));
     }
     tokio::spawn(async move { agent.run().await });
-    Ok(tell)
+    tell
+}
+
+/// The services of a replica in this process, or a connection to another one, as what calls go by.
+fn channel<S>(service: S) -> Channel
+where
+    S: tower::Service<http::Request<tonic::body::Body>, Response = http::Response<tonic::body::Body>>
+        + Clone
+        + Send
+        + Sync
+        + 'static,
+    S::Error: Into<::edge::BoxError>,
+    S::Future: Send,
+{
+    BoxCloneSyncService::new(service.map_err(|error| tonic::Status::from_error(error.into())))
 }
 
 fn endpoint(url: &str) -> anyhow::Result<Endpoint> {

@@ -8,6 +8,9 @@ use control_api::rpc;
 use super::Config;
 use crate::roles::Role;
 
+/// Where the way of a node leads that is its own control plane: to the machine's gateway (RFC 5737).
+const ANYWHERE: &str = "http://192.0.2.1";
+
 /// Where a process listens.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Ports {
@@ -20,7 +23,7 @@ pub(crate) struct Ports {
 
 /// What it is, and where it is reached.
 pub(crate) fn node(config: &Config, role: Role, ports: Ports) -> anyhow::Result<rpc::Node> {
-    let control = config.control.first().context("`cluster.control` is empty")?;
+    let control = config.control.first().map_or(ANYWHERE, String::as_str);
     let advertise = &config.advertise;
     let url = |scheme: &str, given: &Option<String>, at: SocketAddr| {
         given
@@ -83,9 +86,17 @@ fn reached(at: SocketAddr, control: &str) -> anyhow::Result<SocketAddr> {
     if !at.ip().is_unspecified() {
         return Ok(at);
     }
-    let ip = way_to(control).with_context(|| {
-        format!("no way to {control} from here; say under `cluster.advertise` where this node is reached")
-    })?;
+    let ip = match way_to(control) {
+        Ok(ip) => ip,
+        // It has no way to anywhere but to itself.
+        Err(_) if control == ANYWHERE => IpAddr::from([127, 0, 0, 1]),
+        Err(error) => {
+            let what = format!(
+                "no way to {control} from here; say under `cluster.advertise` where this node is reached"
+            );
+            return Err(error.context(what));
+        }
+    };
     Ok(SocketAddr::new(ip, at.port()))
 }
 

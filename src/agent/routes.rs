@@ -15,6 +15,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 
 use super::Line;
+use super::leases::name;
 
 /// How often it is looked which streams are pulled.
 const LOOK: Duration = Duration::from_millis(250);
@@ -92,8 +93,4 @@ fn take(edge: &Edge, origins: Option<&Origins>, location: &rpc::Location) {
         origins.point(key.as_str(), &location.relay);
     }
     edge.moved(&key, Epoch(location.epoch));
-}
-
-fn name(key: &StreamKey) -> rpc::StreamKey {
-    rpc::StreamKey { app: key.app().to_owned(), name: key.name().to_owned() }
 }

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use control_api::grant::{Algorithm, Key};
 use control_api::rpc;
 use control_api::rpc::command::Command;
 use control_api::rpc::node_service_client::NodeServiceClient;
@@ -13,7 +12,10 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Status};
 
 use super::reports::Reporter;
-use super::{Agent, CALL_TIMEOUT, CONNECT_TIMEOUT, Line, MAX_BACKOFF, MIN_BACKOFF, Told};
+use super::{
+    Agent, CALL_TIMEOUT, CONNECT_TIMEOUT, Channel, Line, MAX_BACKOFF, MIN_BACKOFF, Replicas, Told, channel,
+    doors,
+};
 use crate::lifecycle::Phase;
 
 /// Heartbeats that wait to be sent: a replica that takes none for so long is lost.
@@ -27,9 +29,8 @@ impl Agent {
         let mut at = usize::try_from(self.node.instance % 1_024).unwrap_or_default();
         let mut said = None;
         loop {
-            let Some(endpoint) = self.endpoints.get(at % self.endpoints.len().max(1)) else { return };
             let began = Instant::now();
-            let lost = self.session(endpoint).await;
+            let lost = self.session(at).await;
             self.line.send_replace(None);
             if began.elapsed() > MAX_BACKOFF {
                 (backoff, said) = (MIN_BACKOFF, None);
@@ -37,7 +38,7 @@ impl Agent {
             let why = format!("{} ({})", lost.message(), lost.code());
             // The same again and again is said once.
             if said.as_ref() != Some(&why) {
-                tracing::warn!(control = %endpoint.uri(), why, "not in the cluster; going on with what is known");
+                tracing::warn!(control = %self.replica(at), why, "not in the cluster; going on with what is known");
                 said = Some(why);
             }
             if lost.code() != Code::Aborted {
@@ -49,22 +50,39 @@ impl Agent {
     }
 
     /// Joins and stays, until that replica is lost. Why it is.
-    async fn session(&self, endpoint: &tonic::transport::Endpoint) -> Status {
-        match self.try_session(endpoint).await {
+    async fn session(&self, at: usize) -> Status {
+        match self.try_session(at).await {
             Ok(never) => match never {},
             Err(status) => status,
         }
     }
 
-    async fn try_session(
-        &self,
-        endpoint: &tonic::transport::Endpoint,
-    ) -> Result<std::convert::Infallible, Status> {
-        let connecting = tokio::time::timeout(CONNECT_TIMEOUT, endpoint.connect());
-        let channel = match connecting.await {
-            Ok(connected) => connected.map_err(|error| Status::unavailable(because(&error)))?,
-            Err(_) => return Err(Status::unavailable("it takes no connection")),
+    /// What it is called in the log.
+    fn replica(&self, at: usize) -> String {
+        match &self.replicas {
+            Replicas::Far(endpoints) => {
+                endpoints.get(at % endpoints.len().max(1)).map(|endpoint| endpoint.uri().to_string())
+            }
+            Replicas::Near(_) => None,
+        }
+        .unwrap_or_else(|| "in this process".to_owned())
+    }
+
+    async fn connect(&self, at: usize) -> Result<Channel, Status> {
+        let endpoint = match &self.replicas {
+            Replicas::Near(services) => return Ok(channel(services.clone())),
+            Replicas::Far(endpoints) => endpoints.get(at % endpoints.len().max(1)),
         };
+        let endpoint = endpoint.ok_or_else(|| Status::unavailable("there is none"))?;
+        match tokio::time::timeout(CONNECT_TIMEOUT, endpoint.connect()).await {
+            Ok(Ok(connected)) => Ok(channel(connected)),
+            Ok(Err(error)) => Err(Status::unavailable(because(&error))),
+            Err(_) => Err(Status::unavailable("it takes no connection")),
+        }
+    }
+
+    async fn try_session(&self, at: usize) -> Result<std::convert::Infallible, Status> {
+        let channel = self.connect(at).await?;
         let mut client = NodeServiceClient::new(channel.clone());
         let mut request = tonic::Request::new(rpc::RegisterRequest { node: Some(self.node.clone()) });
         request.set_timeout(CALL_TIMEOUT);
@@ -100,7 +118,12 @@ impl Agent {
         loop {
             tokio::select! {
                 command = commands.message() => match command? {
-                    Some(rpc::Command { command: Some(command) }) => self.obey(command).await,
+                    Some(rpc::Command { command: Some(Command::ListSessions(asked)) }) => {
+                        let sessions = self.roles.edge.as_ref().map(|edge| doors::listed(edge, &asked));
+                        let heartbeat = rpc::Heartbeat { sessions, ..self.heartbeat(&mut reporter) };
+                        send(&beats, heartbeat)?;
+                    }
+                    Some(rpc::Command { command: Some(command) }) => self.obey(command),
                     Some(_) => {}
                     None => return Err(Status::unavailable("it hung up")),
                 },
@@ -117,8 +140,7 @@ impl Agent {
     }
 
     fn beat(&self, beats: &mpsc::Sender<rpc::Heartbeat>, reporter: &mut Reporter) -> Result<(), Status> {
-        let sent = beats.try_send(self.heartbeat(reporter));
-        sent.map_err(|_| Status::unavailable("it takes no heartbeats"))
+        send(beats, self.heartbeat(reporter))
     }
 
     /// The process ends: the replica hears so, and the call stays until then.
@@ -133,10 +155,10 @@ impl Agent {
 
     fn heartbeat(&self, reporter: &mut Reporter) -> rpc::Heartbeat {
         let draining = *self.drained.borrow() || self.life.phase() >= Phase::Unready;
-        rpc::Heartbeat { load: Some(reporter.load()), reports: reporter.changes(), draining }
+        rpc::Heartbeat { load: Some(reporter.load()), reports: reporter.changes(), draining, sessions: None }
     }
 
-    async fn obey(&self, command: Command) {
+    fn obey(&self, command: Command) {
         match command {
             Command::Drain(rpc::Drain { undo }) => {
                 tracing::info!(undo, "an operator wants this node drained");
@@ -147,7 +169,12 @@ impl Agent {
                 // One that waits does for all.
                 let _ = self.told.try_send(Told::Reload);
             }
-            Command::Keys(keys) => self.take_keys(keys),
+            Command::Keys(keys) => self.roles.keyring.set_cluster(keys),
+            Command::Policy(policy) => {
+                self.policy.send_replace(Some(policy));
+            }
+            // It is answered where heartbeats are sent.
+            Command::ListSessions(_) => {}
             Command::Origins(rpc::Origins { urls }) => self.take_origins(urls),
             Command::Promote(promote) => self.promote(promote),
         }
@@ -173,22 +200,6 @@ impl Agent {
         tokio::spawn(async move { origin.promote(&key).await });
     }
 
-    fn take_keys(&self, keys: rpc::KeySet) {
-        let mut all = self.own_keys.lock().copied();
-        for key in keys.keys {
-            let algorithm = match &*key.algorithm {
-                "HS256" => Algorithm::Hs256,
-                "EdDSA" => Algorithm::EdDsa,
-                _ => continue,
-            };
-            match Key::new(algorithm, &key.text) {
-                Ok(made) => all.add(key.kid, made),
-                Err(error) => tracing::error!(kid = key.kid, %error, "a key of the control plane is none"),
-            }
-        }
-        self.roles.grants.replace(all);
-    }
-
     fn take_origins(&self, urls: Vec<String>) {
         let Some(origins) = &self.roles.origins else { return };
         if urls.is_empty() {
@@ -201,6 +212,10 @@ impl Agent {
             Err(error) => tracing::error!(%error, "the origins of the cluster cannot be asked"),
         }
     }
+}
+
+fn send(beats: &mpsc::Sender<rpc::Heartbeat>, heartbeat: rpc::Heartbeat) -> Result<(), Status> {
+    beats.try_send(heartbeat).map_err(|_| Status::unavailable("it takes no heartbeats"))
 }
 
 fn jittered(time: Duration) -> Duration {

@@ -77,6 +77,10 @@ pub(super) fn check(config: &Config, role: Option<Role>) -> Findings {
     if packaging(config, &mut findings) {
         hls_times(config, &mut findings);
     }
+    for wrong in config.control.hooks.check() {
+        findings.say(&format!("control.hooks.{}", wrong.key), wrong.what);
+    }
+    schedule(&config.control.schedule, &mut findings);
     if let Some(url) = &config.control.publish_url
         && url
             .strip_prefix("rtmp://")
@@ -85,6 +89,22 @@ pub(super) fn check(config: &Config, role: Option<Role>) -> Findings {
         findings.say("control.publish_url", "expected a URL such as rtmp://live.example.com");
     }
     findings
+}
+
+/// Shares outside 0 to 1 would send nobody anywhere, or everybody to one node.
+fn schedule(schedule: &control::schedule::Config, findings: &mut Findings) {
+    let shares = [("idle", schedule.idle), ("full", schedule.full), ("unreported", schedule.unreported)];
+    for (key, share) in shares {
+        if !(0.0..=1.0).contains(&share) {
+            findings.say(&format!("control.schedule.{key}"), "must be from 0 to 1");
+        }
+    }
+    if !(schedule.epsilon > 0.0 && schedule.epsilon.is_finite()) {
+        findings.say("control.schedule.epsilon", "must be above 0, such as 0.25");
+    }
+    if schedule.replicas == 0 {
+        findings.say("control.schedule.replicas", "must be at least 1");
+    }
 }
 
 fn process(config: &Config, findings: &mut Findings) {

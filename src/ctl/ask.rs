@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use bytes::Bytes;
 use http::{Method, Request, StatusCode, header};
-use http_body_util::{BodyExt, Empty, Limited};
+use http_body_util::{BodyExt, Full, Limited};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
@@ -31,7 +31,7 @@ const PAGE: usize = 1_000;
 pub(super) struct Api {
     base: String,
     token: Option<String>,
-    client: Client<HttpConnector, Empty<Bytes>>,
+    client: Client<HttpConnector, Full<Bytes>>,
 }
 
 impl Api {
@@ -49,15 +49,19 @@ impl Api {
     }
 
     pub(super) async fn get(&self, path: &str) -> anyhow::Result<Value> {
-        self.ask(Method::GET, path).await
+        self.ask(Method::GET, path, None).await
     }
 
     pub(super) async fn post(&self, path: &str) -> anyhow::Result<Value> {
-        self.ask(Method::POST, path).await
+        self.ask(Method::POST, path, None).await
+    }
+
+    pub(super) async fn post_json(&self, path: &str, body: &Value) -> anyhow::Result<Value> {
+        self.ask(Method::POST, path, Some(body)).await
     }
 
     pub(super) async fn delete(&self, path: &str) -> anyhow::Result<Value> {
-        self.ask(Method::DELETE, path).await
+        self.ask(Method::DELETE, path, None).await
     }
 
     /// All pages of the list.
@@ -77,13 +81,17 @@ impl Api {
         }
     }
 
-    async fn ask(&self, method: Method, path: &str) -> anyhow::Result<Value> {
+    async fn ask(&self, method: Method, path: &str, body: Option<&Value>) -> anyhow::Result<Value> {
         let url = format!("{}{path}", self.base);
         let mut request = Request::builder().method(method).uri(&url);
         if let Some(token) = &self.token {
             request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
         }
-        let request = request.body(Empty::new()).with_context(|| url.clone())?;
+        if body.is_some() {
+            request = request.header(header::CONTENT_TYPE, "application/json");
+        }
+        let body = body.map_or_else(Bytes::new, |body| Bytes::from(body.to_string()));
+        let request = request.body(Full::new(body)).with_context(|| url.clone())?;
         let asked = async {
             let answer = self.client.request(request).await?;
             let status = answer.status();

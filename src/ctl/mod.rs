@@ -6,9 +6,9 @@ mod table;
 use std::process::ExitCode;
 
 use anyhow::Context;
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use crate::cli::{Ctl, CtlCommand, KeysCommand};
+use crate::cli::{Ctl, CtlCommand, GrantFlags, KeysCommand};
 use crate::console;
 use ask::Api;
 use table::Table;
@@ -36,9 +36,22 @@ async fn run(ctl: &Ctl) -> anyhow::Result<String> {
             let query = ask::query(&[("region", region.as_deref()), ("isp", isp.as_deref())]);
             (api.get(&format!("/api/v1/play/{}{query}", ask::stream(stream)?)).await?, play)
         }
-        CtlCommand::Publish { stream } => {
-            (api.get(&format!("/api/v1/publish/{}", ask::stream(stream)?)).await?, publish)
+        CtlCommand::Publish { stream, backup, region, isp } => {
+            let backup = backup.then_some("true");
+            let query =
+                ask::query(&[("backup", backup), ("region", region.as_deref()), ("isp", isp.as_deref())]);
+            (api.get(&format!("/api/v1/publish/{}{query}", ask::stream(stream)?)).await?, publish)
         }
+        CtlCommand::Sessions { stream, node, limit } => {
+            let limit = limit.to_string();
+            let query = ask::query(&[
+                ("stream", stream.as_deref()),
+                ("node", node.as_deref()),
+                ("limit", Some(&limit)),
+            ]);
+            (api.get(&format!("/api/v1/sessions{query}")).await?, sessions)
+        }
+        CtlCommand::Grant(wanted) => return grant(ctl, &api, wanted).await,
         CtlCommand::Drain { node, undo } => {
             let query = if *undo { "?undo=true" } else { "" };
             api.post(&format!("/api/v1/nodes/{}/drain{query}", ask::segment(node))).await?;
@@ -140,6 +153,45 @@ fn streams(answer: &Value) -> Table {
             text(viewers, "hls"),
             format!("{} {}", text(publisher, "protocol"), text(publisher, "remote_addr")),
         ]);
+    }
+    table
+}
+
+/// A grant, alone or in a URL.
+async fn grant(ctl: &Ctl, api: &Api, wanted: &GrantFlags) -> anyhow::Result<String> {
+    let (audience, stream) = wanted.what()?;
+    let body = json!({
+        "audience": audience,
+        "stream": stream,
+        "lasts_s": wanted.lasts_s,
+        "ip": wanted.ip,
+        "session": wanted.session,
+    });
+    let answer = api.post_json("/api/v1/grants", &body).await?;
+    if ctl.json {
+        return serde_json::to_string_pretty(&answer).map(|text| text + "\n").context("the answer");
+    }
+    wanted.shown(&text(&answer, "grant"))
+}
+
+fn sessions(answer: &Value) -> Table {
+    let mut table = Table::new(&["SESSION", "STREAM", "PROTOCOL", "ADDRESS", "EDGE", "NAME", "SINCE (ms)"]);
+    for session in list(answer, "sessions") {
+        table.push(vec![
+            text(session, "id"),
+            text(session, "stream"),
+            text(session, "protocol"),
+            text(session, "remote_addr"),
+            text(session, "node"),
+            text(session, "session"),
+            text(session, "began_at_ms"),
+        ]);
+    }
+    for silent in list(answer, "silent") {
+        let edge = silent.as_str().unwrap_or_default().to_owned();
+        let row =
+            ["(no answer)".to_owned(), "-".into(), "-".into(), "-".into(), edge, "-".into(), "-".into()];
+        table.push(row.into());
     }
     table
 }

@@ -5,7 +5,8 @@ use std::convert::Infallible;
 use std::sync::Arc;
 
 use anyhow::Context;
-use edge::{Edge, Play, Upstream};
+use control_api::grant::Play;
+use edge::{Edge, Upstream};
 use origin::Origin;
 use origin::ingest::rtmp::{Handoff, Ingest, OnPlay};
 use tokio::sync::mpsc;
@@ -16,14 +17,15 @@ use crate::cluster::Local;
 
 pub(super) fn start(start: Start<'_>, sockets: Sockets) -> anyhow::Result<Roles> {
     let (access, edge) = (start.access(), start.edge());
-    let Start { config, token, grants, registry, life } = start;
+    let Start { config, office, keyring, registry, life } = start;
     let Sockets { rtmp, web } = sockets;
     let origin = Origin::new(config.origin.clone(), registry)?;
     let cluster = Arc::new(Local::new(origin.clone()));
 
     let mut control = config.control.clone();
     control.rtmp_port = rtmp.1.port();
-    let pages = pages(control, Arc::<Local>::clone(&cluster), token, control::Metrics::register(registry)?);
+    control.grants_to_play = config.grants.play == Play::Required;
+    let pages = pages(control, Arc::<Local>::clone(&cluster), office, control::Metrics::register(registry)?);
 
     let edge = Edge::new(edge, access, Upstream::new(origin.service()), Some(pages))
         .context("the edge cannot start")?;
@@ -33,8 +35,12 @@ pub(super) fn start(start: Start<'_>, sockets: Sockets) -> anyhow::Result<Roles>
 
     // Nothing is ever sent: each player holds a sender, and the channel closes with the last.
     let (playing, players) = mpsc::channel(1);
-    let ingest =
-        Ingest::new(origin.clone(), Arc::clone(&grants), Some(hand_over(edge.clone(), playing)), registry)?;
+    let ingest = Ingest::new(
+        origin.clone(),
+        Arc::clone(keyring.grants()),
+        Some(hand_over(edge.clone(), playing)),
+        registry,
+    )?;
 
     let mut serving = JoinSet::new();
     let (listening, drain) = (ingest.clone(), life.clone());
@@ -48,7 +54,7 @@ pub(super) fn start(start: Start<'_>, sockets: Sockets) -> anyhow::Result<Roles>
         edge: Some(edge),
         origins: None,
         certificates,
-        grants,
+        keyring,
         stop_http: Some(stop_http),
         hls_end: hls_end(config),
         serving,
@@ -61,7 +67,7 @@ fn hand_over(edge: Edge, playing: mpsc::Sender<Infallible>) -> OnPlay {
     Box::new(move |handoff| {
         let (edge, playing) = (edge.clone(), playing.clone());
         let Handoff { socket, session, request, remote, slot } = handoff;
-        let play = Play { socket, peer: remote, session, request, hold: Box::new((slot, playing)) };
+        let play = edge::Play { socket, peer: remote, session, request, hold: Box::new((slot, playing)) };
         tokio::spawn(async move { edge.serve_play(play).await });
     })
 }

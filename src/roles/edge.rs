@@ -23,14 +23,15 @@ const STREAMS: &str = "/api/v1/streams";
 
 pub(super) fn start(start: Start<'_>, sockets: Sockets) -> anyhow::Result<Roles> {
     let (access, edge) = (start.access(), start.edge());
-    let Start { config, token, grants, registry, life } = start;
+    let Start { config, office, keyring, registry, life } = start;
     let Sockets { rtmp, web } = sockets;
     let origins = Origins::new(&config.edge.upstream).map_err(|error| anyhow!(error))?;
     origins.register(registry)?;
     let cluster = Arc::new(Watched::new());
     let mut control = config.control.clone();
     control.rtmp_port = rtmp.1.port();
-    let pages = pages(control, Arc::<Watched>::clone(&cluster), token, control::Metrics::register(registry)?);
+    let pages =
+        pages(control, Arc::<Watched>::clone(&cluster), office, control::Metrics::register(registry)?);
 
     let pages = without_streams(pages);
     let edge = Edge::new(edge, access, origins.service(), Some(pages)).context("the edge cannot start")?;
@@ -51,7 +52,7 @@ pub(super) fn start(start: Start<'_>, sockets: Sockets) -> anyhow::Result<Roles>
         edge: Some(edge),
         origins: Some(origins),
         certificates,
-        grants,
+        keyring,
         stop_http: Some(stop_http),
         hls_end: hls_end(config),
         serving,

@@ -14,13 +14,13 @@ use ::edge::{Access, Certificates, Edge, Listeners, Origins};
 use ::origin::Origin;
 use ::origin::ingest::rtmp::Ingest;
 use bytes::Bytes;
-use control::Token;
-use control_api::grant::Grants;
+use control::{Replica, Token};
 use http_body_util::BodyExt;
 use prometheus::Registry;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
+use crate::agent::Keyring;
 use crate::config::Config;
 use crate::grant::key_set;
 use crate::lifecycle::Lifecycle;
@@ -89,11 +89,19 @@ pub(crate) struct Sockets {
     pub(crate) web: Listeners,
 }
 
+/// What stands behind the API.
+pub(crate) struct Office {
+    /// The operator's.
+    pub(crate) token: Token,
+    /// Of a process that coordinates itself.
+    pub(crate) replica: Option<Replica>,
+}
+
 /// What the roles of a process share.
 struct Start<'a> {
     config: &'a Config,
-    token: Token,
-    grants: Arc<Grants>,
+    office: Office,
+    keyring: Arc<Keyring>,
     registry: &'a Registry,
     life: &'a Lifecycle,
 }
@@ -108,7 +116,7 @@ impl Start<'_> {
 
     /// Who may play.
     fn access(&self) -> Access {
-        Access { play: self.config.grants.play, grants: Arc::clone(&self.grants) }
+        Access { play: self.config.grants.play, grants: Arc::clone(self.keyring.grants()) }
     }
 }
 
@@ -119,7 +127,7 @@ pub(crate) struct Roles {
     /// Those of an edge alone.
     origins: Option<Origins>,
     certificates: Option<Certificates>,
-    grants: Arc<Grants>,
+    keyring: Arc<Keyring>,
     /// Drains the HTTP listener, once.
     stop_http: Option<oneshot::Sender<()>>,
     /// How long HLS players have for fetching the end of their stream.
@@ -136,12 +144,12 @@ impl Roles {
         role: Role,
         config: &Config,
         sockets: Sockets,
-        token: Token,
+        office: Office,
         registry: &Registry,
         life: &Lifecycle,
     ) -> anyhow::Result<Self> {
-        let grants = Arc::new(Grants::new(key_set(&config.grants)?));
-        let start = Start { config, token, grants, registry, life };
+        let keyring = Arc::new(Keyring::new(key_set(&config.grants)?));
+        let start = Start { config, office, keyring, registry, life };
         match role {
             Role::All => all::start(start, sockets),
             Role::Origin => origin::start(start, sockets),
@@ -156,7 +164,7 @@ impl Roles {
             origin: self.ingest.as_ref().map(|(origin, _)| origin.clone()),
             edge: self.edge.clone(),
             origins: self.origins.clone(),
-            grants: Arc::clone(&self.grants),
+            keyring: Arc::clone(&self.keyring),
         }
     }
 
@@ -178,7 +186,7 @@ impl Roles {
         }
         // Also if nothing changed here: a key may stand in a file that did.
         match key_set(&config.grants) {
-            Ok(keys) => self.grants.replace(keys),
+            Ok(keys) => self.keyring.set_own(keys),
             Err(error) => tracing::error!("the keys of grants stay as they were: {error:#}"),
         }
     }
@@ -279,10 +287,13 @@ where
 fn pages(
     config: control::Config,
     cluster: std::sync::Arc<dyn control_api::Cluster>,
-    token: Token,
+    Office { token, replica }: Office,
     metrics: control::Metrics,
 ) -> ::edge::Pages {
-    let router = control::router(config, cluster, token, metrics);
+    let router = match replica {
+        Some(replica) => control::own_router(config, cluster, replica, token, metrics),
+        None => control::router(config, cluster, token, metrics),
+    };
     let pages = tower::ServiceBuilder::new()
         .map_response(boxed)
         .map_err(|never: Infallible| -> ::edge::BoxError { match never {} })

@@ -12,7 +12,7 @@ use crate::certificate;
 use crate::cluster::Local;
 
 pub(super) fn start(start: Start<'_>, sockets: Sockets) -> anyhow::Result<Roles> {
-    let Start { config, token, grants, registry, life } = start;
+    let Start { config, office, keyring, registry, life } = start;
     let Sockets { rtmp, web } = sockets;
     let certificates = certificate::of_origin(&config.origin.http)?;
     let tls = certificates.as_ref().map(|shown| shown.server(&[b"http/1.1"])).transpose()?.map(Arc::new);
@@ -22,8 +22,8 @@ pub(super) fn start(start: Start<'_>, sockets: Sockets) -> anyhow::Result<Roles>
     control.rtmp_port = rtmp.1.port();
     // Viewers are at the edges.
     control.pages = false;
-    let api = pages(control, cluster, token, control::Metrics::register(registry)?);
-    let ingest = Ingest::new(origin.clone(), Arc::clone(&grants), None, registry)?;
+    let api = pages(control, cluster, office, control::Metrics::register(registry)?);
+    let ingest = Ingest::new(origin.clone(), Arc::clone(keyring.grants()), None, registry)?;
 
     let mut serving = JoinSet::new();
     let (listening, drain) = (ingest.clone(), life.clone());
@@ -50,7 +50,7 @@ pub(super) fn start(start: Start<'_>, sockets: Sockets) -> anyhow::Result<Roles>
         edge: None,
         origins: None,
         certificates,
-        grants,
+        keyring,
         stop_http: Some(stop_http),
         hls_end: hls_end(config),
         serving,

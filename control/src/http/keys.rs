@@ -6,7 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use axum::Json;
 use axum::extract::{FromRequest, State};
 use control_api::Network;
-use control_api::grant::{Audience, Claims};
+use control_api::grant::Audience;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -14,7 +14,7 @@ use super::Context;
 use super::nodes::replica;
 use super::operator::Operator;
 use super::problem::Problem;
-use crate::keys::Kept;
+use crate::keys::{self, Kept};
 
 /// A key that grants are signed with; without the key itself.
 #[derive(Debug, Serialize, ToSchema)]
@@ -156,15 +156,8 @@ pub(super) async fn sign(
     _: Operator,
     wanted: Wanted,
 ) -> Result<Json<Grant>, Problem> {
-    let max = context.config.max_grant_s;
-    if wanted.lasts_s == 0 || wanted.lasts_s > max {
-        return Err(Problem::bad_grant(format!("`lasts_s` is from 1 to {max}")));
-    }
-    if !wanted.stream.contains(['/', '*']) {
-        return Err(Problem::bad_grant(format!("{:?} matches no stream; expected app/name", wanted.stream)));
-    }
-    let exp = now_s().saturating_add(wanted.lasts_s);
-    let Wanted { audience: aud, stream, ip, session: sid, .. } = wanted;
-    let grant = replica(&context)?.keys().sign(&Claims { exp, nbf: None, aud, stream, ip, sid })?;
-    Ok(Json(Grant { grant, expires_at_ms: exp.saturating_mul(1_000) }))
+    let Wanted { audience, stream, lasts_s, ip, session } = wanted;
+    let wanted = keys::Wanted { audience, stream, lasts_s, ip, session };
+    let (grant, expires_at_ms) = replica(&context)?.keys().grant(wanted)?;
+    Ok(Json(Grant { grant, expires_at_ms }))
 }

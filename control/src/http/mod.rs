@@ -6,6 +6,7 @@ mod nodes;
 mod operator;
 mod play;
 pub(crate) mod problem;
+mod sessions;
 mod stats;
 mod streams;
 
@@ -42,6 +43,8 @@ pub(crate) struct Context {
     pub(crate) cluster: Arc<dyn Cluster>,
     /// Of a process that coordinates a cluster.
     pub(crate) replica: Option<Replica>,
+    /// Players that ask here are sent to an edge.
+    pub(crate) redirects: bool,
     pub(crate) token: Token,
     pub(crate) metrics: Metrics,
 }
@@ -81,7 +84,7 @@ pub(crate) fn router(context: Context) -> Router {
     if context.config.pages {
         router = router.merge(Pages::built().router());
     }
-    if context.replica.is_some() {
+    if context.redirects {
         let redirects = Router::new()
             .route("/{app}/{file}", get(play::redirect))
             .route("/{app}/{name}/index.m3u8", get(play::redirect_hls))
@@ -109,6 +112,7 @@ fn api(context: &Arc<Context>) -> Router {
         .routes(routes!(nodes::list))
         .routes(routes!(nodes::drain))
         .routes(routes!(nodes::reload))
+        .routes(routes!(sessions::list))
         .routes(routes!(keys::list))
         .routes(routes!(keys::rotate))
         .routes(routes!(keys::sign))

@@ -55,6 +55,20 @@ impl Near {
     }
 }
 
+/// Where an encoder is, and what it is.
+#[derive(Debug, Default, Deserialize, IntoParams, FromRequestParts)]
+#[serde(default, deny_unknown_fields)]
+#[from_request(via(Query), rejection(Problem))]
+#[into_params(parameter_in = Query)]
+pub(super) struct Encoder {
+    /// Such as `eu-west`.
+    region: Option<String>,
+    /// Whose network, such as `telecom`.
+    isp: Option<String>,
+    /// A second encoder of the same stream, which goes on with it when the first one is lost: it is sent to another origin.
+    backup: bool,
+}
+
 /// Where a stream can be watched.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Play {
@@ -139,7 +153,7 @@ pub(super) async fn play(
     get,
     path = "/api/v1/publish/{app}/{name}",
     tag = "routing",
-    params(Key, Near),
+    params(Key, Encoder),
     security(("operator" = [])),
     responses(
         (status = 200, description = "The origin, and a grant to publish there", body = Publish),
@@ -155,13 +169,16 @@ pub(super) async fn publish(
     State(context): State<Arc<Context>>,
     _: Operator,
     Key { app, name }: Key,
-    near: Near,
+    Encoder { region, isp, backup }: Encoder,
 ) -> Result<Json<Publish>, Problem> {
     let replica = replica(&context)?;
-    let path = format!("{app}/{name}");
-    let origin = replica.origin_for(&path, &near.labels()).ok_or_else(|| Problem::no_node("origin"))?;
+    let (path, near) = (format!("{app}/{name}"), Labels { region, isp });
+    let origin =
+        if backup { replica.origin_for_backup(&path, &near) } else { replica.origin_for(&path, &near) };
+    let origin = origin.ok_or_else(|| Problem::no_node("origin"))?;
     let base = origin.record.addresses.rtmp.ok_or_else(|| Problem::no_node("origin"))?;
-    let stream_key = format!("{name}?token={}", sign(&context, replica, Audience::Publish, &path)?);
+    let grant = sign(&context, replica, Audience::Publish, &path)?;
+    let stream_key = format!("{name}?{}token={grant}", if backup { "backup=1&" } else { "" });
     Ok(Json(Publish {
         node: origin.record.name,
         rtmp: format!("{base}/{app}/{stream_key}"),

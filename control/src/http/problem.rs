@@ -11,6 +11,7 @@ use utoipa::ToSchema;
 
 use super::streams::CursorError;
 use crate::keys::KeysError;
+use crate::nodes::SessionsError;
 use crate::registry::RegistryError;
 use crate::token::Refused;
 
@@ -73,9 +74,9 @@ impl Problem {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "no_node", detail)
     }
 
-    /// A grant is asked for that could not be used.
-    pub(super) fn bad_grant(detail: String) -> Self {
-        Self::new(StatusCode::BAD_REQUEST, "bad_grant", detail)
+    /// A query parameter is malformed.
+    pub(super) fn bad_query(detail: &str) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "bad_query", detail)
     }
 
     /// The path has no such method.
@@ -125,10 +126,22 @@ impl From<ClusterError> for Problem {
 impl From<KeysError> for Problem {
     fn from(error: KeysError) -> Self {
         match error {
+            KeysError::Bad(what) => Self::new(StatusCode::BAD_REQUEST, "bad_grant", what),
             KeysError::None => Self::new(StatusCode::SERVICE_UNAVAILABLE, "no_key", error.to_string()),
             KeysError::TooMany => Self::new(StatusCode::CONFLICT, "too_many_keys", error.to_string()),
             KeysError::Registry(error) => error.into(),
             other => ClusterError::Unavailable(other.to_string()).into(),
+        }
+    }
+}
+
+impl From<SessionsError> for Problem {
+    fn from(error: SessionsError) -> Self {
+        match error {
+            SessionsError::TooMany(_) => {
+                Self::new(StatusCode::BAD_REQUEST, "too_many_nodes", error.to_string())
+            }
+            SessionsError::Registry(error) => error.into(),
         }
     }
 }

@@ -82,6 +82,8 @@ impl Call {
         let nodes = self.nodes.clone();
         let (mut lease, mut keys, mut origins) =
             (nodes.0.lease.clone(), nodes.0.keys.subscribe(), nodes.0.origins.subscribe());
+        let mut policy = nodes.0.policy.subscribe();
+        policy.mark_changed();
         lease.mark_unchanged();
         keys.mark_changed();
         origins.mark_changed();
@@ -105,6 +107,7 @@ impl Call {
                     None => break End::Replaced,
                 },
                 Ok(()) = keys.changed() => rpc::command::Command::Keys(keys.borrow_and_update().clone()),
+                Ok(()) = policy.changed() => rpc::command::Command::Policy(*policy.borrow_and_update()),
                 Ok(()) = origins.changed() => {
                     rpc::command::Command::Origins(rpc::Origins { urls: origins.borrow_and_update().clone() })
                 }
@@ -157,6 +160,9 @@ impl Call {
                     return Err(End::Refused(Status::resource_exhausted("too many streams are reported")));
                 }
             }
+        }
+        if let Some(sessions) = heartbeat.sessions {
+            self.nodes.answered(sessions);
         }
         if heartbeat.draining != self.record.draining {
             self.record.draining = heartbeat.draining;

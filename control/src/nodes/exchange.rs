@@ -63,7 +63,7 @@ impl Nodes {
     fn said(&self, name: &str, reports: &Mutex<Reports>) -> Bytes {
         let load = self.0.known.read().get(name).map(|known| known.load);
         let reports = reports.lock().values().cloned().collect();
-        Bytes::from(rpc::Heartbeat { load, reports, draining: false }.encode_to_vec())
+        Bytes::from(rpc::Heartbeat { load, reports, ..rpc::Heartbeat::default() }.encode_to_vec())
     }
 
     /// `false`: no such node is there.

@@ -8,10 +8,11 @@ mod exchange;
 mod pass;
 mod record;
 mod service;
+mod sessions;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,6 +21,7 @@ use control_api::rpc;
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::{mpsc, watch};
 
+use crate::cache::Cache;
 use crate::registry::{Change, Entry, Expect, Registry, RegistryError, Revision};
 use crate::replica::follow::Step;
 use crate::replica::{Clock, lease};
@@ -29,6 +31,8 @@ pub(crate) use record::BadNode;
 pub(crate) use record::Record;
 pub use record::{Addresses, Role};
 pub(crate) use service::Service;
+use sessions::Questions;
+pub(crate) use sessions::{Filter, MAX_SESSIONS, SessionsError};
 
 /// Of records, in the registry.
 pub(crate) const PREFIX: &str = "nodes/";
@@ -58,6 +62,16 @@ pub(crate) struct Patience {
     pub(crate) heartbeat: Duration,
     /// A node that was not heard for so long takes nobody new, and has as long again to come back.
     pub(crate) silence: Duration,
+}
+
+/// What a replica has of its own, and with others.
+pub(crate) struct Place {
+    pub(crate) registry: Arc<dyn Registry>,
+    pub(crate) cache: Arc<dyn Cache>,
+    pub(crate) lease: lease::Current,
+    /// Its name.
+    pub(crate) replica: String,
+    pub(crate) clock: Clock,
 }
 
 /// Why a node cannot join.
@@ -121,6 +135,9 @@ struct Inner {
     /// Where edges find streams.
     origins: watch::Sender<Vec<String>>,
     keys: watch::Sender<rpc::KeySet>,
+    /// What nodes are to ask.
+    policy: watch::Sender<rpc::Policy>,
+    questions: Questions,
     /// What other replicas tell of those that they hear.
     told: Mutex<HashMap<String, Arc<Mutex<Reports>>>>,
     next_order: std::sync::atomic::AtomicU64,
@@ -138,14 +155,8 @@ struct Heard {
 pub(crate) type Reports = HashMap<String, rpc::Report>;
 
 impl Nodes {
-    pub(crate) fn new(
-        registry: Arc<dyn Registry>,
-        lease: lease::Current,
-        replica: String,
-        patience: Patience,
-        schedule: &schedule::Config,
-        clock: Clock,
-    ) -> Self {
+    pub(crate) fn new(place: Place, patience: Patience, schedule: &schedule::Config) -> Self {
+        let Place { registry, cache, lease, replica, clock } = place;
         Self(Arc::new(Inner {
             registry,
             lease,
@@ -159,6 +170,8 @@ impl Nodes {
             heard: Mutex::default(),
             origins: watch::Sender::default(),
             keys: watch::Sender::default(),
+            policy: watch::Sender::default(),
+            questions: Questions::new(cache),
             told: Mutex::default(),
             next_order: std::sync::atomic::AtomicU64::new(0),
         }))
@@ -227,6 +240,12 @@ impl Nodes {
         self.get(&picked.name)
     }
 
+    /// An origin for a publisher, which is another one than that.
+    pub(crate) fn origin_beside(&self, other: &str, path: &str, near: &Labels) -> Option<Known> {
+        let ranked = self.0.ingest.rank(path, near, 2);
+        ranked.iter().find(|node| node.name != other).and_then(|node| self.get(&node.name))
+    }
+
     /// The reports of all nodes, be it that other replicas hear them.
     pub(crate) fn all_reports(&self) -> Vec<Arc<Mutex<Reports>>> {
         let mut all: Vec<_> = self.reports().into_iter().map(|(_, reports)| reports).collect();
@@ -262,6 +281,21 @@ impl Nodes {
             *now = keys;
             other
         });
+    }
+
+    /// What nodes are to ask from now on.
+    pub(crate) fn set_policy(&self, policy: rpc::Policy) {
+        self.0.policy.send_replace(policy);
+    }
+
+    /// Nodes that report something of a stream.
+    fn nodes_with(&self, path: &str) -> BTreeSet<String> {
+        let has = |reports: &Mutex<Reports>| reports.lock().contains_key(path);
+        let heard = self.0.heard.lock();
+        let here = heard.iter().filter(|(_, heard)| has(&heard.reports)).map(|(name, _)| name.clone());
+        let told = self.0.told.lock();
+        let elsewhere = told.iter().filter(|(_, reports)| has(reports)).map(|(name, _)| name.clone());
+        here.chain(elsewhere).collect()
     }
 
     /// Takes a node in. The same process may come again, and one that is at the same addresses follows one that died.

@@ -172,7 +172,10 @@ async fn replicas_know_the_load_of_each_others_nodes() {
     let viewers = Some(rpc::Viewers { flv: 5, ..Default::default() });
     let report = rpc::Report { app: "live".into(), name: "a".into(), viewers, ..Default::default() };
     let load = Some(rpc::Load { out_bps: 7_000_000, ..Default::default() });
-    call.beats.send(rpc::Heartbeat { load, reports: vec![report], draining: false }).await.unwrap();
+    call.beats
+        .send(rpc::Heartbeat { load, reports: vec![report], ..rpc::Heartbeat::default() })
+        .await
+        .unwrap();
     let seen = |replica: &crate::Replica| {
         let load = replica.nodes().get("edge-1").unwrap().load.out_bps;
         let viewers: u32 = replica

@@ -23,6 +23,12 @@ impl Replica {
         own.or_else(|| self.nodes().origin_for(path, near))
     }
 
+    /// The origin for a backup publisher: another one than that for the publisher, if there is another.
+    pub(crate) fn origin_for_backup(&self, path: &str, near: &Labels) -> Option<Known> {
+        let first = self.origin_for(path, near)?;
+        Some(self.nodes().origin_beside(&first.record.name, path, near).unwrap_or(first))
+    }
+
     /// What nodes say of streams, by path: who watches, and what its origin tells.
     fn said(&self) -> HashMap<String, Said> {
         let mut all: HashMap<String, Said> = HashMap::new();

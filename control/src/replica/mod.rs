@@ -5,6 +5,7 @@
 mod cluster;
 mod config;
 pub(crate) mod follow;
+pub(crate) mod happenings;
 pub(crate) mod lease;
 mod metrics;
 mod server;
@@ -18,10 +19,13 @@ use tokio::task::JoinSet;
 use tonic::metadata::MetadataMap;
 
 use crate::cache::Cache;
+use crate::hooks::{self, Hooks};
 use crate::keys::Keys;
 use crate::nodes::{self, Nodes, Passes, Patience};
 use crate::registry::Registry;
 use crate::streams::{self, Streams};
+use crate::token::Token;
+use crate::{Config as ControlConfig, grants};
 pub use config::Config;
 pub use server::{ServeError, Tls};
 
@@ -38,6 +42,8 @@ struct Inner {
     streams: Streams,
     keys: Keys,
     passes: Arc<Passes>,
+    hooks: Option<Hooks>,
+    operator: Option<Token>,
     clock: Clock,
     started: Instant,
     _tasks: JoinSet<()>,
@@ -49,26 +55,46 @@ impl std::fmt::Debug for Replica {
     }
 }
 
+/// What a replica stands on.
+#[derive(Debug)]
+pub struct Parts {
+    /// Its name, which no other replica has.
+    pub name: String,
+    /// What replicas agree on.
+    pub registry: Arc<dyn Registry>,
+    /// What they tell each other.
+    pub cache: Arc<dyn Cache>,
+    /// What time it is.
+    pub clock: Clock,
+    /// Whom it asks and tells.
+    pub hooks: Option<Hooks>,
+    /// Who may have grants signed by gRPC.
+    pub operator: Option<Token>,
+}
+
 impl Replica {
     /// Begins to follow the registry. Call it within a tokio runtime.
-    pub fn start(
-        config: &crate::Config,
-        name: String,
-        registry: Arc<dyn Registry>,
-        cache: Arc<dyn Cache>,
-        clock: Clock,
-    ) -> Self {
-        let longest = Duration::from_secs(config.max_grant_s.max(config.grant_ttl_s));
+    pub fn start(config: &ControlConfig, parts: Parts) -> Self {
+        let Parts { name, registry, cache, clock, hooks, operator } = parts;
+        let all = config;
         let (config, schedule) = (&config.cluster, &config.schedule);
         let lease = lease::keep(Arc::clone(&registry));
         let patience = Patience {
             heartbeat: Duration::from_millis(config.heartbeat_ms),
             silence: Duration::from_millis(config.silence_ms),
         };
-        let nodes = Nodes::new(Arc::clone(&registry), lease, name.clone(), patience, schedule, clock);
+        let place = nodes::Place {
+            registry: Arc::clone(&registry),
+            cache: Arc::clone(&cache),
+            lease,
+            replica: name.clone(),
+            clock,
+        };
+        let nodes = Nodes::new(place, patience, schedule);
+        nodes.set_policy(happenings::policy(&all.hooks));
         let grace = Duration::from_millis(config.grace_ms);
         let streams = Streams::new(Arc::clone(&registry), nodes.clone(), grace, clock);
-        let keys = Keys::new(registry, nodes.clone(), longest, clock);
+        let keys = Keys::new(registry, nodes.clone(), all, clock);
         let join = config.join_token.as_ref().map(|token| token.reveal().to_owned());
         let passes = Arc::new(Passes::new(join));
         let mut tasks = JoinSet::new();
@@ -80,12 +106,17 @@ impl Replica {
         tasks.spawn(streams.clone().look_for_due());
         tasks.spawn(keys.clone().follow());
         tasks.spawn(keys.clone().look_after());
+        if let Some(hooks) = &hooks {
+            tasks.spawn(happenings::tell_of_streams(hooks.clone(), streams.news()));
+        }
         Self(Arc::new(Inner {
             name,
             nodes,
             streams,
             keys,
             passes,
+            hooks,
+            operator,
             clock,
             started: Instant::now(),
             _tasks: tasks,
@@ -115,7 +146,44 @@ impl Replica {
 
     fn stream_service(&self) -> streams::Service {
         let inner = &self.0;
-        streams::Service::new(inner.streams.clone(), Arc::clone(&inner.passes), inner.clock)
+        streams::Service::new(
+            inner.streams.clone(),
+            Arc::clone(&inner.passes),
+            inner.clock,
+            inner.hooks.clone(),
+        )
+    }
+
+    fn grant_service(&self) -> grants::Service {
+        let inner = &self.0;
+        grants::Service {
+            keys: inner.keys.clone(),
+            streams: inner.streams.clone(),
+            passes: Arc::clone(&inner.passes),
+            operator: inner.operator.clone(),
+            hooks: inner.hooks.clone(),
+            clock: inner.clock,
+        }
+    }
+
+    /// Tells hooks what can be told within that time; the rest is told after the next start.
+    pub async fn shutdown(&self, within: Duration) {
+        if let Some(hooks) = &self.0.hooks {
+            hooks.shutdown(within).await;
+        }
+    }
+
+    /// Takes over other hooks.
+    ///
+    /// # Errors
+    ///
+    /// When they are wrong; then all stays as it was.
+    pub async fn reload(&self, config: &hooks::Config) -> Result<(), hooks::Error> {
+        if let Some(hooks) = &self.0.hooks {
+            hooks.reload(config).await?;
+            self.nodes().set_policy(happenings::policy(config));
+        }
+        Ok(())
     }
 }
 

@@ -4,6 +4,7 @@ use std::io;
 use std::time::Duration;
 
 use control_api::rpc;
+use control_api::rpc::grant_service_server::GrantServiceServer;
 use control_api::rpc::node_service_server::NodeServiceServer;
 use control_api::rpc::stream_service_server::StreamServiceServer;
 use tokio::net::TcpListener;
@@ -59,7 +60,9 @@ impl Replica {
         let nodes = NodeServiceServer::new(self.node_service()).max_decoding_message_size(MAX_MESSAGE_BYTES);
         let streams =
             StreamServiceServer::new(self.stream_service()).max_decoding_message_size(MAX_MESSAGE_BYTES);
-        Routes::new(nodes).add_service(streams)
+        let grants =
+            GrantServiceServer::new(self.grant_service()).max_decoding_message_size(MAX_MESSAGE_BYTES);
+        Routes::new(nodes).add_service(streams).add_service(grants)
     }
 
     /// Serves nodes until `drain` completes.
@@ -72,6 +75,7 @@ impl Replica {
         let (health, health_service) = tonic_health::server::health_reporter();
         health.set_serving::<NodeServiceServer<crate::nodes::Service>>().await;
         health.set_serving::<StreamServiceServer<crate::streams::Service>>().await;
+        health.set_serving::<GrantServiceServer<crate::grants::Service>>().await;
         let reflection = tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(rpc::DESCRIPTORS)
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)

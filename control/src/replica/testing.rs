@@ -10,7 +10,7 @@ use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Request;
 
-use super::Replica;
+use super::{Parts, Replica};
 use crate::Config;
 use crate::cache::{self, Cache};
 use crate::nodes::Caller;
@@ -37,7 +37,9 @@ impl Cluster {
         config.cluster.join_token = self.join_token.clone();
         static COUNT: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
         let name = format!("replica-{}", COUNT.fetch_add(1, std::sync::atomic::Ordering::Relaxed));
-        Replica::start(&config, name, Arc::clone(&self.registry), Arc::clone(&self.cache), now_ms)
+        let (registry, cache) = (Arc::clone(&self.registry), Arc::clone(&self.cache));
+        let parts = Parts { name, registry, cache, clock: now_ms, hooks: None, operator: None };
+        Replica::start(&config, parts)
     }
 }
 

@@ -67,12 +67,11 @@ impl What {
     }
 }
 
-/// Of which epoch of a stream.
+/// Something that has happened, and the stream's record since then.
 #[derive(Debug, Clone)]
 pub(crate) struct News {
     pub(crate) what: What,
-    #[cfg(test)]
-    pub(crate) epoch: u64,
+    pub(crate) record: Arc<Record>,
 }
 
 /// Why a stream can't be had.
@@ -129,6 +128,8 @@ pub(crate) struct Wanted {
     pub(crate) protocol: String,
     pub(crate) remote_addr: String,
     pub(crate) purpose: As,
+    /// Of its URL, without keys and grants.
+    pub(crate) query: String,
 }
 
 /// What a publisher gets.
@@ -432,13 +433,8 @@ impl Streams {
 
     fn say(&self, what: What, record: &Record) {
         tracing::info!(stream = %record.path(), epoch = record.epoch, node = %record.node, "{}", what.name());
-        let news = News {
-            what,
-            #[cfg(test)]
-            epoch: record.epoch,
-        };
         // Nobody may listen.
-        let _ = self.0.news.send(news);
+        let _ = self.0.news.send(News { what, record: Arc::new(record.clone()) });
     }
 
     /// Follows the registry; never ends.

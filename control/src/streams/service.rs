@@ -4,10 +4,11 @@ use std::collections::HashSet;
 use std::pin::Pin;
 use std::sync::Arc;
 
+use control_api::rpc::publish_request::As;
 use control_api::rpc::stream_service_server::StreamService;
 use control_api::rpc::{
-    Lease as LeaseAnswer, Location, PublishRequest, ReleaseRequest, ReleaseResponse, RenewRequest, RenewResponse, StreamKey,
-    WatchRequest, release_request,
+    Lease as LeaseAnswer, Location, PublishRequest, ReleaseRequest, ReleaseResponse, RenewRequest,
+    RenewResponse, StreamKey, WatchRequest, release_request,
 };
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::mpsc;
@@ -15,8 +16,9 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::{Lease, LeaseError, Streams, Wanted};
+use crate::hooks::Hooks;
 use crate::nodes::{Caller, Passes};
-use crate::replica::Clock;
+use crate::replica::{Clock, happenings};
 
 /// Streams that one edge may follow.
 const MAX_FOLLOWED: usize = 200_000;
@@ -29,11 +31,12 @@ pub(crate) struct Service {
     streams: Streams,
     passes: Arc<Passes>,
     clock: Clock,
+    hooks: Option<Hooks>,
 }
 
 impl Service {
-    pub(crate) fn new(streams: Streams, passes: Arc<Passes>, clock: Clock) -> Self {
-        Self { streams, passes, clock }
+    pub(crate) fn new(streams: Streams, passes: Arc<Passes>, clock: Clock, hooks: Option<Hooks>) -> Self {
+        Self { streams, passes, clock, hooks }
     }
 
     fn caller<T>(&self, request: &Request<T>) -> Result<Caller, Status> {
@@ -68,7 +71,14 @@ impl StreamService for Service {
             takeover: request.takeover,
             protocol: request.protocol,
             remote_addr: request.remote_addr,
+            query: request.query,
         };
+        // One that was let in before is not asked about again.
+        if let Some(hooks) = self.hooks.as_ref().filter(|_| purpose != As::Promoted) {
+            super::path(&wanted.key).map_err(|error| status(&error))?;
+            let admitted = hooks.admit(&happenings::publishing(&caller, &wanted)).await;
+            admitted.map_err(|refused| Status::permission_denied(refused.to_string()))?;
+        }
         let lease = self.streams.publish(&caller, &wanted).await.map_err(|error| status(&error))?;
         Ok(Response::new(match lease {
             Lease::Held(epoch) => LeaseAnswer { epoch, standby: false },

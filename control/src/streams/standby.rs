@@ -79,7 +79,9 @@ impl Streams {
     /// The backup of a stream has left.
     pub(super) async fn forget_standby(&self, caller: &Caller, path: &str) -> Result<(), LeaseError> {
         for _ in 0..ATTEMPTS {
-            let Some((mut record, revision)) = self.read(&format!("{PREFIX}{path}")).await? else { return Ok(()) };
+            let Some((mut record, revision)) = self.read(&format!("{PREFIX}{path}")).await? else {
+                return Ok(());
+            };
             let Some(at) = record.standby(caller) else { return Ok(()) };
             record.standbys.remove(at);
             if self.write(&record, Expect::At(revision)).await? {
@@ -91,7 +93,10 @@ impl Streams {
 
     /// Whether somebody could go on with a stream at once, if the origin that has it does not.
     pub(super) fn has_backup_elsewhere(&self, record: &Record) -> bool {
-        record.standbys.iter().any(|one| one.node != record.node && self.0.nodes.is_there(&one.node, one.instance))
+        record
+            .standbys
+            .iter()
+            .any(|one| one.node != record.node && self.0.nodes.is_there(&one.node, one.instance))
     }
 
     /// A stream has no publisher: its backups are to go on with it. The first that asks for the lease gets it.

@@ -16,6 +16,7 @@ fn wanted(name: &str, takeover: bool) -> Wanted {
         protocol: "rtmp".to_owned(),
         remote_addr: "192.0.2.1:50000".to_owned(),
         purpose: As::Publisher,
+        query: String::new(),
     }
 }
 
@@ -40,8 +41,8 @@ fn held(epoch: u64, interrupted: bool) -> rpc::Held {
 }
 
 async fn next(news: &mut broadcast::Receiver<News>) -> (What, u64) {
-    let News { what, epoch } = news.recv().await.unwrap();
-    (what, epoch)
+    let News { what, record } = news.recv().await.unwrap();
+    (what, record.epoch)
 }
 
 #[tokio::test(start_paused = true)]

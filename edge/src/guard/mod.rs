@@ -29,6 +29,7 @@ pub(crate) use record::{Record, Standing, Who};
 use crate::audience::{Audience, Client, Full, Room};
 use crate::config::{AccessLogConfig, GuardConfig};
 use crate::metrics::Metrics;
+use crate::sessions::Hold;
 use egress::Egress;
 use log::{Log, To};
 use rate::{Rate, Rates};
@@ -73,11 +74,14 @@ pub(crate) enum Denial {
     /// As much is sent as may be.
     #[error("there is no bandwidth left for another viewer")]
     Egress,
+    /// Whoever is asked about viewers does not want this one. What it said is told instead.
+    #[error("this viewer is not let in")]
+    Doorkeeper,
 }
 
 impl Denial {
     /// All that are no matter of grants.
-    pub(crate) const OTHERS: [Self; 8] = [
+    pub(crate) const OTHERS: [Self; 9] = [
         Self::Address,
         Self::Rate,
         Self::Referer,
@@ -86,6 +90,7 @@ impl Denial {
         Self::Stream,
         Self::Crowded,
         Self::Egress,
+        Self::Doorkeeper,
     ];
 
     /// Its name in metrics.
@@ -100,6 +105,7 @@ impl Denial {
             Self::Stream => "viewers_of_stream",
             Self::Crowded => "viewers_of_address",
             Self::Egress => "egress",
+            Self::Doorkeeper => "hook",
         }
     }
 }
@@ -132,11 +138,22 @@ pub(crate) struct Guard {
 }
 
 /// A viewer's place among all. Dropping it gives it back.
-pub(crate) struct Seat(Arc<AtomicU64>);
+pub(crate) struct Seat {
+    taken: Arc<AtomicU64>,
+    session: Option<Hold>,
+}
+
+impl Seat {
+    /// Whose it is.
+    pub(crate) fn of(mut self, session: Hold) -> Self {
+        self.session = Some(session);
+        self
+    }
+}
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        self.taken.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -304,22 +321,22 @@ impl Guard {
     }
 
     /// Whether somebody is given a playlist: who watches is, and others while there is room. `room` is how many may watch
-    /// the stream by HLS.
+    /// the stream by HLS. `true`: it watches already.
     pub(crate) fn may_watch(
         &self,
         audience: &Audience,
         key: &StreamKey,
         client: Client,
         room: impl FnOnce() -> u64,
-    ) -> Result<(), Denial> {
+    ) -> Result<bool, Denial> {
         let now = now();
         // Also while it is given nothing: a stream that stalls is not one that is over.
         if audience.seen(key, client, now) {
-            return Ok(());
+            return Ok(true);
         }
         let full = audience.full(key, client, self.room_for_hls(room()), now);
         let denial = full.map(Denial::from).or_else(|| self.lacks_bandwidth());
-        denial.map_or(Ok(()), |denial| Err(self.deny(denial)))
+        denial.map_or(Ok(false), |denial| Err(self.deny(denial)))
     }
 
     /// Somebody was given a playlist, and counts from now on.
@@ -327,13 +344,18 @@ impl Guard {
         &self,
         audience: &Audience,
         key: &StreamKey,
-        client: Client,
+        client: (Client, Option<Hold>),
         room: impl FnOnce() -> u64,
     ) {
         let now = now();
-        if !audience.seen(key, client, now) {
+        if !audience.seen(key, client.0, now) {
             audience.join(key, client, self.room_for_hls(room()), now);
         }
+    }
+
+    /// Somebody was turned away by whoever is asked about viewers.
+    pub(crate) fn turned_away(&self) -> Denial {
+        self.deny(Denial::Doorkeeper)
     }
 
     fn room_for_hls(&self, stream: u64) -> Room {
@@ -345,7 +367,7 @@ impl Guard {
     pub(crate) fn seat(&self, hls: u64) -> Result<Seat, Denial> {
         // Taken first: of two who come at once, one may be the last.
         let taken = self.seats.fetch_add(1, Ordering::Relaxed) + 1;
-        let seat = Seat(Arc::clone(&self.seats));
+        let seat = Seat { taken: Arc::clone(&self.seats), session: None };
         let full = taken.saturating_add(hls) > self.rules.load().max_viewers;
         let denial = full.then_some(Denial::Viewers).or_else(|| self.lacks_bandwidth());
         denial.map_or(Ok(seat), |denial| Err(self.deny(denial)))
@@ -376,13 +398,13 @@ mod tests {
     }
 
     /// Whether one by that name is given a playlist, where so many watch by HLS: `0`, `1`, …
-    fn may_watch(guard: &Guard, watching: usize, name: &str) -> Result<(), Denial> {
+    fn may_watch(guard: &Guard, watching: usize, name: &str) -> Result<bool, Denial> {
         let audience = Audience::new(Duration::from_secs(10), 0);
         let key = StreamKey::parse("live", "a", &[]).unwrap();
         let client = |name: &str| audience.client(IpAddr::from([127, 0, 0, 1]), None, name.as_bytes());
         for n in 0..watching {
             let room = Room { stream: u64::MAX, all: u64::MAX };
-            audience.join(&key, client(&n.to_string()), room, Instant::now());
+            audience.join(&key, (client(&n.to_string()), None), room, Instant::now());
         }
         guard.may_watch(&audience, &key, client(name), || 2)
     }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use control_api::grant::Claims;
 use http::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_EXPOSE_HEADERS,
     ACCESS_CONTROL_MAX_AGE, ALLOW, CONTENT_LENGTH, HeaderMap, HeaderValue, ORIGIN, USER_AGENT,
@@ -26,6 +27,7 @@ use crate::audience::Client;
 use crate::fanout::{Format, Start};
 use crate::guard::{self, Asker, Guard, Record, Shown};
 use crate::places::network;
+use crate::sessions::{Arriving, Hold};
 use crate::shard::{Latency, Protocol};
 use crate::upstream::{Body, VIA, ask, doubt};
 
@@ -34,8 +36,33 @@ struct Admitted {
     peer: SocketAddr,
     /// When its grant expires.
     until: Option<Instant>,
-    /// A viewer that asks for a playlist.
-    watching: Option<Client>,
+    /// A viewer that asks for a playlist, and whether it has before.
+    watching: Option<(Client, bool)>,
+    /// What its grant says.
+    claims: Option<Arc<Claims>>,
+}
+
+impl Admitted {
+    fn at(peer: SocketAddr) -> Self {
+        Self { peer, until: None, watching: None, claims: None }
+    }
+
+    /// Begins a session of theirs, or says why there is none.
+    async fn enter(
+        &self,
+        shared: &Shared,
+        key: &StreamKey,
+        protocol: &'static str,
+        query: Option<&str>,
+    ) -> Result<Hold, Response<Body>> {
+        let name = self.claims.as_ref().and_then(|claims| claims.sid.as_deref());
+        let arriving = Arriving { key, protocol, address: self.peer.ip(), name, query };
+        let entered = shared.sessions.enter(arriving).await;
+        entered.map_err(|turned_away| {
+            shared.guard.turned_away();
+            problem(StatusCode::FORBIDDEN, &turned_away.0)
+        })
+    }
 }
 
 /// Answers a request, whose progress is noted.
@@ -66,7 +93,7 @@ pub(super) async fn handle(
     }
     let admitted = if is_edge {
         // Its viewers are asked there.
-        Ok(Admitted { peer: asker.peer, until: None, watching: None })
+        Ok(Admitted::at(asker.peer))
     } else {
         admit(shared, asker, &route, before, &request, record.as_mut())
     };
@@ -144,7 +171,7 @@ fn admit(
     record: Option<&mut Record>,
 ) -> Result<Admitted, Box<Response<Body>>> {
     let guard = &shared.guard;
-    let mut admitted = Admitted { peer, until: None, watching: None };
+    let mut admitted = Admitted::at(peer);
     let denied = |denial| Box::new(denied(denial));
     if by_proxy {
         guard.may_connect(peer.ip()).map_err(denied)?;
@@ -160,7 +187,6 @@ fn admit(
     }
     let headers = request.headers();
     guard.may_show(headers, file.is_none() && websocket::is_upgrade(headers)).map_err(denied)?;
-    let mut session = None;
     if guard.asks_for_grants() {
         let shown = Shown::find(before, headers, request.uri());
         let grant = shown.as_ref().map(Shown::text);
@@ -170,7 +196,7 @@ fn admit(
         if let (Some(record), Some(sid)) = (record, named) {
             record.session(Some(sid), 0);
         }
-        session = claims;
+        admitted.claims = claims;
         if let (Some(file), Some(shown)) = (file.filter(|file| file.playlist), shown)
             && let Some(to) = shown.kept_at(&file.path, request.uri())
         {
@@ -178,11 +204,11 @@ fn admit(
         }
     }
     if file.is_some_and(|file| file.playlist) {
-        let session = session.as_ref().and_then(|claims| claims.sid.as_deref());
+        let session = admitted.claims.as_ref().and_then(|claims| claims.sid.as_deref());
         let client = shared.hls.audience().client(peer.ip(), session, agent(headers));
         let room = || shared.feeds.room(key);
-        guard.may_watch(shared.hls.audience(), key, client, room).map_err(denied)?;
-        admitted.watching = Some(client);
+        let watches = guard.may_watch(shared.hls.audience(), key, client, room).map_err(denied)?;
+        admitted.watching = Some((client, watches));
     }
     Ok(admitted)
 }
@@ -200,7 +226,7 @@ async fn answer(
     }
     match route {
         Ok(Route::Flv(key)) if matches!(*request.method(), Method::GET | Method::HEAD) => {
-            flv(shared, connection, progress, (&key, admitted.until), request, record).await
+            flv(shared, connection, progress, (&key, &admitted), request, record).await
         }
         Ok(Route::Relay(key)) if *request.method() == Method::GET => {
             relay(shared, connection, progress, &key, &request.map(drop)).await
@@ -222,14 +248,23 @@ async fn file(
         Ok(Route::Unknown) => problem(StatusCode::NOT_FOUND, "there is nothing at this path"),
         Ok(Route::Hls(file)) if matches!(*request.method(), Method::GET | Method::HEAD) => {
             let request = request.map(drop);
+            let session = match admitted.watching {
+                Some((_, false)) => {
+                    match admitted.enter(shared, &file.key, "hls", request.uri().query()).await {
+                        Ok(session) => Some(session),
+                        Err(response) => return response,
+                    }
+                }
+                _ => None,
+            };
             let has_way = request.headers().contains_key(VIA);
             let via = has_way.then(|| shared.via.passed_on(request.headers())).flatten();
             let mut response = shared.hls.serve(&file, &request, admitted.peer.ip(), via.as_ref()).await;
-            if let Some(client) = admitted.watching
+            if let Some((client, _)) = admitted.watching
                 && matches!(response.status(), StatusCode::OK | StatusCode::NOT_MODIFIED)
             {
                 let room = || shared.feeds.room(&file.key);
-                shared.guard.watches(shared.hls.audience(), &file.key, client, room);
+                shared.guard.watches(shared.hls.audience(), &file.key, (client, session), room);
             }
             expose(response.headers_mut());
             response
@@ -243,7 +278,7 @@ async fn flv(
     shared: &Shared,
     connection: &Arc<Connection>,
     progress: Arc<Progress>,
-    (key, until): (&StreamKey, Option<Instant>),
+    (key, admitted): (&StreamKey, &Admitted),
     request: Request<Body>,
     record: &mut Option<Record>,
 ) -> Response<Body> {
@@ -267,10 +302,18 @@ async fn flv(
         (Version::HTTP_11, None) if !is_head => Format::ChunkedFlv,
         _ => Format::Flv,
     };
-    let seat = match shared.guard.seat(shared.hls.all_viewers()) {
+    let mut seat = match shared.guard.seat(shared.hls.all_viewers()) {
         Ok(seat) => seat,
         Err(denial) => return denied(denial),
     };
+    if !is_head {
+        let protocol = if accepted.is_some() { "ws-flv" } else { "flv" };
+        match admitted.enter(shared, key, protocol, request.uri().query()).await {
+            Ok(session) => seat = seat.of(session),
+            Err(response) => return response,
+        }
+    }
+    let until = admitted.until;
     let hls = shared.hls.viewers(key);
     let viewer = match shared.feeds.join(key, format, latency.start, hls, None).await {
         Ok(viewer) => viewer,

@@ -42,6 +42,7 @@ use crate::feed::Feeds;
 use crate::guard::{Guard, MEASURE_EVERY};
 use crate::metrics::Metrics;
 use crate::places::Places;
+use crate::sessions::Sessions;
 use crate::shard::{Shards, Transport};
 use crate::upstream::{Pages, Via};
 use tls::Tls;
@@ -60,6 +61,7 @@ pub(crate) struct Shared {
     pub(crate) via: Via,
     pub(crate) pages: Option<Pages>,
     pub(crate) guard: Guard,
+    pub(crate) sessions: Arc<Sessions>,
     pub(crate) metrics: Arc<Metrics>,
 }
 

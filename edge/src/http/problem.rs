@@ -60,7 +60,9 @@ pub(crate) fn refused_with(refusal: Refusal) -> StatusCode {
 pub(crate) fn denied_with(denial: Denial) -> StatusCode {
     match denial {
         Denial::Grant(refused) if !refused.is_forbidden() => StatusCode::UNAUTHORIZED,
-        Denial::Grant(_) | Denial::Address | Denial::Referer | Denial::Origin => StatusCode::FORBIDDEN,
+        Denial::Grant(_) | Denial::Address | Denial::Referer | Denial::Origin | Denial::Doorkeeper => {
+            StatusCode::FORBIDDEN
+        }
         Denial::Rate | Denial::Crowded => StatusCode::TOO_MANY_REQUESTS,
         Denial::Viewers | Denial::Stream | Denial::Egress => StatusCode::SERVICE_UNAVAILABLE,
     }

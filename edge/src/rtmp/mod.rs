@@ -20,6 +20,7 @@ use crate::feed::{self, Viewer};
 use crate::guard::{Denial, Guard, Record, Seat};
 use crate::http::{Shared, denied_with, refused_with};
 use crate::places::network;
+use crate::sessions::Arriving;
 use crate::shard::{Arrival, Guest, Latency, Leave, Link, Protocol, Transport, Window, Wish};
 
 /// An RTMP connection whose client asked to play, and waits for the answer.
@@ -167,6 +168,14 @@ async fn enter(
         record.session(claims.as_ref().and_then(|claims| claims.sid.as_deref()), number);
     }
     let seat = guard.seat(shared.hls.all_viewers())?;
+    let name = claims.as_ref().and_then(|claims| claims.sid.as_deref());
+    let query = Some(&*request.query);
+    let arriving = Arriving { key: &key, protocol: "rtmp", address: peer.ip(), name, query };
+    let session = shared.sessions.enter(arriving).await.map_err(|turned_away| {
+        let status = denied_with(shared.guard.turned_away());
+        TurnedAway { status, refusal: Refusal::play_failed(turned_away.0) }
+    })?;
+    let seat = seat.of(session);
     let latency = Latency::parse(request.param("latency").as_deref(), shared.feeds.latency(&key))
         .map_err(|error| TurnedAway::bad(Refusal::play_failed(error.to_string())))?;
     let hls = shared.hls.viewers(&key);

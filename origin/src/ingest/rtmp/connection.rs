@@ -41,6 +41,9 @@ thread_local! {
     static BUFFER: RefCell<Box<[u8]>> = RefCell::new(vec![0; READ_BYTES].into());
 }
 
+/// Bytes of a publisher's query that whoever decides about it is told.
+const MAX_QUERY_BYTES: usize = 2 << 10;
+
 /// How often a connection may publish. Encoders do it once, or again after a pause; more would be a way to make
 /// streams, timers and log lines at the speed of the wire.
 const MAX_PUBLISHES: u32 = 64;
@@ -236,7 +239,12 @@ impl Connection {
             .check(&key, self.remote.ip(), pass)
             .map_err(|denied| (denied.reason(), Refusal::publish_denied(denied.to_string())))?;
         let backup = request.param("backup").is_some_and(|value| matches!(&*value, "1" | "true"));
-        let publisher = Publisher { protocol: "rtmp", remote_addr: self.remote.to_string(), backup };
+        let publisher = Publisher {
+            protocol: "rtmp",
+            remote_addr: self.remote.to_string(),
+            backup,
+            query: without_secrets(&request.query),
+        };
         let publication = self
             .ingest
             .0
@@ -256,6 +264,22 @@ impl Connection {
         tracing::info!(remote = %self.remote, "publisher disconnected: {}", refusal.description);
         self.session.refuse(publishing.id, refusal)
     }
+}
+
+/// Of a query, what others may know, within [`MAX_QUERY_BYTES`].
+fn without_secrets(query: &str) -> String {
+    let is_secret = |pair: &str| pair.starts_with("key=") || pair.starts_with("token=");
+    let mut kept = String::new();
+    for pair in query.split('&').filter(|pair| !pair.is_empty() && !is_secret(pair)) {
+        if kept.len() + 1 + pair.len() > MAX_QUERY_BYTES {
+            break;
+        }
+        if !kept.is_empty() {
+            kept.push('&');
+        }
+        kept.push_str(pair);
+    }
+    kept
 }
 
 /// Completes when the publisher, if there is one, may not go on.

@@ -1,0 +1,147 @@
+//! What hooks are asked and told, in their terms.
+
+use std::collections::BTreeMap;
+
+use control_api::rpc::{self, policy::Ask};
+use tokio::sync::broadcast;
+use tokio::sync::broadcast::error::RecvError;
+
+use crate::hooks::{self, Event, EventKind, Happening, Hooks, OnError, StreamName};
+use crate::nodes::Caller;
+use crate::streams::{News, Wanted, What};
+
+/// Parameters of a client's URL that are told, and bytes of each; more is left out.
+const MAX_PARAMS: usize = 32;
+const MAX_PARAM_BYTES: usize = 512;
+
+/// Parameters that are secrets, or for weir itself.
+const OWN_PARAMS: [&str; 4] = ["key", "token", "backup", "latency"];
+
+/// What nodes are to ask, as the endpoints want it.
+pub(crate) fn policy(config: &hooks::Config) -> rpc::Policy {
+    let listening = |kind| config.endpoints.iter().filter(move |endpoint| endpoint.events.contains(&kind));
+    let ask = |kind| {
+        let mut ask = Ask::Not;
+        for endpoint in listening(kind) {
+            ask = match endpoint.on_error {
+                OnError::Allow if ask == Ask::Not => Ask::OrAllow,
+                OnError::Allow => ask,
+                OnError::Refuse => Ask::OrRefuse,
+            };
+        }
+        ask
+    };
+    rpc::Policy {
+        publish: ask(EventKind::OnPublish).into(),
+        play: ask(EventKind::OnPlay).into(),
+        left: listening(EventKind::OnStop).next().is_some(),
+    }
+}
+
+/// Somebody wants to publish.
+pub(crate) fn publishing(caller: &Caller, wanted: &Wanted) -> Event {
+    let stream = name(&wanted.key);
+    let mut event = Event::new(Happening::OnPublish, stream, wanted.epoch, caller.name.clone());
+    event.protocol = text(&wanted.protocol);
+    event.remote_addr = text(&wanted.remote_addr);
+    event.params = params(&wanted.query);
+    event
+}
+
+/// Somebody wants to watch, or has left.
+pub(crate) fn watching(happening: Happening, caller: &Caller, session: &rpc::Session, epoch: u64) -> Event {
+    let stream = session.key.as_ref().map(name).unwrap_or_else(|| name(&rpc::StreamKey::default()));
+    let mut event = Event::new(happening, stream, epoch, caller.name.clone());
+    event.protocol = text(&session.protocol);
+    event.remote_addr = text(&session.remote_addr);
+    event.session = text(if session.name.is_empty() { &session.id } else { &session.name });
+    event.params = params(&session.query);
+    event
+}
+
+/// Tells what happens to streams, as far as this replica made it happen; never ends.
+pub(crate) async fn tell_of_streams(hooks: Hooks, mut news: broadcast::Receiver<News>) {
+    loop {
+        let News { what, record } = match news.recv().await {
+            Ok(news) => news,
+            Err(RecvError::Lagged(missed)) => {
+                tracing::error!(missed, "hooks are not told of all that happened to streams");
+                continue;
+            }
+            Err(RecvError::Closed) => return,
+        };
+        let happening = match what {
+            // It was asked before.
+            What::Published => continue,
+            What::Dropped => Happening::OnDrop,
+            What::Resumed => Happening::OnResume,
+            What::Ended => Happening::OnUnpublish,
+        };
+        let stream = StreamName { app: record.app.clone(), name: record.name.clone() };
+        let mut event = Event::new(happening, stream, record.epoch, record.node.clone());
+        event.protocol = text(&record.protocol);
+        event.remote_addr = text(&record.remote_addr);
+        tell(&hooks, &event).await;
+    }
+}
+
+/// Tells it, and says so if that can't be.
+pub(crate) async fn tell(hooks: &Hooks, event: &Event) {
+    if let Err(error) = hooks.tell(event).await {
+        tracing::error!(event = event.kind().name(), stream = %format_args!("{}/{}", event.stream.app, event.stream.name), %error, "hooks are not told");
+    }
+}
+
+fn name(key: &rpc::StreamKey) -> StreamName {
+    StreamName { app: key.app.clone(), name: key.name.clone() }
+}
+
+fn text(text: &str) -> Option<String> {
+    Some(text.to_owned()).filter(|text| !text.is_empty())
+}
+
+fn params(query: &str) -> BTreeMap<String, String> {
+    url::form_urlencoded::parse(query.as_bytes())
+        .filter(|(key, value)| {
+            !OWN_PARAMS.contains(&&**key) && key.len() <= MAX_PARAM_BYTES && value.len() <= MAX_PARAM_BYTES
+        })
+        .take(MAX_PARAMS)
+        .map(|(key, value)| (key.into_owned(), value.into_owned()))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use control_api::Secret;
+
+    use super::*;
+    use crate::hooks::Endpoint;
+
+    #[test]
+    fn the_strictest_endpoint_decides_what_nodes_do_without_an_answer() {
+        let endpoint = |url: &str, on_error, events: &[EventKind]| Endpoint {
+            on_error,
+            events: events.to_vec(),
+            ..Endpoint::new(url, Secret::new("0123456789abcdef"))
+        };
+        let mut config = hooks::Config::default();
+        assert_eq!(policy(&config), rpc::Policy::default());
+        config.endpoints.push(endpoint("https://a.example", OnError::Allow, &[EventKind::OnPublish]));
+        let told = policy(&config);
+        assert_eq!((told.publish(), told.play(), told.left), (Ask::OrAllow, Ask::Not, false));
+        let all = [EventKind::OnPublish, EventKind::OnPlay, EventKind::OnStop];
+        config.endpoints.insert(0, endpoint("https://b.example", OnError::Refuse, &all));
+        let told = policy(&config);
+        assert_eq!((told.publish(), told.play(), told.left), (Ask::OrRefuse, Ask::OrRefuse, true));
+    }
+
+    #[test]
+    fn parameters_are_told_without_secrets_and_bounded() {
+        let told = params("lang=de&token=secret&key=secret&sign=a%26b&backup=1");
+        let expected = [("lang", "de"), ("sign", "a&b")];
+        assert_eq!(told, expected.map(|(k, v)| (k.to_owned(), v.to_owned())).into());
+        let many: String = (0..100).map(|n| format!("p{n}=1&")).collect();
+        assert_eq!(params(&many).len(), MAX_PARAMS);
+        assert!(params(&format!("a={}", "x".repeat(MAX_PARAM_BYTES + 1))).is_empty());
+    }
+}
