@@ -33,7 +33,7 @@ versions() {
 
 image() {
   quietly hadolint deploy/Dockerfile
-  quietly python deploy/lint/settings.py deploy/Dockerfile
+  quietly python deploy/lint/settings.py deploy/Dockerfile deploy/README.md
 }
 
 compose() {
