@@ -15,7 +15,9 @@ import sys
 import yaml
 
 # What is not weir's, or is Prometheus' own.
-LABELS = {"instance", "job", "alertname", "alertstate", "severity", "version"}
+LABELS = {"instance", "job", "le", "alertname", "alertstate", "severity", "version"}
+# Labels whose values are of the configuration.
+CONFIGURED = {"origin", "endpoint"}
 STRING = re.compile(r'"([A-Za-z0-9_{}/.-]+)"')
 METRIC = re.compile(r"\bweir_[a-z0-9_]+")
 MATCHER = re.compile(r'([a-z_]+)\s*(=~|!~|!=|=)\s*"([^"]*)"')
@@ -68,7 +70,7 @@ def findings(text):
         for label, operator, value in MATCHER.findall(selector):
             if not is_label(label):
                 yield f"no metric has a label {label}"
-            elif label not in LABELS and label != "origin" and not matches(operator, value):
+            elif label not in LABELS | CONFIGURED and not matches(operator, value):
                 yield f"no {label} is {value}"
     named = re.findall(r"\b(?:by|without|on|ignoring) *\(([a-z_, ]+)\)", text)
     named += re.findall(r"\{\{ *(?:\$labels\.)?([a-z_]+) *\}\}", text)
