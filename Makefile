@@ -19,7 +19,7 @@ export RUST_TEST_THREADS ?= 8
 
 # apt and the pages' build stand no second run beside them; cargo uses all cores by itself.
 .NOTPARALLEL:
-.PHONY: help run test test-web test-rust lint bench bench-attacks bench-control bench-fanout bench-hls sim fuzz web cluster setup-run setup-test setup-bench setup-cluster
+.PHONY: help run test test-web test-rust lint lint-deploy bench bench-attacks bench-control bench-fanout bench-hls sim fuzz web cluster setup-run setup-test setup-bench setup-cluster setup-deploy
 
 help: ## this list
 	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -29,7 +29,7 @@ run: setup-run web ## build everything and start weir; ARGS="--demo" hands flags
 
 test: test-web test-rust ## all set-up and all tests
 
-lint: web ## formatting, clippy, licences and bans, types of the pages
+lint: web lint-deploy ## formatting, clippy, licences and bans, types of the pages, deploy/
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 	tests/setup.sh deny
@@ -37,6 +37,9 @@ lint: web ## formatting, clippy, licences and bans, types of the pages
 	cargo deny --offline check bans licenses sources
 	npm --prefix $(WEB) run --if-present lint
 	npm --prefix $(WEB) run --if-present check
+
+lint-deploy: setup-deploy ## image, compose file, chart, units, nginx, alerts and dashboard of deploy/
+	deploy/lint.sh
 
 bench: setup-bench web ## the benches: the hot paths, taking streams in beside nginx-rtmp, and the two below
 	cargo bench -p media-core --bench media --locked
@@ -85,5 +88,5 @@ $(WEB)/dist/index.html: $(WEB)/node_modules/.package-lock.json \
 	npm --prefix $* ci --no-audit --no-fund
 	@touch $@
 
-setup-run setup-test setup-bench setup-cluster:
+setup-run setup-test setup-bench setup-cluster setup-deploy:
 	@tests/setup.sh $(@:setup-%=%)

