@@ -482,9 +482,9 @@ mod tests {
             Err(error) => Err(error),
         };
         let signed = sign(&["--play", "live/a", "--for", "90m", "--ip", "192.0.2.0/24"]).unwrap();
-        assert_eq!((signed.play.as_deref(), signed.lasts_s), (Some("live/a"), 5_400));
+        assert_eq!((signed.grant.play.as_deref(), signed.grant.lasts_s), (Some("live/a"), 5_400));
         for (text, expected) in [("1s", 1), ("7d", 604_800), ("2h", 7_200)] {
-            assert_eq!(sign(&["--publish", "live/a", "--for", text]).unwrap().lasts_s, expected);
+            assert_eq!(sign(&["--publish", "live/a", "--for", text]).unwrap().grant.lasts_s, expected);
         }
         for wrong in ["", "h", "1", "0s", "-1h", "1w", "1.5h", "99999999999d"] {
             assert!(sign(&["--play", "live/a", "--for", wrong]).is_err(), "{wrong}");

@@ -26,7 +26,7 @@ mod tests;
 
 use std::io;
 use std::num::NonZero;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use control_api::Viewers;
@@ -39,7 +39,7 @@ pub use config::{
 };
 pub use guard::Access;
 pub use http::{CertificateError, Certificates, Https, Listeners};
-pub use rtmp::Play;
+pub use rtmp::{Ingests, Play};
 pub use sessions::{Doorkeeper, Session, TurnedAway};
 pub use shard::Window;
 pub use upstream::{Body, BoxError, OriginUrlError, Origins, Pages, TrustError, Upstream, UpstreamError};
@@ -110,6 +110,7 @@ impl Edge {
             pages,
             guard,
             sessions: Arc::new(Sessions::new()),
+            ingests: OnceLock::new(),
             metrics,
         };
         Ok(Self { shared: Arc::new(shared) })
@@ -204,6 +205,13 @@ impl Edge {
             (key, viewers)
         });
         counted.filter(|(_, viewers)| viewers.total() > 0).collect()
+    }
+
+    /// Publishers that come to this edge's RTMP listener are passed on to origins that it names. Once for an edge: later
+    /// ones change nothing.
+    pub fn publish_by(&self, ingests: Arc<dyn Ingests>) {
+        // Whoever is first stays.
+        let _ = self.shared.ingests.set(ingests);
     }
 
     /// Whoever comes from now on is let in by it, too. Once for an edge: later ones change nothing.

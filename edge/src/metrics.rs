@@ -77,6 +77,7 @@ pub(crate) struct Metrics {
     pub(crate) connections: IntGauge,
     /// Connections to the RTMP listener of an edge alone.
     pub(crate) rtmp_connections: IntGauge,
+    pub(crate) forwarded: IntGauge,
     protocols: IntCounterVec,
     /// Connections that spoke HTTP/1.
     pub(crate) http1: IntCounter,
@@ -241,6 +242,10 @@ impl Metrics {
             no_flights,
             absent_hits: counter("absent_hits", "Requests answered from the memory of what is absent")?,
             connections: IntGauge::new("weir_edge_connections", "HTTP connections")?,
+            forwarded: IntGauge::new(
+                "weir_edge_forwarded_publishers",
+                "Publishers that are passed on to their origin.",
+            )?,
             rtmp_connections: IntGauge::new(
                 "weir_edge_rtmp_connections",
                 "Connections to the RTMP listener of an edge alone",
@@ -296,6 +301,7 @@ impl Metrics {
         registry.register(Box::new(self.no_flights.clone()))?;
         registry.register(Box::new(self.connections.clone()))?;
         registry.register(Box::new(self.rtmp_connections.clone()))?;
+        registry.register(Box::new(self.forwarded.clone()))?;
         registry.register(Box::new(self.protocols.clone()))?;
         registry.register(Box::new(self.handshakes.clone()))?;
         registry.register(Box::new(self.floods.clone()))?;

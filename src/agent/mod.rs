@@ -5,6 +5,7 @@
 
 mod config;
 mod doors;
+mod ingests;
 mod keyring;
 mod leases;
 mod place;
@@ -93,6 +94,8 @@ struct Agent {
     upstream: ::edge::UpstreamConfig,
     /// What the control plane wants to be asked, once it has said so.
     policy: watch::Sender<Option<rpc::Policy>>,
+    /// Where publishers can be passed on to.
+    ingests: watch::Sender<Vec<String>>,
     told: mpsc::Sender<Told>,
 }
 
@@ -129,8 +132,10 @@ pub(crate) fn start(
     let join_token = join_token.map(|token| token.reveal().to_owned());
     let (line, drained, policy) =
         (watch::Sender::new(None), watch::Sender::new(false), watch::Sender::new(None));
+    let ingests = watch::Sender::default();
     let agent =
-        Arc::new(Agent { node, replicas, join_token, roles, life, drained, line, upstream, policy, told });
+        Agent { node, replicas, join_token, roles, life, drained, line, upstream, policy, ingests, told };
+    let agent = Arc::new(agent);
     if let Some(origin) = &agent.roles.origin {
         let leases = leases::Leases::new(agent.line.subscribe(), agent.policy.subscribe());
         origin.lease_from(Arc::new(leases));
@@ -139,6 +144,8 @@ pub(crate) fn start(
     if let Some(edge) = &agent.roles.edge {
         let (doors, tell) = doors::doors(agent.line.subscribe(), agent.policy.subscribe());
         edge.decide_by(Arc::new(doors));
+        let (line, known) = (agent.line.subscribe(), agent.ingests.subscribe());
+        edge.publish_by(Arc::new(ingests::Ingests { line, known }));
         tokio::spawn(tell);
         tokio::spawn(routes::follow(edge.clone(), agent.roles.origins.clone(), agent.line.subscribe()));
     }

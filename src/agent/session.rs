@@ -175,7 +175,12 @@ impl Agent {
             }
             // It is answered where heartbeats are sent.
             Command::ListSessions(_) => {}
-            Command::Origins(rpc::Origins { urls }) => self.take_origins(urls),
+            Command::Origins(rpc::Origins { urls, rtmp }) => {
+                if !rtmp.is_empty() {
+                    self.ingests.send_replace(rtmp);
+                }
+                self.take_origins(urls);
+            }
             Command::Promote(promote) => self.promote(promote),
         }
     }

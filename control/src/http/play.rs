@@ -173,9 +173,8 @@ pub(super) async fn publish(
 ) -> Result<Json<Publish>, Problem> {
     let replica = replica(&context)?;
     let (path, near) = (format!("{app}/{name}"), Labels { region, isp });
-    let origin =
-        if backup { replica.origin_for_backup(&path, &near) } else { replica.origin_for(&path, &near) };
-    let origin = origin.ok_or_else(|| Problem::no_node("origin"))?;
+    let origins = replica.streams().origins_for(&path, &near, backup);
+    let origin = origins.into_iter().next().ok_or_else(|| Problem::no_node("origin"))?;
     let base = origin.record.addresses.rtmp.ok_or_else(|| Problem::no_node("origin"))?;
     let grant = sign(&context, replica, Audience::Publish, &path)?;
     let stream_key = format!("{name}?{}token={grant}", if backup { "backup=1&" } else { "" });

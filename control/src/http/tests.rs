@@ -449,6 +449,7 @@ async fn every_operation_is_documented_with_its_errors() {
         "get /api/v1/nodes",
         "get /api/v1/play/{app}/{name}",
         "get /api/v1/publish/{app}/{name}",
+        "get /api/v1/sessions",
         "get /api/v1/stats",
         "get /api/v1/streams",
         "get /api/v1/streams/{app}/{name}",
@@ -511,6 +512,7 @@ async fn requests_are_counted_by_route_and_status_class() {
 async fn pages_can_be_left_out() {
     let context = Context {
         replica: None,
+        redirects: false,
         config: Config { pages: false, ..Config::default() },
         cluster: server().cluster,
         token: Token::random().unwrap(),

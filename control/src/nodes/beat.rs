@@ -109,7 +109,7 @@ impl Call {
                 Ok(()) = keys.changed() => rpc::command::Command::Keys(keys.borrow_and_update().clone()),
                 Ok(()) = policy.changed() => rpc::command::Command::Policy(*policy.borrow_and_update()),
                 Ok(()) = origins.changed() => {
-                    rpc::command::Command::Origins(rpc::Origins { urls: origins.borrow_and_update().clone() })
+                    rpc::command::Command::Origins(origins.borrow_and_update().clone())
                 }
                 // What was kept under the lease before is gone, or soon will be.
                 Ok(()) = lease.changed() => {

@@ -133,7 +133,7 @@ struct Inner {
     /// Those that this replica hears.
     heard: Mutex<HashMap<String, Heard>>,
     /// Where edges find streams.
-    origins: watch::Sender<Vec<String>>,
+    origins: watch::Sender<rpc::Origins>,
     keys: watch::Sender<rpc::KeySet>,
     /// What nodes are to ask.
     policy: watch::Sender<rpc::Policy>,
@@ -234,16 +234,10 @@ impl Nodes {
         ranked.iter().filter_map(|node| known.get(&node.name).cloned()).collect()
     }
 
-    /// An origin for a publisher.
-    pub(crate) fn origin_for(&self, path: &str, near: &Labels) -> Option<Known> {
-        let picked = schedule::pick_origin(&self.0.ingest, path, near)?;
-        self.get(&picked.name)
-    }
-
-    /// An origin for a publisher, which is another one than that.
-    pub(crate) fn origin_beside(&self, other: &str, path: &str, near: &Labels) -> Option<Known> {
-        let ranked = self.0.ingest.rank(path, near, 2);
-        ranked.iter().find(|node| node.name != other).and_then(|node| self.get(&node.name))
+    /// The origins for a publisher, the best first.
+    pub(crate) fn origins_for(&self, path: &str, near: &Labels, count: usize) -> Vec<Known> {
+        let ranked = self.0.ingest.rank(path, near, count);
+        ranked.iter().filter_map(|node| self.get(&node.name)).collect()
     }
 
     /// The reports of all nodes, be it that other replicas hear them.
@@ -481,15 +475,16 @@ impl Nodes {
 
     fn tell_origins(&self) {
         let known = self.0.known.read();
-        let urls: Vec<String> = known
-            .values()
-            .filter(|known| known.record.role.is_origin())
-            .filter_map(|known| known.record.addresses.relay.clone())
-            .collect();
+        let at = known.values().filter(|known| known.record.role.is_origin());
+        let at = at.map(|known| &known.record.addresses);
+        let origins = rpc::Origins {
+            urls: at.clone().filter_map(|at| at.relay.clone()).collect(),
+            rtmp: at.filter_map(|at| at.rtmp.clone()).collect(),
+        };
         drop(known);
         self.0.origins.send_if_modified(|now| {
-            let other = *now != urls;
-            *now = urls;
+            let other = *now != origins;
+            *now = origins;
             other
         });
     }

@@ -28,11 +28,13 @@ impl Call {
         Ok(Self { beats, commands })
     }
 
-    /// The next command that is not about keys or origins.
+    /// The next command that is not about keys, origins or what is asked.
     async fn command(&mut self) -> Result<Option<Command>, Status> {
         loop {
             match self.commands.message().await? {
-                Some(rpc::Command { command: Some(Command::Keys(_) | Command::Origins(_)) }) => {}
+                Some(rpc::Command {
+                    command: Some(Command::Keys(_) | Command::Origins(_) | Command::Policy(_)),
+                }) => {}
                 Some(rpc::Command { command }) => return Ok(command),
                 None => return Ok(None),
             }

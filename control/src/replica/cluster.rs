@@ -9,26 +9,9 @@ use control_api::{
 };
 
 use super::Replica;
-use crate::nodes::Known;
-use crate::schedule::Labels;
 use crate::streams::Record;
 
 impl Replica {
-    /// The origin for a publisher: the one that has the stream, or had it a moment ago, if it still takes publishers.
-    pub(crate) fn origin_for(&self, path: &str, near: &Labels) -> Option<Known> {
-        let own = self.streams().get(path).and_then(|record| {
-            let node = self.nodes().get(&record.node)?;
-            (node.record.instance == record.instance && node.takes()).then_some(node)
-        });
-        own.or_else(|| self.nodes().origin_for(path, near))
-    }
-
-    /// The origin for a backup publisher: another one than that for the publisher, if there is another.
-    pub(crate) fn origin_for_backup(&self, path: &str, near: &Labels) -> Option<Known> {
-        let first = self.origin_for(path, near)?;
-        Some(self.nodes().origin_beside(&first.record.name, path, near).unwrap_or(first))
-    }
-
     /// What nodes say of streams, by path: who watches, and what its origin tells.
     fn said(&self) -> HashMap<String, Said> {
         let mut all: HashMap<String, Said> = HashMap::new();

@@ -136,10 +136,3 @@ impl Default for Config {
         Self { epsilon: 0.25, idle: 0.1, full: 0.9, unreported: 0.25, replicas: 1, expected_bps: 3_000_000 }
     }
 }
-
-/// The origin for a publisher of `stream` who is near `near`, and counts it in. The same stream gets the same one again as
-/// long as that has room. `None` if none is alive.
-#[must_use]
-pub fn pick_origin(origins: &Fleet, stream: &str, near: &Labels) -> Option<Arc<Node>> {
-    origins.rank(stream, near, 1).pop()
-}

@@ -468,11 +468,11 @@ fn labels_that_nobody_has_any_more_take_no_room() {
 fn publishers_are_ranked_over_origins_in_the_same_way() {
     let origins = fleet([at("o1", "eu", ""), at("o2", "us", ""), at("o3", "eu", "")]);
     let near = Labels { region: Some("us".to_owned()), isp: None };
-    assert_eq!(pick_origin(&origins, "live/a", &near).unwrap().name, "o2");
+    assert_eq!(origins.rank("live/a", &near, 1).pop().unwrap().name, "o2");
     origins.drain("o2", true);
-    let home = pick_origin(&origins, "live/a", &near).unwrap();
-    assert_eq!(pick_origin(&origins, "live/a", &Labels::default()), Some(home));
-    assert_eq!(pick_origin(&Fleet::new(Config::default()), "live/a", &near), None);
+    let home = origins.rank("live/a", &near, 1).pop().unwrap();
+    assert_eq!(origins.rank("live/a", &Labels::default(), 1).pop(), Some(home));
+    assert_eq!(Fleet::new(Config::default()).rank("live/a", &near, 1).pop(), None);
 }
 
 #[test]

@@ -21,10 +21,11 @@ use control_api::rpc::publish_request::As;
 use parking_lot::RwLock;
 use tokio::sync::broadcast;
 
-use crate::nodes::{Caller, Nodes};
+use crate::nodes::{Caller, Known, Nodes};
 use crate::registry::{Change, Entry, Expect, Registry, RegistryError, Revision};
 use crate::replica::Clock;
 use crate::replica::follow::{Step, follow};
+use crate::schedule::Labels;
 pub(crate) use record::{Record, State};
 pub(crate) use service::Service;
 use standby::standbys_with;
@@ -34,6 +35,9 @@ const PREFIX: &str = "streams/";
 
 /// How often a change is tried again that others change at the same time.
 const ATTEMPTS: usize = 8;
+
+/// Origins that a publisher is told of: one to go to, and those to try if that fails.
+const ORIGINS: usize = 3;
 
 /// How far the clock of an origin may be ahead of ours before its epochs are not believed.
 const MAX_AHEAD_MS: u64 = 60_000;
@@ -107,7 +111,7 @@ struct Inner {
 /// Streams as the registry has them.
 #[derive(Default)]
 struct Table {
-    by_path: HashMap<Arc<str>, Known>,
+    by_path: HashMap<Arc<str>, Kept>,
     /// Those that live at a node.
     by_node: HashMap<String, BTreeSet<Arc<str>>>,
     /// When something is due: the end of a grace, or of a record.
@@ -115,7 +119,7 @@ struct Table {
 }
 
 #[derive(Clone)]
-struct Known {
+struct Kept {
     record: Record,
     revision: Revision,
 }
@@ -266,6 +270,25 @@ impl Streams {
             return Ok(true);
         }
         Err(LeaseError::Busy { path: record.path(), node: record.node.clone() })
+    }
+
+    /// Where a publisher is to go, the best first: to the origin that has the stream, or had it a moment ago, if that still
+    /// takes publishers. A backup goes to another one, if there is another.
+    pub(crate) fn origins_for(&self, path: &str, near: &Labels, backup: bool) -> Vec<Known> {
+        let nodes = &self.0.nodes;
+        let own = self.get(path).and_then(|record| {
+            let node = nodes.get(&record.node)?;
+            (node.record.instance == record.instance && node.takes()).then_some(node)
+        });
+        let mut all = nodes.origins_for(path, near, ORIGINS);
+        if let Some(own) = own {
+            all.retain(|node| node.record.name != own.record.name);
+            all.insert(0, own);
+        }
+        if backup && all.len() > 1 {
+            all.rotate_left(1);
+        }
+        all
     }
 
     /// Whoever had the stream before is to stop: an older epoch is served to nobody, and its publisher learns why.
@@ -485,7 +508,7 @@ impl Streams {
             }
             known.unlink(&path, self.0.grace);
             known.link(&path, &record, self.0.grace);
-            known.by_path.insert(Arc::clone(&path), Known { record, revision });
+            known.by_path.insert(Arc::clone(&path), Kept { record, revision });
         }
         // Nobody may listen.
         let _ = self.0.changed.send(path);

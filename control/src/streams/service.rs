@@ -7,8 +7,8 @@ use std::sync::Arc;
 use control_api::rpc::publish_request::As;
 use control_api::rpc::stream_service_server::StreamService;
 use control_api::rpc::{
-    Lease as LeaseAnswer, Location, PublishRequest, ReleaseRequest, ReleaseResponse, RenewRequest,
-    RenewResponse, StreamKey, WatchRequest, release_request,
+    IngestRequest, Ingests, Lease as LeaseAnswer, Location, PublishRequest, ReleaseRequest, ReleaseResponse,
+    RenewRequest, RenewResponse, StreamKey, WatchRequest, release_request,
 };
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::mpsc;
@@ -19,6 +19,7 @@ use super::{Lease, LeaseError, Streams, Wanted};
 use crate::hooks::Hooks;
 use crate::nodes::{Caller, Passes};
 use crate::replica::{Clock, happenings};
+use crate::schedule::Labels;
 
 /// Streams that one edge may follow.
 const MAX_FOLLOWED: usize = 200_000;
@@ -107,6 +108,18 @@ impl StreamService for Service {
         };
         released.map_err(|error| status(&error))?;
         Ok(Response::new(ReleaseResponse {}))
+    }
+
+    async fn ingest(&self, request: Request<IngestRequest>) -> Result<Response<Ingests>, Status> {
+        self.caller(&request)?;
+        let IngestRequest { key: named, backup } = request.into_inner();
+        let path = super::path(&key(named)?).map_err(|error| status(&error))?;
+        let origins = self.streams.origins_for(&path, &Labels::default(), backup).into_iter();
+        let rtmp: Vec<String> = origins.filter_map(|origin| origin.record.addresses.rtmp).collect();
+        if rtmp.is_empty() {
+            return Err(Status::not_found("no origin is there that takes publishers"));
+        }
+        Ok(Response::new(Ingests { rtmp }))
     }
 
     async fn lookup(&self, request: Request<StreamKey>) -> Result<Response<Location>, Status> {

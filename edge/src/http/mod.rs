@@ -22,7 +22,7 @@ mod wire;
 
 use std::io;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
@@ -42,6 +42,7 @@ use crate::feed::Feeds;
 use crate::guard::{Guard, MEASURE_EVERY};
 use crate::metrics::Metrics;
 use crate::places::Places;
+use crate::rtmp::Ingests;
 use crate::sessions::Sessions;
 use crate::shard::{Shards, Transport};
 use crate::upstream::{Pages, Via};
@@ -62,6 +63,8 @@ pub(crate) struct Shared {
     pub(crate) pages: Option<Pages>,
     pub(crate) guard: Guard,
     pub(crate) sessions: Arc<Sessions>,
+    /// Where publishers are passed on to.
+    pub(crate) ingests: OnceLock<Arc<dyn Ingests>>,
     pub(crate) metrics: Arc<Metrics>,
 }
 

@@ -1,4 +1,4 @@
-//! The RTMP listener of an edge that is a process of its own: for players alone.
+//! The RTMP listener of an edge that is a process of its own: for players, and for publishers who are passed on.
 
 use std::convert::Infallible;
 use std::io;
@@ -14,6 +14,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use super::Play;
+use super::forward::{self, Publisher};
 use crate::Edge;
 use crate::config::RtmpConfig;
 use crate::places::Places;
@@ -63,10 +64,10 @@ pub(crate) async fn serve(edge: &Edge, listener: TcpListener, drain: impl Future
         let Some(place) = places.take(peer.ip(), false) else { continue };
         let (edge, session, playing) = (edge.clone(), session(config), playing.clone());
         connections.spawn(async move {
-            let mut connection = Connection { socket, session };
-            match connection.until_play().await {
+            let mut connection = Connection { socket, session, peer };
+            match connection.until_play(&edge).await {
                 Ok(Some(request)) => {
-                    let Connection { socket, session } = connection;
+                    let Connection { socket, session, .. } = connection;
                     edge.serve_play(Play {
                         socket,
                         peer,
@@ -101,16 +102,19 @@ enum Failure {
     Protocol(#[from] Error),
     #[error("it takes nothing")]
     Stalled,
+    #[error(transparent)]
+    Forward(#[from] forward::Failure),
 }
 
 struct Connection {
     socket: TcpStream,
     session: Session,
+    peer: SocketAddr,
 }
 
 impl Connection {
-    /// What the client wants to play; `None` if it wants something else, or has left.
-    async fn until_play(&mut self) -> Result<Option<Request>, Failure> {
+    /// What the client wants to play; `None` if it has published, wants something else, or has left.
+    async fn until_play(&mut self, edge: &Edge) -> Result<Option<Request>, Failure> {
         let mut buffer = [0; READ_BYTES];
         loop {
             while !self.session.is_closed()
@@ -118,9 +122,7 @@ impl Connection {
             {
                 match event {
                     Event::Play(request) => return Ok(Some(*request)),
-                    Event::Publish(request) => {
-                        self.session.refuse(request.id, &Refusal::publish_denied(NO_PUBLISHERS))?;
-                    }
+                    Event::Publish(request) => self.publish(edge, &request).await?,
                     _ => {}
                 }
             }
@@ -153,6 +155,20 @@ impl Connection {
         }
     }
 
+    async fn publish(&mut self, edge: &Edge, request: &Request) -> Result<(), Failure> {
+        let Some(ingests) = edge.shared.ingests.get() else {
+            return Ok(self.session.refuse(request.id, &Refusal::publish_denied(NO_PUBLISHERS))?);
+        };
+        let Self { socket, session, peer } = self;
+        let mut publisher = Publisher { socket, session, peer: *peer };
+        match publisher.forward(ingests, request, &edge.shared.metrics).await {
+            // It is told, or the connection is over when it has said no more.
+            Ok(()) => Ok(()),
+            Err(_) if self.session.is_closed() => Ok(()),
+            Err(failure) => Err(failure.into()),
+        }
+    }
+
     async fn flush(&mut self) -> Result<(), Failure> {
         while let Some(bytes) = self.session.poll_output() {
             tokio::time::timeout(PATIENCE, self.socket.write_all(&bytes))
@@ -169,7 +185,7 @@ impl Connection {
     }
 }
 
-async fn sleep_until(deadline: Option<Instant>) {
+pub(super) async fn sleep_until(deadline: Option<Instant>) {
     match deadline {
         Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
         None => std::future::pending().await,

@@ -1,7 +1,10 @@
 //! RTMP players. Where an origin is in the process its listener takes connections in and hands those over that want to
 //! play; else the edge listens itself.
 
+mod forward;
 pub(crate) mod listener;
+
+pub use forward::Ingests;
 
 use std::net::SocketAddr;
 use std::time::Instant;
