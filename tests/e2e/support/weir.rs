@@ -105,6 +105,14 @@ impl Weir {
         self.kill_and_restart().await
     }
 
+    /// Ends it by SIGTERM and starts it anew where it was; how it ended and its log, too.
+    pub async fn stop_and_restart(self) -> (Self, ExitStatus, String) {
+        let Self { dir, process, rtmp, http, admin, arguments } = self;
+        process.signal("TERM").await;
+        let (status, log) = process.finish().await;
+        (Self::launch(dir, arguments, [rtmp, http, admin]).await, status, log)
+    }
+
     async fn launch(dir: TempDir, arguments: Vec<String>, [rtmp, http, admin]: [SocketAddr; 3]) -> Self {
         // What one that was killed left behind says nothing of this one.
         let _ = std::fs::remove_file(dir.path().join("data/run.json"));
