@@ -30,7 +30,7 @@ impl edge::Ingests for Ingests {
             match timeout(CALL_TIMEOUT, client.ingest(request)).await {
                 Ok(Ok(answer)) => return answer.into_inner().rtmp,
                 Ok(Err(status)) => {
-                    tracing::debug!(stream = %key, %status, "no origin is named for a publisher")
+                    tracing::debug!(stream = %key, %status, "no origin is named for a publisher");
                 }
                 Err(_) => {}
             }

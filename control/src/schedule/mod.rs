@@ -19,8 +19,6 @@ mod table;
 #[cfg(test)]
 mod tests;
 
-use std::sync::Arc;
-
 use serde::{Deserialize, Serialize};
 
 pub use fleet::{Fleet, Status};

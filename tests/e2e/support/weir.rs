@@ -156,6 +156,11 @@ impl Weir {
         get(&self.url(path)).await
     }
 
+    /// Asks the API, as the operator.
+    pub async fn operator(&self, path: &str) -> Answer {
+        send(reqwest::Client::new().get(self.url(path)).bearer_auth(self.token())).await
+    }
+
     /// Asks the admin port.
     pub async fn admin(&self, path: &str) -> Answer {
         get(&format!("http://{}{path}", self.admin)).await
