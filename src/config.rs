@@ -14,7 +14,7 @@ use control_api::grant;
 use serde::{Deserialize, Serialize};
 
 use crate::roles::{Role, Wish};
-use crate::{admin, agent, log};
+use crate::{admin, agent, log, traces};
 use file::File;
 use layers::Layers;
 pub(crate) use mistake::Mistakes;
@@ -42,6 +42,8 @@ pub(crate) struct Config {
     pub(crate) log: log::Config,
     /// The admin port.
     pub(crate) admin: admin::Config,
+    /// Traces.
+    pub(crate) traces: traces::Config,
     /// Grants, which origin and edge verify.
     pub(crate) grants: grant::Config,
     /// The origin: what takes streams in.
@@ -62,6 +64,7 @@ impl Default for Config {
             drain_s: 20,
             log: log::Config::default(),
             admin: admin::Config::default(),
+            traces: traces::Config::default(),
             grants: grant::Config::default(),
             origin: origin::Config::default(),
             edge: edge::Config::default(),

@@ -15,8 +15,9 @@ use crate::config::Config;
 use crate::data::DataDir;
 use crate::lifecycle::{Lifecycle, Phase};
 use crate::listen::{Listener, bind};
-use crate::roles::Wish;
+use crate::roles::{Role, Wish};
 use crate::signals::{Signals, Told};
+use crate::traces::Traces;
 use crate::{admin, banner, console, grant, log};
 
 /// How long calls and requests have for their end.
@@ -71,6 +72,8 @@ async fn serve(wish: &Wish) -> anyhow::Result<()> {
     let name = replica_name()?;
     let replica = Replica::start(&config.control, name, registry, cache, unix_ms);
     replica.register(&metrics)?;
+    let traces = Traces::start(&config.traces, Role::Control, &metrics)?;
+    replica.trace_by(traces.tracer());
     let mut serving = listen(&config, &replica, token, &metrics, Sockets { http, grpc }, &life)?;
     life.advance(Phase::Ready);
     console::print(&banner::control(run.http, run.grpc, run.admin));
@@ -95,6 +98,7 @@ async fn serve(wish: &Wish) -> anyhow::Result<()> {
     // Nodes go to another replica, or wait for this one.
     let ended = async { while serving.join_next().await.is_some() {} };
     let _ = tokio::time::timeout(END, ended).await;
+    traces.end().await;
     Ok(())
 }
 

@@ -14,6 +14,7 @@ use crate::listen::{Listeners, Secure};
 use crate::reload::compare;
 use crate::roles::{Role, Roles, Sockets, Wish};
 use crate::signals::{Signals, Told};
+use crate::traces::Traces;
 use crate::{admin, agent, banner, certificate, console, demo, log};
 
 /// Where the operator's token is kept, in the data folder.
@@ -63,8 +64,10 @@ async fn serve(wish: &Wish) -> anyhow::Result<()> {
         quic,
     });
     let web = edge::Listeners { http: listeners.http.0, https };
+    let traces = Traces::start(&config.traces, wish.role, &registry)?;
     let mut roles =
         Roles::start(wish.role, &config, Sockets { rtmp: listeners.rtmp, web }, token, &registry, &life)?;
+    roles.trace_by(&traces.tracer());
     life.advance(Phase::Ready);
     let shown = config.origin.http.certificate.is_some();
     console::print(&banner::banner(wish.role, &run, wish.demo, shown));
@@ -91,6 +94,7 @@ async fn serve(wish: &Wish) -> anyhow::Result<()> {
     };
     // However it came to that.
     roles.end().await;
+    traces.end().await;
     ended
 }
 

@@ -19,6 +19,7 @@ pub mod replica;
 pub mod schedule;
 mod streams;
 pub mod token;
+mod traced;
 
 use std::sync::Arc;
 

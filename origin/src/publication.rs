@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ahash::AHashMap;
+use control_api::trace;
 use media_core::hub::{self, Epoch, Phase, Producer, Registry, StreamKey};
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
@@ -18,6 +19,8 @@ pub struct Publisher {
     pub protocol: &'static str,
     /// Its address.
     pub remote_addr: String,
+    /// The span of its request, of which others are children.
+    pub trace: Option<trace::Context>,
 }
 
 /// Why a stream can't be published.

@@ -39,7 +39,7 @@ pub(crate) fn key() -> StreamKey {
 }
 
 pub(crate) fn publisher() -> Publisher {
-    Publisher { protocol: "rtmp", remote_addr: "192.0.2.1:5000".to_owned() }
+    Publisher { protocol: "rtmp", remote_addr: "192.0.2.1:5000".to_owned(), trace: None }
 }
 
 /// Publishes the stream and sends the clip, `after_ms` later than it begins.

@@ -6,6 +6,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use control_api::rpc;
 use control_api::rpc::stream_service_client::StreamServiceClient;
+use control_api::trace::TRACEPARENT;
 use media_core::hub::{Epoch, Phase, StreamKey};
 use origin::{LeaseRefused, Origin, Publisher};
 use tokio::sync::watch;
@@ -45,13 +46,17 @@ impl origin::Leases for Leases {
         let line = self.line.borrow().clone();
         let Some(line) = line else { return Ok(own) };
         let mut client = StreamServiceClient::new(line.channel());
-        let request = line.request(rpc::PublishRequest {
+        let mut request = line.request(rpc::PublishRequest {
             key: Some(name(key)),
             epoch: own.0,
             takeover,
             protocol: publisher.protocol.to_owned(),
             remote_addr: publisher.remote_addr.clone(),
         });
+        // The lease is a part of what a publisher waits for.
+        if let Some(trace) = publisher.trace.as_ref().and_then(|trace| trace.to_string().parse().ok()) {
+            request.metadata_mut().insert(TRACEPARENT.as_str(), trace);
+        }
         let why = match timeout(PATIENCE, client.publish(request)).await {
             Ok(Ok(lease)) => return Ok(Epoch(lease.into_inner().epoch)),
             Ok(Err(status)) if matches!(status.code(), Code::AlreadyExists | Code::InvalidArgument) => {

@@ -16,20 +16,27 @@ use crate::support::weir::{Answer, Weir, command, send};
 use crate::support::{until, within};
 
 /// What lets nodes in.
-const JOIN: &str = "join-this-cluster";
+pub const JOIN: &str = "join-this-cluster";
 
 /// A replica of the control plane. It is killed when this is dropped.
-struct Control {
+pub struct Control {
     dir: TempDir,
     process: Process,
     http: SocketAddr,
-    grpc: SocketAddr,
+    pub grpc: SocketAddr,
 }
 
 impl Control {
     async fn start() -> Self {
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
         Self::launch(tempfile::tempdir().unwrap(), any, any).await
+    }
+
+    /// With this configuration.
+    pub async fn configured(config: &str) -> Self {
+        let (any, dir) = (SocketAddr::from(([127, 0, 0, 1], 0)), tempfile::tempdir().unwrap());
+        std::fs::write(dir.path().join("weir.toml"), config).unwrap();
+        Self::launch(dir, any, any).await
     }
 
     /// Kills it, and says where it was.
@@ -59,11 +66,11 @@ impl Control {
         Self { dir, process, http, grpc }
     }
 
-    fn url(&self, path: &str) -> String {
+    pub fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.http)
     }
 
-    fn token(&self) -> String {
+    pub fn token(&self) -> String {
         std::fs::read_to_string(self.dir.path().join("data/operator.token")).unwrap().trim().to_owned()
     }
 
@@ -80,7 +87,7 @@ impl Control {
     }
 
     /// Waits until nodes of these names and states are there, and no others.
-    async fn until_nodes(&self, expected: &[(&str, &str)]) {
+    pub async fn until_nodes(&self, expected: &[(&str, &str)]) {
         until(&format!("{expected:?}"), async || {
             let nodes = self.nodes().await;
             let found: Vec<_> =

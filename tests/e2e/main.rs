@@ -31,5 +31,6 @@ mod publish_command;
 mod secure;
 mod support;
 mod tidy;
+mod traces;
 mod unusual_media;
 mod watching;

@@ -7,6 +7,7 @@
 pub mod browser;
 pub mod certificate;
 pub mod clip;
+pub mod collector;
 pub mod ffmpeg;
 pub mod flv;
 pub mod innocent;

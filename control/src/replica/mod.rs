@@ -11,9 +11,10 @@ mod server;
 #[cfg(test)]
 pub(crate) mod testing;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
+use control_api::trace::Tracer;
 use tokio::task::JoinSet;
 use tonic::metadata::MetadataMap;
 
@@ -40,6 +41,7 @@ struct Inner {
     passes: Arc<Passes>,
     clock: Clock,
     started: Instant,
+    tracer: OnceLock<Tracer>,
     _tasks: JoinSet<()>,
 }
 
@@ -88,8 +90,19 @@ impl Replica {
             passes,
             clock,
             started: Instant::now(),
+            tracer: OnceLock::new(),
             _tasks: tasks,
         }))
+    }
+
+    /// What it decides is traced from now on. To be called before it serves; later calls change nothing.
+    pub fn trace_by(&self, tracer: Tracer) {
+        // Whoever is first stays.
+        let _ = self.0.tracer.set(tracer);
+    }
+
+    pub(crate) fn tracer(&self) -> &Tracer {
+        self.0.tracer.get().unwrap_or(&Tracer::OFF)
     }
 
     fn uptime(&self) -> Duration {
@@ -115,7 +128,12 @@ impl Replica {
 
     fn stream_service(&self) -> streams::Service {
         let inner = &self.0;
-        streams::Service::new(inner.streams.clone(), Arc::clone(&inner.passes), inner.clock)
+        streams::Service::new(
+            inner.streams.clone(),
+            Arc::clone(&inner.passes),
+            inner.clock,
+            self.tracer().clone(),
+        )
     }
 }
 

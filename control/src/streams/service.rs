@@ -9,6 +9,7 @@ use control_api::rpc::{
     Lease, Location, PublishRequest, ReleaseRequest, ReleaseResponse, RenewRequest, RenewResponse, StreamKey,
     WatchRequest, release_request,
 };
+use control_api::trace::Tracer;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -17,6 +18,7 @@ use tonic::{Request, Response, Status, Streaming};
 use super::{LeaseError, Streams, Wanted};
 use crate::nodes::{Caller, Passes};
 use crate::replica::Clock;
+use crate::traced::Traced;
 
 /// Streams that one edge may follow.
 const MAX_FOLLOWED: usize = 200_000;
@@ -29,11 +31,12 @@ pub(crate) struct Service {
     streams: Streams,
     passes: Arc<Passes>,
     clock: Clock,
+    tracer: Tracer,
 }
 
 impl Service {
-    pub(crate) fn new(streams: Streams, passes: Arc<Passes>, clock: Clock) -> Self {
-        Self { streams, passes, clock }
+    pub(crate) fn new(streams: Streams, passes: Arc<Passes>, clock: Clock, tracer: Tracer) -> Self {
+        Self { streams, passes, clock, tracer }
     }
 
     fn caller<T>(&self, request: &Request<T>) -> Result<Caller, Status> {
@@ -58,6 +61,7 @@ fn status(error: &LeaseError) -> Status {
 impl StreamService for Service {
     async fn publish(&self, request: Request<PublishRequest>) -> Result<Response<Lease>, Status> {
         let caller = self.caller(&request)?;
+        let traced = Traced::lease(&self.tracer, &request, &caller.name);
         let request = request.into_inner();
         let wanted = Wanted {
             key: key(request.key)?,
@@ -66,8 +70,9 @@ impl StreamService for Service {
             protocol: request.protocol,
             remote_addr: request.remote_addr,
         };
-        let epoch = self.streams.publish(&caller, &wanted).await.map_err(|error| status(&error))?;
-        Ok(Response::new(Lease { epoch }))
+        let leased = self.streams.publish(&caller, &wanted).await;
+        traced.ended(&leased, |span, epoch| span.set("epoch", i64::try_from(*epoch).unwrap_or(i64::MAX)));
+        Ok(Response::new(Lease { epoch: leased.map_err(|error| status(&error))? }))
     }
 
     async fn renew(&self, request: Request<RenewRequest>) -> Result<Response<RenewResponse>, Status> {
