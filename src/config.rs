@@ -333,6 +333,27 @@ mod tests {
         }
     }
 
+    /// Nor is what a collector of traces is shown.
+    #[test]
+    fn headers_of_traces_are_not_repeated() {
+        const SECRET: &str = "20406080";
+        for text in [
+            "[traces]\nheaders = 20406080",
+            "[traces]\nheaders = \"20406080\"",
+            "[traces]\nheaders = \"a b=20406080\"",
+            "[traces]\nheaders = [\"20406080\"]",
+        ] {
+            let said = check(text).unwrap_err().to_string();
+            let named = said.contains("weir.toml:2:11: `traces.headers`");
+            assert!(named && !said.contains(SECRET), "{text}: {said}");
+        }
+        let said = check("[traces]\nendpoint = \"collector:4317\"\nplay_ratio = 2").unwrap_err().to_string();
+        assert!(
+            said.contains("2:12: `traces.endpoint`") && said.contains("3:14: `traces.play_ratio`"),
+            "{said}"
+        );
+    }
+
     #[test]
     fn a_missing_file_is_named() {
         let error = Config::check_file(Path::new("/nowhere/weir.toml")).unwrap_err().to_string();

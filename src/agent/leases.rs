@@ -6,7 +6,6 @@ use std::time::Duration;
 use async_trait::async_trait;
 use control_api::rpc;
 use control_api::rpc::stream_service_client::StreamServiceClient;
-use control_api::trace::TRACEPARENT;
 use media_core::hub::{Epoch, Phase, StreamKey};
 use origin::{LeaseRefused, Origin, Publisher};
 use tokio::sync::watch;
@@ -55,7 +54,7 @@ impl origin::Leases for Leases {
         });
         // The lease is a part of what a publisher waits for.
         if let Some(trace) = publisher.trace.as_ref().and_then(|trace| trace.to_string().parse().ok()) {
-            request.metadata_mut().insert(TRACEPARENT.as_str(), trace);
+            request.metadata_mut().insert("traceparent", trace);
         }
         let why = match timeout(PATIENCE, client.publish(request)).await {
             Ok(Ok(lease)) => return Ok(Epoch(lease.into_inner().epoch)),

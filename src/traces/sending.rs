@@ -119,7 +119,8 @@ impl<E: SpanExporter> Sender<E> {
                     if count == 0 {
                         return;
                     }
-                    if !ends && tokio::time::timeout(GATHER, &mut end).await.is_ok() {
+                    let full = batch.len() == MAX_BATCH;
+                    if !full && !ends && tokio::time::timeout(GATHER, &mut end).await.is_ok() {
                         ends = true;
                         self.spans.close();
                     }

@@ -11,6 +11,7 @@ use crate::support::collector::{Collector, Span, config};
 use crate::support::flv::{VIDEO, Viewer};
 use crate::support::rtmp::{Client, Publication};
 use crate::support::turn::{self, Load};
+use crate::support::until;
 use crate::support::weir::{Weir, send};
 
 /// Opens origin and shield to edges.
@@ -167,10 +168,7 @@ async fn a_collector_that_is_down_costs_nothing_and_is_said_once() {
         for _ in 0..10 {
             viewer.next_frame(VIDEO).await;
         }
-        crate::support::until("lost spans", async || {
-            edge.metric(lost).await.filter(|lost| *lost >= expected)
-        })
-        .await;
+        until("lost spans", async || edge.metric(lost).await.filter(|lost| *lost >= expected)).await;
     }
     edge.process.line("the collector of traces takes no spans").await;
     let lines = edge.process.output().matches("the collector of traces").count();
@@ -178,9 +176,8 @@ async fn a_collector_that_is_down_costs_nothing_and_is_said_once() {
 
     // It comes back, and what begins then is told of.
     let collector = Collector::on(TcpListener::bind(at).await.unwrap());
-    let mut viewers = Vec::new();
-    crate::support::until("a span", async || {
-        viewers.push(Viewer::open(&edge.url("/live/a.flv")).await);
+    until("a span", async || {
+        edge.get("/live/a/index.m3u8").await;
         collector.spans().into_iter().find(|span| span.name == "play")
     })
     .await;

@@ -114,7 +114,9 @@ impl Pull {
             let mut relay = Relay::new(self.feeds.tracer());
             let pulled = self.pull(&mut resume, &mut timeline, ended, &mut relay).await;
             if let Err(error) = &pulled {
-                relay.failed(key, *self.feed.phase.borrow() == Phase::Live, error);
+                // Nobody waits for whether another origin has what has ended.
+                let wanted = ended.is_none() && *self.feed.phase.borrow() == Phase::Live;
+                relay.failed(key, wanted, error);
             }
             self.feed.fanout.tell_all(now());
             let has_come = resume.progress() != before;

@@ -53,12 +53,12 @@ impl Relay {
         }
     }
 
-    /// The pull is over. What never began, since there is no such stream or it can't be had, is made up by viewers as they
-    /// like: a share of it is enough.
-    pub(super) fn failed(self, key: &StreamKey, began: bool, why: &dyn fmt::Display) {
+    /// The pull is over. Of one that was never answered and that nobody who watches waits for, a share is enough: viewers can
+    /// make up names as they like.
+    pub(super) fn failed(self, key: &StreamKey, wanted: bool, why: &dyn fmt::Display) {
         let mut span = match self {
             Self::Off => return,
-            Self::Asked(beginning) if began || beginning.is_of_the_share() => {
+            Self::Asked(beginning) if wanted || beginning.is_of_the_share() => {
                 let mut span = beginning.under(None);
                 span.say("stream", key.as_str());
                 span

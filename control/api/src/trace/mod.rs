@@ -62,6 +62,15 @@ struct Inner {
     share: f64,
 }
 
+impl Inner {
+    /// Whether the next one is of the share.
+    fn picks(&self) -> bool {
+        // Each `RandomState` is keyed anew. As many bits as a double has.
+        let random = RandomState::new().build_hasher().finish() >> 11;
+        (random as f64) < self.share * (1u64 << 53) as f64
+    }
+}
+
 impl Tracer {
     /// Makes none.
     pub const OFF: Self = Self(None);
@@ -79,7 +88,7 @@ impl Tracer {
 
     /// Something begins that anybody can cause: it is one of the share, or nothing is made of it.
     pub fn begin_some(&self, what: What) -> Option<Beginning> {
-        self.begin(what).filter(Beginning::is_of_the_share)
+        if self.0.as_ref()?.picks() { self.begin(what) } else { None }
     }
 }
 
@@ -93,11 +102,9 @@ pub struct Beginning {
 }
 
 impl Beginning {
-    /// Whether it would be recorded if it were something that anybody can cause. Asked again, it may be another time.
+    /// Whether it is recorded, should it turn out to be what anybody can cause. To be asked once.
     pub fn is_of_the_share(&self) -> bool {
-        // Each `RandomState` is keyed anew. As many bits as a double has.
-        let random = RandomState::new().build_hasher().finish() >> 11;
-        (random as f64) < self.inner.share * (1u64 << 53) as f64
+        self.inner.picks()
     }
 
     /// Somebody says that it belongs to a trace of theirs, and is not believed: it is linked, and decides nothing.
