@@ -1,5 +1,5 @@
-//! Traces: how long publishers and viewers wait until something has begun, as spans for a collector (OTLP by gRPC). Off until
-//! one is named.
+//! Traces: how long publishers and viewers wait until something has begun, as spans for a collector (OTLP by
+//! gRPC). Off until one is named.
 //!
 //! Whatever the collector does, nobody waits for it: spans that it does not take are lost, and counted.
 
@@ -36,7 +36,8 @@ pub(crate) struct Traces {
 }
 
 impl Traces {
-    /// Begins, where a collector is named. It is connected to when there is something to send. Call it within a tokio runtime.
+    /// Begins, where a collector is named. It is connected to when there is something to send. Call it within a
+    /// tokio runtime.
     pub(crate) fn start(config: &Config, role: Role, metrics: &prometheus::Registry) -> anyhow::Result<Self> {
         let Some(url) = &config.endpoint else { return Ok(Self { tracer: Tracer::OFF, sending: None }) };
         let counts = Counts::register(metrics)?;

@@ -154,7 +154,7 @@ async fn without_an_endpoint_nothing_is_asked_for_and_nothing_sent() {
 async fn a_collector_that_is_down_costs_nothing_and_is_said_once() {
     let _turn = turn::take(Load::Light).await;
     let clip = Clip::small().await;
-    // It takes connections and answers none, and then is gone.
+    // Who listened there is gone.
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let at = listener.local_addr().unwrap();
     let origin = origin(&config(at, "origin")).await;

@@ -53,8 +53,8 @@ impl Relay {
         }
     }
 
-    /// The pull is over. Of one that was never answered and that nobody who watches waits for, a share is enough: viewers can
-    /// make up names as they like.
+    /// The pull is over. Of one that was never answered and that nobody who watches waits for, a share is enough:
+    /// viewers can make up names as they like.
     pub(super) fn failed(self, key: &StreamKey, wanted: bool, why: &dyn fmt::Display) {
         let mut span = match self {
             Self::Off => return,

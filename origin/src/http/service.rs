@@ -20,8 +20,8 @@ const RELAY: &str = "relay";
 
 /// Answers `GET` and `HEAD` for
 /// - `/relay/{app}/{name}`: the stream's feed ([`media_core::relay`]), endless until the stream ends; with
-///   `?after={epoch}-{sequence}` from the frame behind that one on, if it is kept; `traceparent` names the span in which it was
-///   published, where there are spans;
+///   `?after={epoch}-{sequence}` from the frame behind that one on, if it is kept; `traceparent` names the span in
+///   which it was published, where there are spans;
 /// - `/{app}/{name}/…`: the playlists, parts and segments of HLS.
 ///
 /// Everything else, and every error, is a problem document.
