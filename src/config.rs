@@ -14,7 +14,7 @@ use control_api::grant;
 use serde::{Deserialize, Serialize};
 
 use crate::roles::{Role, Wish};
-use crate::{admin, agent, log};
+use crate::{admin, agent, log, traces};
 use file::File;
 use layers::Layers;
 pub(crate) use mistake::Mistakes;
@@ -42,6 +42,8 @@ pub(crate) struct Config {
     pub(crate) log: log::Config,
     /// The admin port.
     pub(crate) admin: admin::Config,
+    /// Traces.
+    pub(crate) traces: traces::Config,
     /// Grants, which origin and edge verify.
     pub(crate) grants: grant::Config,
     /// The origin: what takes streams in.
@@ -62,6 +64,7 @@ impl Default for Config {
             drain_s: 20,
             log: log::Config::default(),
             admin: admin::Config::default(),
+            traces: traces::Config::default(),
             grants: grant::Config::default(),
             origin: origin::Config::default(),
             edge: edge::Config::default(),
@@ -328,6 +331,27 @@ mod tests {
             let said = check(text).unwrap_err().to_string();
             assert!(said.contains("weir.toml:2:") && !said.contains(SECRET), "{text}: {said}");
         }
+    }
+
+    /// Nor is what a collector of traces is shown.
+    #[test]
+    fn headers_of_traces_are_not_repeated() {
+        const SECRET: &str = "20406080";
+        for text in [
+            "[traces]\nheaders = 20406080",
+            "[traces]\nheaders = \"20406080\"",
+            "[traces]\nheaders = \"a b=20406080\"",
+            "[traces]\nheaders = [\"20406080\"]",
+        ] {
+            let said = check(text).unwrap_err().to_string();
+            let named = said.contains("weir.toml:2:11: `traces.headers`");
+            assert!(named && !said.contains(SECRET), "{text}: {said}");
+        }
+        let said = check("[traces]\nendpoint = \"collector:4317\"\nplay_ratio = 2").unwrap_err().to_string();
+        assert!(
+            said.contains("2:12: `traces.endpoint`") && said.contains("3:14: `traces.play_ratio`"),
+            "{said}"
+        );
     }
 
     #[test]

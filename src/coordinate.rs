@@ -17,8 +17,9 @@ use crate::config::Config;
 use crate::data::DataDir;
 use crate::lifecycle::{Lifecycle, Phase};
 use crate::listen::{Listener, bind};
-use crate::roles::Wish;
+use crate::roles::{Role, Wish};
 use crate::signals::{Signals, Told};
+use crate::traces::Traces;
 use crate::{admin, banner, console, grant, log};
 
 /// Where the operator's token is kept, in the data folder.
@@ -71,6 +72,8 @@ async fn serve(wish: &Wish) -> anyhow::Result<()> {
     let (life, metrics) = (Lifecycle::new(), admin::registry()?);
     tokio::spawn(admin::serve(admin.0, metrics.clone(), life.clone()));
     let replica = replica(&config.control, data.path(), &token, &metrics)?;
+    let traces = Traces::start(&config.traces, Role::Control, &metrics)?;
+    replica.trace_by(traces.tracer());
     let mut serving = listen(&config, &replica, token, &metrics, Sockets { http, grpc }, &life)?;
     life.advance(Phase::Ready);
     console::print(&banner::control(run.http, run.grpc, run.admin));
@@ -96,6 +99,7 @@ async fn serve(wish: &Wish) -> anyhow::Result<()> {
     let ended = async { while serving.join_next().await.is_some() {} };
     let _ = tokio::time::timeout(END, ended).await;
     replica.shutdown(END).await;
+    traces.end().await;
     Ok(())
 }
 

@@ -25,6 +25,7 @@ mod reload;
 mod roles;
 mod serve;
 mod signals;
+mod traces;
 
 use std::process::ExitCode;
 

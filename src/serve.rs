@@ -15,6 +15,7 @@ use crate::listen::{Listeners, Secure};
 use crate::reload::compare;
 use crate::roles::{Office, Role, Roles, Sockets, Wish};
 use crate::signals::{Signals, Told};
+use crate::traces::Traces;
 use crate::{admin, agent, banner, certificate, console, coordinate, demo, log};
 
 /// How long hooks have for what happened last.
@@ -61,9 +62,12 @@ async fn serve(wish: &Wish) -> anyhow::Result<()> {
         quic,
     });
     let web = edge::Listeners { http: listeners.http.0, https };
+    let traces = Traces::start(&config.traces, wish.role, &registry)?;
     // Alone it is a cluster of one node.
     let replica = if wish.role == Role::All && config.cluster.control.is_empty() {
-        Some(coordinate::replica(&config.control, data.path(), &token, &registry)?)
+        let replica = coordinate::replica(&config.control, data.path(), &token, &registry)?;
+        replica.trace_by(traces.tracer());
+        Some(replica)
     } else {
         None
     };
@@ -75,6 +79,7 @@ async fn serve(wish: &Wish) -> anyhow::Result<()> {
         &registry,
         &life,
     )?;
+    roles.trace_by(&traces.tracer());
     life.advance(Phase::Ready);
     let shown = config.origin.http.certificate.is_some();
     console::print(&banner::banner(wish.role, &run, wish.demo, shown));
@@ -106,6 +111,7 @@ async fn serve(wish: &Wish) -> anyhow::Result<()> {
     if let Some(replica) = replica {
         replica.shutdown(HOOKS_END).await;
     }
+    traces.end().await;
     ended
 }
 

@@ -21,6 +21,7 @@ pub mod replica;
 pub mod schedule;
 mod streams;
 pub mod token;
+mod traced;
 
 use std::sync::Arc;
 

@@ -19,6 +19,7 @@ mod seldom;
 mod sessions;
 mod shard;
 mod socket;
+mod traced;
 mod upstream;
 
 #[cfg(test)]
@@ -30,6 +31,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use control_api::Viewers;
+use control_api::trace::Tracer;
 use media_core::hub::{Epoch, StreamKey};
 use tokio::net::TcpListener;
 
@@ -114,6 +116,11 @@ impl Edge {
             metrics,
         };
         Ok(Self { shared: Arc::new(shared) })
+    }
+
+    /// Pulls and viewers are traced from now on. Once for an edge: later ones change nothing.
+    pub fn trace_by(&self, tracer: Tracer) {
+        self.shared.feeds.trace_by(tracer);
     }
 
     /// Takes over what can change at run time: who may play, and the rules of [`GuardConfig`]. Opens the access log

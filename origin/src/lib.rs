@@ -13,6 +13,7 @@ pub mod http;
 pub mod ingest;
 mod leases;
 mod metrics;
+mod opening;
 mod origin;
 pub mod package;
 mod publication;

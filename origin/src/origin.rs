@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use control_api::trace::{self, Tracer};
 use control_api::{HlsState, StreamInfo};
 use media_core::hub::{self, CacheLimits, Epoch, Limits, Registry, Revoked, StreamKey, Takeover};
 use tokio::sync::watch;
@@ -52,6 +53,7 @@ struct Inner {
     /// Who gives leases of streams, if anybody does.
     leases: OnceLock<Arc<dyn Leases>>,
     standbys: Arc<Standbys>,
+    tracer: OnceLock<Tracer>,
     /// How many publications there are.
     publishers: watch::Sender<usize>,
 }
@@ -87,6 +89,7 @@ impl Origin {
             graces: Graces::default(),
             leases: OnceLock::new(),
             standbys: Arc::new(Standbys::new(limits)),
+            tracer: OnceLock::new(),
             publishers: watch::Sender::new(0),
         });
         tokio::spawn(sample(Arc::downgrade(&inner)));
@@ -107,6 +110,21 @@ impl Origin {
     pub fn lease_from(&self, leases: Arc<dyn Leases>) {
         // Whoever is first stays.
         let _ = self.0.leases.set(leases);
+    }
+
+    /// Publishers are traced from now on. Once for an origin: later ones change nothing.
+    pub fn trace_by(&self, tracer: Tracer) {
+        // Whoever is first stays.
+        let _ = self.0.tracer.set(tracer);
+    }
+
+    pub(crate) fn tracer(&self) -> &Tracer {
+        self.0.tracer.get().unwrap_or(&Tracer::OFF)
+    }
+
+    /// The span in which the stream was published.
+    pub(crate) fn trace(&self, key: &StreamKey) -> Option<trace::Context> {
+        self.0.stats.trace(key)
     }
 
     /// Publishes a stream under a new epoch, or goes on with an interrupted one.

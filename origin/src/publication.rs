@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ahash::AHashMap;
+use control_api::trace;
 use media_core::hub::{self, Epoch, Phase, Producer, StreamKey};
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
@@ -23,6 +24,8 @@ pub struct Publisher {
     pub backup: bool,
     /// What stood behind the stream's name, without keys and grants.
     pub query: String,
+    /// The span of its request, of which others are children.
+    pub trace: Option<trace::Context>,
 }
 
 /// Why a stream can't be published.

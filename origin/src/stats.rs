@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use ahash::AHashMap;
+use control_api::trace;
 use control_api::{HlsState, MediaClock, PublisherInfo, StreamInfo, StreamState, TrackInfo, Viewers};
 use media_core::frame::{Params, Track};
 use media_core::hub::{Epoch, Phase, Producer, Snapshot, Stream, StreamKey};
@@ -124,6 +125,11 @@ impl Stats {
         drop(records);
         streams.sort_by(|a, b| (&a.app, &a.name).cmp(&(&b.app, &b.name)));
         streams
+    }
+
+    /// The span in which a stream was published.
+    pub(crate) fn trace(&self, key: &StreamKey) -> Option<trace::Context> {
+        self.records.lock().get(key).and_then(|record| record.publisher.trace.clone())
     }
 
     /// One stream.

@@ -44,6 +44,7 @@ pub(crate) fn publisher() -> Publisher {
         remote_addr: "192.0.2.1:5000".to_owned(),
         backup: false,
         query: String::new(),
+        trace: None,
     }
 }
 

@@ -66,7 +66,7 @@ impl origin::Leases for Leases {
         let Some(line) = line else { return if must_agree { Err(undecided()) } else { Ok(alone) } };
         let patience = if ask == Ask::Not { PATIENCE } else { ANSWER };
         let mut client = StreamServiceClient::new(line.channel());
-        let request = line.request(rpc::PublishRequest {
+        let mut request = line.request(rpc::PublishRequest {
             key: Some(name(key)),
             epoch: own.0,
             takeover: purpose == Purpose::Publish { takeover: true },
@@ -81,6 +81,10 @@ impl origin::Leases for Leases {
             .into(),
             query: publisher.query.clone(),
         });
+        // The lease is a part of what a publisher waits for.
+        if let Some(trace) = publisher.trace.as_ref().and_then(|trace| trace.to_string().parse().ok()) {
+            request.metadata_mut().insert("traceparent", trace);
+        }
         let why = match timeout(patience, client.publish(request)).await {
             Ok(Ok(lease)) => {
                 let rpc::Lease { epoch, standby } = lease.into_inner();

@@ -67,6 +67,9 @@ pub(super) fn check(config: &Config, role: Option<Role>) -> Findings {
     auth(&config.origin.auth, &config.grants, alone, &mut findings);
     grants(&config.grants, alone, &mut findings);
     guard(&config.edge.guard, &mut findings);
+    for (key, what) in config.traces.mistakes() {
+        findings.say(key, what);
+    }
     if config.edge.access_log.path.is_empty() {
         findings.say("edge.access_log.path", "expected \"off\", \"stdout\" or a file");
     }

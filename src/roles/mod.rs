@@ -15,6 +15,7 @@ use ::origin::Origin;
 use ::origin::ingest::rtmp::Ingest;
 use bytes::Bytes;
 use control::{Replica, Token};
+use control_api::trace::Tracer;
 use http_body_util::BodyExt;
 use prometheus::Registry;
 use tokio::sync::{mpsc, oneshot};
@@ -45,6 +46,16 @@ pub(crate) enum Role {
 }
 
 impl Role {
+    /// Its name, as commands have it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::All => "all",
+            Self::Origin => "origin",
+            Self::Edge => "edge",
+            Self::Control => "control",
+        }
+    }
+
     /// The key of where HTTP is served.
     pub(crate) fn http_key(self) -> &'static str {
         match self {
@@ -155,6 +166,16 @@ impl Roles {
             Role::Origin => origin::start(start, sockets),
             Role::Edge => edge::start(start, sockets),
             Role::Control => anyhow::bail!("a control plane has no role that serves media"),
+        }
+    }
+
+    /// What they do is traced from now on.
+    pub(crate) fn trace_by(&self, tracer: &Tracer) {
+        if let Some((origin, _)) = &self.ingest {
+            origin.trace_by(tracer.clone());
+        }
+        if let Some(edge) = &self.edge {
+            edge.trace_by(tracer.clone());
         }
     }
 

@@ -34,5 +34,6 @@ mod redundant;
 mod secure;
 mod support;
 mod tidy;
+mod traces;
 mod unusual_media;
 mod watching;

@@ -8,6 +8,7 @@ pub mod browser;
 pub mod certificate;
 pub mod clip;
 pub mod cluster;
+pub mod collector;
 pub mod crowd;
 pub mod engine;
 pub mod ffmpeg;

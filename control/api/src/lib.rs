@@ -12,6 +12,7 @@ pub mod pattern;
 pub mod rpc;
 mod secret;
 pub mod stream;
+pub mod trace;
 
 use async_trait::async_trait;
 

@@ -7,7 +7,7 @@ use axum::Json;
 use axum::extract::{FromRequestParts, Path, Query, RawQuery, State};
 use axum::response::{IntoResponse, Response};
 use control_api::grant::{Audience, Claims};
-use http::{HeaderValue, StatusCode, header};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
@@ -19,6 +19,7 @@ use super::problem::Problem;
 use crate::nodes::{Addresses, Known};
 use crate::replica::Replica;
 use crate::schedule::Labels;
+use crate::traced::Traced;
 
 /// What stands unescaped in a path (RFC 3986 §2.3), and what parts its segments.
 const PATH: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~').remove(b'/');
@@ -130,22 +131,37 @@ pub(super) async fn play(
     operator: Option<Operator>,
     Key { app, name }: Key,
     near: Near,
+    headers: HeaderMap,
 ) -> Result<Json<Play>, Problem> {
     let replica = replica(&context)?;
     let path = format!("{app}/{name}");
-    let ttl_s = context.config.grant_ttl_s;
+    let traced = Traced::decision(replica.tracer(), "play", &path, &headers, operator.is_some());
+    let decided = edges(&context, replica, operator, &path, &near.labels());
+    traced.ended(&decided, |span, edges| {
+        span.say("node", edges.first().map_or("", |edge| &edge.node));
+    });
+    Ok(Json(Play { edges: decided?, ttl_s: context.config.grant_ttl_s }))
+}
+
+/// The edges for a viewer, the best first.
+fn edges(
+    context: &Context,
+    replica: &Replica,
+    operator: Option<Operator>,
+    path: &str,
+    near: &Labels,
+) -> Result<Vec<Urls>, Problem> {
     let grant = if context.config.grants_to_play {
         operator.ok_or(crate::token::Refused::Missing)?;
-        Some(sign(&context, replica, Audience::Play, &path)?)
+        Some(sign(context, replica, Audience::Play, path)?)
     } else {
         None
     };
-    let edges = replica.nodes().edges_for(&path, &near.labels(), EDGES);
+    let edges = replica.nodes().edges_for(path, near, EDGES);
     if edges.is_empty() {
         return Err(Problem::no_node("edge"));
     }
-    let edges = edges.into_iter().map(|edge| urls(edge, &path, grant.as_deref())).collect();
-    Ok(Json(Play { edges, ttl_s }))
+    Ok(edges.into_iter().map(|edge| urls(edge, path, grant.as_deref())).collect())
 }
 
 /// Where to publish a stream
@@ -170,20 +186,35 @@ pub(super) async fn publish(
     _: Operator,
     Key { app, name }: Key,
     Encoder { region, isp, backup }: Encoder,
+    headers: HeaderMap,
 ) -> Result<Json<Publish>, Problem> {
     let replica = replica(&context)?;
     let (path, near) = (format!("{app}/{name}"), Labels { region, isp });
-    let origins = replica.streams().origins_for(&path, &near, backup);
+    let traced = Traced::decision(replica.tracer(), "publish", &path, &headers, true);
+    let decided = origin(&context, replica, &path, (&near, backup));
+    traced.ended(&decided, |span, origin| span.say("node", &origin.node));
+    Ok(Json(decided?))
+}
+
+/// The origin for a publisher.
+fn origin(
+    context: &Context,
+    replica: &Replica,
+    path: &str,
+    (near, backup): (&Labels, bool),
+) -> Result<Publish, Problem> {
+    let origins = replica.streams().origins_for(path, near, backup);
     let origin = origins.into_iter().next().ok_or_else(|| Problem::no_node("origin"))?;
     let base = origin.record.addresses.rtmp.ok_or_else(|| Problem::no_node("origin"))?;
-    let grant = sign(&context, replica, Audience::Publish, &path)?;
+    let (app, name) = path.split_once('/').unwrap_or((path, ""));
+    let grant = sign(context, replica, Audience::Publish, path)?;
     let stream_key = format!("{name}?{}token={grant}", if backup { "backup=1&" } else { "" });
-    Ok(Json(Publish {
+    Ok(Publish {
         node: origin.record.name,
         rtmp: format!("{base}/{app}/{stream_key}"),
         stream_key,
         ttl_s: context.config.grant_ttl_s,
-    }))
+    })
 }
 
 /// Sends a player to the edge that it would be told of. What it shows to be let in goes along.

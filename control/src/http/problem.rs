@@ -1,6 +1,7 @@
 //! The one place where errors meet HTTP: each becomes a problem document (RFC 9457).
 
 use std::any::Any;
+use std::fmt;
 
 use axum::extract::rejection::{JsonRejection, PathRejection, QueryRejection};
 use axum::response::{IntoResponse, Response};
@@ -38,6 +39,12 @@ pub(crate) struct Problem {
     detail: String,
     #[serde(skip)]
     challenge: Option<HeaderValue>,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.detail)
+    }
 }
 
 impl Problem {

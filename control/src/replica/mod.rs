@@ -12,9 +12,10 @@ mod server;
 #[cfg(test)]
 pub(crate) mod testing;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
+use control_api::trace::Tracer;
 use tokio::task::JoinSet;
 use tonic::metadata::MetadataMap;
 
@@ -46,6 +47,7 @@ struct Inner {
     operator: Option<Token>,
     clock: Clock,
     started: Instant,
+    tracer: OnceLock<Tracer>,
     _tasks: JoinSet<()>,
 }
 
@@ -119,8 +121,19 @@ impl Replica {
             operator,
             clock,
             started: Instant::now(),
+            tracer: OnceLock::new(),
             _tasks: tasks,
         }))
+    }
+
+    /// What it decides is traced from now on. To be called before it serves; later calls change nothing.
+    pub fn trace_by(&self, tracer: Tracer) {
+        // Whoever is first stays.
+        let _ = self.0.tracer.set(tracer);
+    }
+
+    pub(crate) fn tracer(&self) -> &Tracer {
+        self.0.tracer.get().unwrap_or(&Tracer::OFF)
     }
 
     fn uptime(&self) -> Duration {
@@ -151,6 +164,7 @@ impl Replica {
             Arc::clone(&inner.passes),
             inner.clock,
             inner.hooks.clone(),
+            self.tracer().clone(),
         )
     }
 

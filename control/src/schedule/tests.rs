@@ -5,6 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use proptest::prelude::*;
 
+use std::sync::Arc;
+
 use super::*;
 
 const GIGABIT: u64 = 1_000_000_000;

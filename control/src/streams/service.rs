@@ -10,6 +10,7 @@ use control_api::rpc::{
     IngestRequest, Ingests, Lease as LeaseAnswer, Location, PublishRequest, ReleaseRequest, ReleaseResponse,
     RenewRequest, RenewResponse, StreamKey, WatchRequest, release_request,
 };
+use control_api::trace::Tracer;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -20,6 +21,7 @@ use crate::hooks::Hooks;
 use crate::nodes::{Caller, Passes};
 use crate::replica::{Clock, happenings};
 use crate::schedule::Labels;
+use crate::traced::Traced;
 
 /// Streams that one edge may follow.
 const MAX_FOLLOWED: usize = 200_000;
@@ -33,11 +35,31 @@ pub(crate) struct Service {
     passes: Arc<Passes>,
     clock: Clock,
     hooks: Option<Hooks>,
+    tracer: Tracer,
 }
 
 impl Service {
-    pub(crate) fn new(streams: Streams, passes: Arc<Passes>, clock: Clock, hooks: Option<Hooks>) -> Self {
-        Self { streams, passes, clock, hooks }
+    pub(crate) fn new(
+        streams: Streams,
+        passes: Arc<Passes>,
+        clock: Clock,
+        hooks: Option<Hooks>,
+        tracer: Tracer,
+    ) -> Self {
+        Self { streams, passes, clock, hooks, tracer }
+    }
+
+    async fn lease(&self, caller: &Caller, wanted: &Wanted) -> Result<LeaseAnswer, Status> {
+        // One that was let in before is not asked about again.
+        if let Some(hooks) = self.hooks.as_ref().filter(|_| wanted.purpose != As::Promoted) {
+            super::path(&wanted.key).map_err(|error| status(&error))?;
+            let admitted = hooks.admit(&happenings::publishing(caller, wanted)).await;
+            admitted.map_err(|refused| Status::permission_denied(refused.to_string()))?;
+        }
+        match self.streams.publish(caller, wanted).await.map_err(|error| status(&error))? {
+            Lease::Held(epoch) => Ok(LeaseAnswer { epoch, standby: false }),
+            Lease::Standby => Ok(LeaseAnswer { epoch: 0, standby: true }),
+        }
     }
 
     fn caller<T>(&self, request: &Request<T>) -> Result<Caller, Status> {
@@ -63,6 +85,7 @@ fn status(error: &LeaseError) -> Status {
 impl StreamService for Service {
     async fn publish(&self, request: Request<PublishRequest>) -> Result<Response<LeaseAnswer>, Status> {
         let caller = self.caller(&request)?;
+        let traced = Traced::lease(&self.tracer, &request, &caller.name);
         let request = request.into_inner();
         let purpose = request.r#as();
         let wanted = Wanted {
@@ -74,17 +97,10 @@ impl StreamService for Service {
             remote_addr: request.remote_addr,
             query: request.query,
         };
-        // One that was let in before is not asked about again.
-        if let Some(hooks) = self.hooks.as_ref().filter(|_| purpose != As::Promoted) {
-            super::path(&wanted.key).map_err(|error| status(&error))?;
-            let admitted = hooks.admit(&happenings::publishing(&caller, &wanted)).await;
-            admitted.map_err(|refused| Status::permission_denied(refused.to_string()))?;
-        }
-        let lease = self.streams.publish(&caller, &wanted).await.map_err(|error| status(&error))?;
-        Ok(Response::new(match lease {
-            Lease::Held(epoch) => LeaseAnswer { epoch, standby: false },
-            Lease::Standby => LeaseAnswer { epoch: 0, standby: true },
-        }))
+        let leased = self.lease(&caller, &wanted).await;
+        traced
+            .ended(&leased, |span, lease| span.set("epoch", i64::try_from(lease.epoch).unwrap_or(i64::MAX)));
+        leased.map(Response::new)
     }
 
     async fn renew(&self, request: Request<RenewRequest>) -> Result<Response<RenewResponse>, Status> {

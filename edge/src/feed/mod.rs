@@ -7,15 +7,17 @@ mod pull;
 mod reading;
 mod resume;
 mod timeline;
+mod trace;
 mod viewer;
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use control_api::Viewers;
+use control_api::trace::{Context, Tracer};
 use http::HeaderValue;
 use media_core::hub::{Epoch, StreamKey};
 use parking_lot::Mutex;
@@ -58,6 +60,7 @@ pub(crate) struct Feeds {
     /// Lines about streams that can't be had, or not at the moment: viewers cause them, with names that they may make up.
     unavailable: Seldom,
     away: Seldom,
+    tracer: OnceLock<Tracer>,
     feeds: Mutex<HashMap<StreamKey, Arc<Feed>>>,
 }
 
@@ -72,6 +75,8 @@ struct Feed {
     phase: watch::Sender<Phase>,
     /// The highest epoch that the stream is known to have somewhere: an older one is not for viewers any more.
     newest: watch::Sender<Epoch>,
+    /// The span of the pull that it reads or has read last.
+    trace: Mutex<Option<Context>>,
     viewers: [AtomicU64; Format::ALL.len()],
 }
 
@@ -90,8 +95,24 @@ impl Feeds {
         metrics: Arc<Metrics>,
     ) -> Arc<Self> {
         let absent = Absent::new(Duration::from_millis(config.absent_ttl_ms));
-        let (unavailable, away, feeds) = Default::default();
-        Arc::new(Self { config, fanout, upstream, metrics, absent, unavailable, away, feeds })
+        let (unavailable, away, tracer, feeds) = Default::default();
+        Arc::new(Self { config, fanout, upstream, metrics, absent, unavailable, away, tracer, feeds })
+    }
+
+    /// Pulls and viewers are traced from now on. Once: later ones change nothing.
+    pub(crate) fn trace_by(&self, tracer: Tracer) {
+        // Whoever is first stays.
+        let _ = self.tracer.set(tracer);
+    }
+
+    pub(crate) fn tracer(&self) -> &Tracer {
+        self.tracer.get().unwrap_or(&Tracer::OFF)
+    }
+
+    /// The span in which a stream was pulled, if it is.
+    pub(crate) fn trace(&self, key: &StreamKey) -> Option<Context> {
+        let feed = self.feeds.lock().get(key).map(Arc::clone)?;
+        feed.trace()
     }
 
     /// Lets somebody watch a stream that so many watch by HLS; resolves once the upstream has answered. Another edge has
@@ -187,6 +208,7 @@ impl Feeds {
                     seats: watch::Sender::new(0),
                     phase: watch::Sender::new(Phase::Starting),
                     newest: watch::Sender::default(),
+                    trace: Mutex::default(),
                     viewers: Default::default(),
                 });
                 let seat = Seat::new(&feed);
@@ -209,6 +231,10 @@ impl Feed {
             rtmp: count(Format::Rtmp),
             hls: 0,
         }
+    }
+
+    fn trace(&self) -> Option<Context> {
+        self.trace.lock().clone()
     }
 
     /// The first answer: those who wait for it go on. Later ones change nothing.

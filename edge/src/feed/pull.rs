@@ -5,7 +5,7 @@ use std::hash::{BuildHasher, Hasher};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use http::{Request, StatusCode};
+use http::{Request, Response, StatusCode};
 use media_core::hub::Epoch;
 use media_core::relay::{Decoder, Event, Place};
 use tokio::sync::watch;
@@ -13,6 +13,7 @@ use tokio::sync::watch;
 use super::reading::Reading;
 use super::resume::Resume;
 use super::timeline::Timeline;
+use super::trace::Relay;
 use super::{Feed, Feeds, Phase, Refusal, now};
 use crate::upstream::{Body, BoxError, Giver, VIA, ask, segment};
 
@@ -110,7 +111,13 @@ impl Pull {
         let mut ended: Option<Giver> = None;
         loop {
             let (before, began) = (resume.progress(), now());
-            let pulled = self.pull(&mut resume, &mut timeline, ended).await;
+            let mut relay = Relay::new(self.feeds.tracer());
+            let pulled = self.pull(&mut resume, &mut timeline, ended, &mut relay).await;
+            if let Err(error) = &pulled {
+                // Nobody waits for whether another origin has what has ended.
+                let wanted = ended.is_none() && *self.feed.phase.borrow() == Phase::Live;
+                relay.failed(key, wanted, error);
+            }
             self.feed.fanout.tell_all(now());
             let has_come = resume.progress() != before;
             let error = match pulled {
@@ -203,8 +210,14 @@ impl Pull {
         resume: &mut Resume,
         timeline: &mut Timeline,
         beside: Option<Giver>,
+        relay: &mut Relay,
     ) -> Result<Option<Giver>, Error> {
-        let (body, giver) = self.request(resume.place(), beside).await?;
+        let answer = self.request(resume.place(), beside).await?;
+        if let Some(trace) = relay.answered(&self.feed.key, &answer) {
+            *self.feed.trace.lock() = Some(trace);
+        }
+        let giver = answer.extensions().get().copied();
+        let body = answer.into_body();
         self.feed.settle(Phase::Live);
         tracing::info!(stream = %self.feed.key, "pulling");
         let fanout = &self.feed.fanout;
@@ -224,9 +237,11 @@ impl Pull {
                 match event {
                     Event::Mark(mark) => {
                         resume.mark(&mark);
+                        relay.mark(&mark);
                         timeline.mark(mark);
                     }
                     Event::Tag(tag) => {
+                        relay.tag(&tag);
                         if resume.is_news(&tag) {
                             let tag = timeline.place(tag);
                             let frame = !tag.is_metadata && !tag.is_sequence_header;
@@ -243,11 +258,7 @@ impl Pull {
         }
     }
 
-    async fn request(
-        &self,
-        after: Option<Place>,
-        beside: Option<Giver>,
-    ) -> Result<(Body, Option<Giver>), Error> {
+    async fn request(&self, after: Option<Place>, beside: Option<Giver>) -> Result<Response<Body>, Error> {
         let key = &self.feed.key;
         let mut uri = format!("/relay/{}/{}", segment(key.app()), segment(key.name()));
         if let Some(after) = after {
@@ -265,10 +276,7 @@ impl Pull {
         let answer = tokio::time::timeout(wait, ask(&self.feeds.upstream, request));
         let response = answer.await.map_err(|_| Error::Timeout)?.map_err(Error::Upstream)?;
         match response.status() {
-            StatusCode::OK => {
-                let giver = response.extensions().get().copied();
-                Ok((response.into_body(), giver))
-            }
+            StatusCode::OK => Ok(response),
             StatusCode::NOT_FOUND => Err(Error::Absent),
             status => Err(Error::Status(status)),
         }

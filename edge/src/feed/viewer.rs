@@ -6,6 +6,7 @@ use std::task::{Context, Poll};
 use std::time::Instant;
 
 use bytes::Bytes;
+use control_api::trace::Context as Trace;
 
 use super::{Seat, now};
 use crate::fanout::{Ahead, Format, Outlet, Over, Reader, Skips, Start, Step};
@@ -79,6 +80,11 @@ impl Viewer {
     /// A follower sent it all before the unit of that number.
     pub(crate) fn carry_to(&mut self, sequence: u64, version: u32) {
         self.reader.carry_to(sequence, version);
+    }
+
+    /// The span in which its stream was pulled.
+    pub(crate) fn trace(&self) -> Option<Trace> {
+        self.seat.feed.trace()
     }
 
     /// The ring it watches.

@@ -11,6 +11,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
+use control_api::trace::Span;
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Either, Ready, ready};
 use http::header::ALT_SVC;
@@ -85,7 +86,7 @@ pub(super) struct Departure {
     /// When the viewer's grant expires.
     pub(super) until: Option<std::time::Instant>,
     pub(super) seat: Seat,
-    pub(super) record: Option<Record>,
+    pub(super) notes: Notes,
 }
 
 impl Connection {
@@ -224,7 +225,7 @@ pub(super) async fn serve(
         Ok(None) => return,
         Err(cut) => return tracing::debug!(%peer, reason = %cut, "connection cut"),
     };
-    let Departure { head, viewer, mut protocol, window, until, seat, record } = departure;
+    let Departure { head, viewer, mut protocol, window, until, seat, notes } = departure;
     if !said.is_empty() {
         protocol.input(std::time::Instant::now(), &said);
     }
@@ -236,26 +237,36 @@ pub(super) async fn serve(
         protocol,
         window,
         until,
-        guard: Box::new(Visit { _place: place, _seat: seat, record }),
+        guard: Box::new(Visit { _place: place, _seat: seat, notes }),
     });
+}
+
+/// What is noted of a viewer: its line in the access log, and its span until it was sent something.
+pub(super) struct Notes {
+    pub(super) record: Option<Record>,
+    pub(super) play: Option<Span>,
 }
 
 /// A viewer's places, until it has left.
 struct Visit {
     _place: Place,
     _seat: Seat,
-    record: Option<Record>,
+    notes: Notes,
 }
 
 impl Guest for Visit {
+    fn begun(&mut self) {
+        self.notes.play = None;
+    }
+
     fn so_far(&mut self, bytes: u64) {
-        if let Some(record) = &mut self.record {
+        if let Some(record) = &mut self.notes.record {
             record.so_far(bytes);
         }
     }
 
     fn left(self: Box<Self>, bytes: u64, why: Leave) {
-        if let Some(record) = self.record {
+        if let Some(record) = self.notes.record {
             record.left(bytes, why);
         }
     }

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use control_api::grant::Claims;
+use control_api::trace::TRACEPARENT;
 use http::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_EXPOSE_HEADERS,
     ACCESS_CONTROL_MAX_AGE, ALLOW, CONTENT_LENGTH, HeaderMap, HeaderValue, ORIGIN, USER_AGENT,
@@ -15,7 +16,7 @@ use http_body::Body as _;
 use media_core::hub::StreamKey;
 use media_core::relay::Place;
 
-use super::connection::{Connection, Departure};
+use super::connection::{Connection, Departure, Notes};
 use super::intake::limited;
 use super::problem::{ALLOWED, denied, full, moved, problem, refusal};
 use super::progress::Progress;
@@ -29,7 +30,11 @@ use crate::guard::{self, Asker, Guard, Record, Shown};
 use crate::places::network;
 use crate::sessions::{Arriving, Hold};
 use crate::shard::{Latency, Protocol};
+use crate::traced::{Asking, until_first};
 use crate::upstream::{Body, VIA, ask, doubt};
+
+/// What becomes of a request is noted in the access log, and in a span.
+type Noted<'a> = (&'a mut Option<Record>, &'a mut Option<Box<Asking>>);
 
 /// What is known of a request that is served.
 struct Admitted {
@@ -91,6 +96,7 @@ pub(super) async fn handle(
     if let Some(record) = &mut record {
         describe(shared, asker.peer, &route, request.headers(), record);
     }
+    let mut asking = if is_edge { None } else { asking(shared, &route, &request) };
     let admitted = if is_edge {
         // Its viewers are asked there.
         Ok(Admitted::at(asker.peer))
@@ -100,9 +106,14 @@ pub(super) async fn handle(
     let mut response = match admitted {
         Err(denied) => *denied,
         Ok(admitted) => {
-            answer(shared, connection, Arc::clone(&progress), (route, admitted), request, &mut record).await
+            let notes = (&mut record, &mut asking);
+            answer(shared, connection, Arc::clone(&progress), (route, admitted), request, notes).await
         }
     };
+    if let Some(asking) = asking {
+        let relay = shared.feeds.trace(asking.stream());
+        drop(asking.answered(response.status(), relay.as_ref()));
+    }
     if kind.1 {
         response = without_body(response);
     }
@@ -121,6 +132,21 @@ pub(super) async fn handle(
             connection.note(record, &progress, response, kind).await
         }
     }
+}
+
+/// A viewer who is traced. Of an HLS player it is the multivariant playlist that is: what it asks for behind that is in its
+/// turn, and no beginning.
+fn asking(shared: &Shared, route: &Result<Route, BadPath>, request: &Request<Body>) -> Option<Box<Asking>> {
+    let (key, protocol) = match route {
+        Ok(Route::Flv(key)) if websocket::is_upgrade(request.headers()) => (key, "ws_flv"),
+        Ok(Route::Flv(key)) => (key, "flv"),
+        Ok(Route::Hls(file)) if file.is_multivariant() => (&file.key, "hls"),
+        _ => return None,
+    };
+    if *request.method() != Method::GET {
+        return None;
+    }
+    Asking::new(shared.feeds.tracer(), protocol, key, Some(request.headers()))
 }
 
 /// The answer to HEAD, whatever that is: its length, and none of its body. hyper sees to that over HTTP/1.1 alone.
@@ -219,14 +245,14 @@ async fn answer(
     progress: Arc<Progress>,
     (route, admitted): (Result<Route, BadPath>, Admitted),
     request: Request<Body>,
-    record: &mut Option<Record>,
+    notes: Noted<'_>,
 ) -> Response<Body> {
     if let Err(error) = shared.via.check(request.headers()) {
         return problem(StatusCode::LOOP_DETECTED, &error.to_string());
     }
     match route {
         Ok(Route::Flv(key)) if matches!(*request.method(), Method::GET | Method::HEAD) => {
-            flv(shared, connection, progress, (&key, &admitted), request, record).await
+            flv(shared, connection, progress, (&key, &admitted), request, notes).await
         }
         Ok(Route::Relay(key)) if *request.method() == Method::GET => {
             relay(shared, connection, progress, &key, &request.map(drop)).await
@@ -280,7 +306,7 @@ async fn flv(
     progress: Arc<Progress>,
     (key, admitted): (&StreamKey, &Admitted),
     request: Request<Body>,
-    record: &mut Option<Record>,
+    (record, asking): Noted<'_>,
 ) -> Response<Body> {
     let mut asked = request.uri().query().unwrap_or_default().split('&');
     let asked = asked.find_map(|pair| pair.strip_prefix("latency="));
@@ -331,7 +357,10 @@ async fn flv(
             }
             if request.version() >= Version::HTTP_2 {
                 let window = latency.window.at_rest();
-                return head.map(|()| live::body(viewer, Some(seat), until, connection, progress, window));
+                let relay = viewer.trace();
+                let play = asking.take().map(|asking| asking.answered(head.status(), relay.as_ref()));
+                let body = live::body(viewer, Some(seat), until, connection, progress, window);
+                return head.map(|()| until_first(body, play));
             }
             (head, Box::new(live::Plain::new(format == Format::ChunkedFlv)))
         }
@@ -343,6 +372,8 @@ async fn flv(
     if let Some(record) = &mut record {
         record.status(head.status().as_u16());
     }
+    let relay = viewer.trace();
+    let play = asking.take().map(|asking| asking.answered(head.status(), relay.as_ref()));
     connection.take_out(Departure {
         head: live::head_bytes(&head, format),
         viewer,
@@ -350,7 +381,7 @@ async fn flv(
         window: latency.window,
         until,
         seat,
-        record,
+        notes: Notes { record, play },
     });
     // The connection is taken out of HTTP's hands before this is asked again.
     std::future::pending().await
@@ -383,6 +414,9 @@ async fn relay(
         Ok(viewer) => {
             let mut head = Response::new(());
             live::headers(head.headers_mut());
+            if let Some(trace) = viewer.trace().and_then(|trace| trace.header()) {
+                head.headers_mut().insert(TRACEPARENT, trace);
+            }
             head.map(|()| live::body(viewer, None, None, connection, progress, Duration::ZERO))
         }
         Err(error) => refusal(error),

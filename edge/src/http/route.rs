@@ -43,6 +43,13 @@ pub(super) struct HlsFile {
     pub(super) playlist: bool,
 }
 
+impl HlsFile {
+    /// What a player asks for first, and mostly once.
+    pub(super) fn is_multivariant(&self) -> bool {
+        self.path.ends_with("/index.m3u8") && self.path.matches('/').count() == 3
+    }
+}
+
 /// Why a path can't be asked for.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(super) enum BadPath {
@@ -133,7 +140,11 @@ mod tests {
         let Ok(Route::Hls(file)) = route("/live/%C3%A4/v0/m%65dia.m3u8") else { panic!("not HLS") };
         assert_eq!(file.key, key("live", "ä"));
         assert_eq!(file.path, "/live/%C3%A4/v0/media.m3u8");
-        assert!(file.playlist);
+        assert!(file.playlist && !file.is_multivariant());
+        for (path, is) in [("/live/a/index.m3u8", true), ("/live/a/v0/index.m3u8", false)] {
+            let Ok(Route::Hls(file)) = route(path) else { panic!("not HLS") };
+            assert_eq!(file.is_multivariant(), is, "{path}");
+        }
     }
 
     #[test]

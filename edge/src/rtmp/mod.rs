@@ -12,6 +12,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use control_api::RESERVED_APPS;
 use control_api::grant::Refused;
+use control_api::trace::Span;
 use http::StatusCode;
 use media_core::hub::StreamKey;
 use media_core::rtmp::Refusal;
@@ -25,6 +26,7 @@ use crate::http::{Shared, denied_with, refused_with};
 use crate::places::network;
 use crate::sessions::Arriving;
 use crate::shard::{Arrival, Guest, Latency, Leave, Link, Protocol, Transport, Window, Wish};
+use crate::traced::Asking;
 
 /// An RTMP connection whose client asked to play, and waits for the answer.
 pub struct Play {
@@ -45,9 +47,15 @@ struct Held {
     hold: Box<dyn Send>,
     seat: Option<Seat>,
     record: Option<Record>,
+    /// Its span, until it was sent something.
+    play: Option<Span>,
 }
 
 impl Guest for Held {
+    fn begun(&mut self) {
+        self.play = None;
+    }
+
     fn so_far(&mut self, bytes: u64) {
         if let Some(record) = &mut self.record {
             record.so_far(bytes);
@@ -55,7 +63,7 @@ impl Guest for Held {
     }
 
     fn left(self: Box<Self>, bytes: u64, why: Leave) {
-        let Self { hold, seat, record } = *self;
+        let Self { hold, seat, record, .. } = *self;
         if let Some(record) = record {
             record.left(bytes, why);
         }
@@ -70,7 +78,14 @@ pub(crate) async fn serve(shared: &Shared, play: Play) {
         tracing::debug!(%peer, %error, "TCP_NODELAY can't be set");
     }
     let mut record = shared.guard.record_rtmp(peer, &request);
-    let (viewer, (window, until), said) = match enter(shared, peer, &request, record.as_mut()).await {
+    let mut asking = None;
+    let entered = enter(shared, peer, &request, record.as_mut(), &mut asking).await;
+    let (status, relay) = match &entered {
+        Ok(entered) => (StatusCode::OK, entered.viewer.trace()),
+        Err(TurnedAway { status, .. }) => (*status, None),
+    };
+    let play = asking.map(|asking| asking.answered(status, relay.as_ref()));
+    let (viewer, (window, until), said) = match entered {
         Ok(entered) => {
             if let Some(record) = &mut record {
                 record.status(StatusCode::OK.as_u16());
@@ -98,7 +113,7 @@ pub(crate) async fn serve(shared: &Shared, play: Play) {
                 protocol,
                 window,
                 until,
-                guard: Box::new(Held { hold, seat, record }),
+                guard: Box::new(Held { hold, seat, record, play }),
             });
         }
         Err(error) => tracing::warn!(%peer, %error, "a player's socket can't be moved"),
@@ -153,6 +168,7 @@ async fn enter(
     peer: SocketAddr,
     request: &Request,
     record: Option<&mut Record>,
+    asking: &mut Option<Box<Asking>>,
 ) -> Result<Entered, TurnedAway> {
     if request.id != RTMP_MESSAGE_STREAM {
         let refusal = Refusal::play_failed("Play on the first message stream of a connection.");
@@ -160,6 +176,7 @@ async fn enter(
     }
     let key = StreamKey::parse(&request.app, &request.name, RESERVED_APPS)
         .map_err(|error| TurnedAway::bad(Refusal::not_found(error.to_string())))?;
+    *asking = Asking::new(shared.feeds.tracer(), "rtmp", &key, None);
     let guard = &shared.guard;
     // Where an origin takes in publishers by the same listener, players were not asked before.
     guard.may_connect(peer.ip())?;

@@ -117,6 +117,11 @@ impl Client {
         }
     }
 
+    /// Something was written to it for the first time.
+    pub(super) fn begun(&mut self) {
+        self.guard.begun();
+    }
+
     /// Lets whoever is to know say that it is still there.
     pub(super) fn stays(&mut self) {
         self.guard.so_far(self.bytes);

@@ -72,6 +72,8 @@ pub(crate) enum Wish {
 
 /// Who is to know when a client has left: its place among the connections, its line in a log.
 pub(crate) trait Guest: Send {
+    /// The first bytes were written to it.
+    fn begun(&mut self) {}
     /// The client is still there, every second or so. The shard has written that many bytes to it.
     fn so_far(&mut self, _bytes: u64) {}
     /// The client has left and its socket is closed. The shard had written that many bytes to it.

@@ -85,6 +85,9 @@ impl Shard {
         let stop = client.pump(now, live, &mut self.ahead);
         self.ahead.clear();
         self.sent += client.bytes - before;
+        if before == 0 && client.bytes > 0 {
+            client.begun();
+        }
         match (stop?, group) {
             (Stop::Full { moved }, _) => {
                 client.writable = false;

@@ -19,6 +19,7 @@ mod several;
 mod shards;
 pub(crate) mod studio;
 mod takeover;
+mod traces;
 mod websocket;
 
 use std::time::Duration;

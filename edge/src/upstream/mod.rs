@@ -17,6 +17,8 @@ mod tests;
 mod trust;
 mod via;
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
@@ -38,6 +40,10 @@ pub(crate) struct Unreachable;
 /// Which of several origins an answer is from. A question that has it is for the others.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Giver(u64);
+
+/// The name of the origin that an answer with a stream's feed is from.
+#[derive(Debug, Clone)]
+pub(crate) struct GivenBy(pub(crate) Arc<str>);
 
 /// What a service of another house may fail with.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;

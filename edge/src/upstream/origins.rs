@@ -23,7 +23,7 @@ use super::question::{Kind, Question};
 use super::race::{ABSENT, Answer, Error, Outcome, race};
 use super::rendezvous::score;
 use super::trust::{TrustError, client};
-use super::{Body, BoxError, Giver, Unreachable, Upstream, ask};
+use super::{Body, BoxError, GivenBy, Giver, Unreachable, Upstream, ask};
 use crate::config::UpstreamConfig;
 use crate::http::problem;
 use crate::negative::Absent;
@@ -230,6 +230,9 @@ impl Inner {
             Outcome::Answer(at, mut response) => {
                 if let (true, Some(origin)) = (response.status().is_success(), order.get(at)) {
                     self.found.insert(question.stream, origin.id, now());
+                    if question.kind == Kind::Relay {
+                        response.extensions_mut().insert(GivenBy(Arc::clone(&origin.name)));
+                    }
                     if set.origins.len() > 1 {
                         response.extensions_mut().insert(Giver(origin.id));
                     }

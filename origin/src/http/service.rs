@@ -5,6 +5,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use control_api::RESERVED_APPS;
+use control_api::trace::TRACEPARENT;
 use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use media_core::hub::StreamKey;
@@ -19,7 +20,8 @@ const RELAY: &str = "relay";
 
 /// Answers `GET` and `HEAD` for
 /// - `/relay/{app}/{name}`: the stream's feed ([`media_core::relay`]), endless until the stream ends; with
-///   `?after={epoch}-{sequence}` from the frame behind that one on, if it is kept;
+///   `?after={epoch}-{sequence}` from the frame behind that one on, if it is kept; `traceparent` names the span in
+///   which it was published, where there are spans;
 /// - `/{app}/{name}/…`: the playlists, parts and segments of HLS.
 ///
 /// Everything else, and every error, is a problem document.
@@ -101,6 +103,9 @@ fn relay(origin: &Origin, key: &StreamKey, after: Option<Place>, is_head: bool) 
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("video/x-flv"));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    if let Some(trace) = origin.trace(key).and_then(|trace| trace.header()) {
+        headers.insert(TRACEPARENT, trace);
+    }
     response
 }
 

@@ -83,6 +83,12 @@ impl Weir {
         Self::launch(folder(config), arguments, [ANY_PORT; 3]).await
     }
 
+    /// Starts it with this configuration, in an environment with these variables.
+    pub async fn with_env(config: &str, variables: &[(&str, &str)]) -> Self {
+        let variables = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        Self::launch_in(folder(config), Vec::new(), [ANY_PORT; 3], variables.collect()).await
+    }
+
     /// Starts one role alone: `origin` or `edge`.
     pub async fn role(role: &str, config: &str, flags: &[&str]) -> Self {
         let arguments = [&[role], flags].concat().into_iter().map(ToOwned::to_owned).collect();
@@ -113,12 +119,21 @@ impl Weir {
         (Self::launch(dir, arguments, [rtmp, http, admin]).await, status, log)
     }
 
-    async fn launch(dir: TempDir, arguments: Vec<String>, [rtmp, http, admin]: [SocketAddr; 3]) -> Self {
+    async fn launch(dir: TempDir, arguments: Vec<String>, at: [SocketAddr; 3]) -> Self {
+        Self::launch_in(dir, arguments, at, Vec::new()).await
+    }
+
+    async fn launch_in(
+        dir: TempDir,
+        arguments: Vec<String>,
+        [rtmp, http, admin]: [SocketAddr; 3],
+        variables: Vec<(String, String)>,
+    ) -> Self {
         // What one that was killed left behind says nothing of this one.
         let _ = std::fs::remove_file(dir.path().join("data/run.json"));
         let mut command = command(&dir);
         // Memory is then counted in pages of 4 KiB; a huge page of 2 MiB would hide whether a client cost 1 MB.
-        command.env("MIMALLOC_ALLOW_THP", "0").args(&arguments);
+        command.env("MIMALLOC_ALLOW_THP", "0").envs(variables).args(&arguments);
         for (listener, at) in [("--rtmp", rtmp), ("--http", http), ("--admin", admin)] {
             command.args([listener, &at.to_string()]);
         }

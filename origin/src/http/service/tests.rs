@@ -5,8 +5,8 @@ use http_body_util::BodyExt;
 use serde_json::Value;
 
 use super::*;
-use crate::Config;
-use crate::testing::{ask, origin, publish};
+use crate::testing::{ask, key, origin, publish, publisher};
+use crate::{Config, Publisher};
 
 async fn refusal(origin: &Origin, method: Method, path: &str) -> (StatusCode, String) {
     let response = ask(origin, method, path).await;
@@ -79,4 +79,17 @@ async fn percent_encoded_names_are_decoded() {
     let origin = origin(Config::default());
     let _publication = publish(&origin, 0);
     assert_eq!(ask(&origin, Method::HEAD, "/relay/%6cive/%61").await.status(), StatusCode::OK);
+}
+
+#[tokio::test]
+async fn a_feed_names_the_span_in_which_it_was_published() {
+    let origin = origin(Config::default());
+    let text = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    let trace = control_api::trace::Context::read(text.as_bytes());
+    let publication = origin.publish(&key(), Publisher { trace, ..publisher() }).unwrap();
+    assert_eq!(ask(&origin, Method::GET, "/relay/live/a").await.headers()["traceparent"], text);
+    // Where the next publisher is not traced there is none.
+    drop(publication);
+    let _publication = publish(&origin, 0);
+    assert!(!ask(&origin, Method::GET, "/relay/live/a").await.headers().contains_key("traceparent"));
 }

@@ -17,12 +17,16 @@ use tokio::runtime::Handle;
 use tokio::task::yield_now;
 use tokio::time::{sleep_until, timeout};
 
-use crate::Publisher;
 use crate::auth::Pass;
+use crate::opening::Opening;
+use crate::{Publication, Publisher};
 
 use super::limits::Slot;
 use super::publishing::{Publishing, refusal};
 use super::{Handoff, Ingest};
+
+/// What publishers come by, as it is said of them.
+const PROTOCOL: &str = "rtmp";
 
 /// How much is read at once. One buffer a thread: no connection holds one while it waits.
 const READ_BYTES: usize = 64 << 10;
@@ -210,12 +214,15 @@ impl Connection {
     }
 
     async fn publish(&mut self, request: &Request) -> Result<(), Error> {
-        match self.permit(request).await {
-            Ok(publishing) => {
-                self.publishing = Some(publishing);
+        let mut opening = Opening::new(self.ingest.0.origin.tracer(), PROTOCOL, &request.app, &request.name);
+        match self.permit(request, &opening).await {
+            Ok(publication) => {
+                opening.admitted(publication.epoch());
+                self.publishing = Some(Publishing::new(request.id, publication, opening));
                 self.session.accept_publish(Instant::now(), request.id)
             }
             Err((reason, refusal)) => {
+                opening.refused(&refusal.description);
                 self.ingest.0.metrics.refused_publishes.with_label_values(&[reason]).inc();
                 tracing::info!(remote = %self.remote, app = ?request.app, name = ?request.name,
                     "publisher refused: {}", refusal.description);
@@ -224,7 +231,11 @@ impl Connection {
         }
     }
 
-    async fn permit(&mut self, request: &Request) -> Result<Publishing, (&'static str, Refusal)> {
+    async fn permit(
+        &mut self,
+        request: &Request,
+        opening: &Opening,
+    ) -> Result<Publication, (&'static str, Refusal)> {
         self.publishes += 1;
         if self.publishes > MAX_PUBLISHES {
             return Err(("too_often", Refusal::publish_denied("too many streams on one connection")));
@@ -240,19 +251,14 @@ impl Connection {
             .map_err(|denied| (denied.reason(), Refusal::publish_denied(denied.to_string())))?;
         let backup = request.param("backup").is_some_and(|value| matches!(&*value, "1" | "true"));
         let publisher = Publisher {
-            protocol: "rtmp",
+            protocol: PROTOCOL,
             remote_addr: self.remote.to_string(),
             backup,
             query: without_secrets(&request.query),
+            trace: opening.context(),
         };
-        let publication = self
-            .ingest
-            .0
-            .origin
-            .admit(&key, publisher)
-            .await
-            .map_err(|error| ("stream", Refusal::bad_name(error.to_string())))?;
-        Ok(Publishing::new(request.id, publication))
+        let admitted = self.ingest.0.origin.admit(&key, publisher).await;
+        admitted.map_err(|error| ("stream", Refusal::bad_name(error.to_string())))
     }
 
     fn revoke(&mut self, revoked: Revoked) -> Result<(), Error> {

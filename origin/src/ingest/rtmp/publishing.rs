@@ -5,6 +5,7 @@ use media_core::hub::Revoked;
 use media_core::rtmp::{Kind, Message, Refusal};
 
 use crate::Publication;
+use crate::opening::Opening;
 
 use super::metrics::Metrics;
 
@@ -19,13 +20,14 @@ pub(super) struct Publishing {
     pub(super) id: u32,
     publication: Publication,
     demuxer: Demuxer,
+    opening: Opening,
     any_frame: bool,
     bad: u32,
 }
 
 impl Publishing {
-    pub(super) fn new(id: u32, publication: Publication) -> Self {
-        Self { id, publication, demuxer: Demuxer::new(), any_frame: false, bad: 0 }
+    pub(super) fn new(id: u32, publication: Publication, opening: Opening) -> Self {
+        Self { id, publication, demuxer: Demuxer::new(), opening, any_frame: false, bad: 0 }
     }
 
     /// Completes when the publisher may not go on.
@@ -49,7 +51,11 @@ impl Publishing {
                     match item {
                         Demuxed::Frame(frame) => {
                             self.any_frame = true;
+                            let key = self.opening.waits_for(&frame);
                             self.publication.push(frame).map_err(revoked)?;
+                            if let Some(track) = key {
+                                self.opening.keyframe(track, self.publication.stream());
+                            }
                         }
                         Demuxed::Tracks(tracks) => self.publication.set_tracks(tracks).map_err(revoked)?,
                         Demuxed::Encoder(name) => self.publication.set_encoder(&name).map_err(revoked)?,
