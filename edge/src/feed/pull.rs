@@ -199,10 +199,12 @@ impl Pull {
         let mut decoder = Decoder::new();
         let before = resume.progress();
         let mut newest = self.feed.newest.subscribe();
+        // Of this body, not of the one before.
+        let mut epoch = Epoch::default();
         loop {
             let piece = tokio::select! {
                 piece = reading.next(resume.progress() != before) => piece,
-                () = outdated(&mut newest, resume.epoch()) => return Err(Error::Outdated),
+                () = outdated(&mut newest, epoch) => return Err(Error::Outdated),
             };
             let Some(piece) = piece else { return Ok(giver) };
             let Ok(data) = piece.map_err(Error::Upstream)?.into_data() else { continue };
@@ -210,6 +212,10 @@ impl Pull {
             while let Some(event) = decoder.next_event()? {
                 match event {
                     Event::Mark(mark) => {
+                        epoch = mark.epoch;
+                        if *newest.borrow() > epoch {
+                            return Err(Error::Outdated);
+                        }
                         resume.mark(&mark);
                         timeline.mark(mark);
                     }
