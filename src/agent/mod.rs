@@ -5,6 +5,7 @@
 
 mod config;
 mod leases;
+mod named;
 mod place;
 mod reports;
 mod routes;
@@ -24,6 +25,7 @@ use tonic::transport::{Channel, Endpoint};
 
 use crate::lifecycle::Lifecycle;
 pub(crate) use config::Config;
+use named::Named;
 pub(crate) use place::{Ports, node};
 
 /// How long a replica has for taking a connection, and for the answer to a call.
@@ -71,6 +73,8 @@ struct Agent {
     /// The keys of the configuration, to which those of the control plane are added.
     own_keys: Mutex<KeySet>,
     told: mpsc::Sender<Told>,
+    /// The origins of the cluster.
+    named: Mutex<Named>,
 }
 
 /// A connection to a replica.
@@ -106,9 +110,20 @@ pub(crate) fn start(
     let (told, tell) = mpsc::channel(4);
     let join_token = config.join_token.as_ref().map(|token| token.reveal().to_owned());
     let (line, drained) = (watch::Sender::new(None), watch::Sender::new(false));
-    let own_keys = Mutex::new(own_keys);
-    let agent =
-        Arc::new(Agent { node, endpoints, join_token, roles, life, drained, line, upstream, own_keys, told });
+    let (own_keys, named) = (Mutex::new(own_keys), Mutex::default());
+    let agent = Arc::new(Agent {
+        node,
+        endpoints,
+        join_token,
+        roles,
+        life,
+        drained,
+        line,
+        upstream,
+        own_keys,
+        told,
+        named,
+    });
     if let Some(origin) = &agent.roles.origin {
         origin.lease_from(Arc::new(leases::Leases::new(agent.line.subscribe())));
         tokio::spawn(leases::keep(origin.clone(), agent.line.subscribe()));
