@@ -141,3 +141,27 @@ async fn a_clock_that_is_an_hour_ahead_raises_no_epoch() {
         one.streams().publish(&a.caller(), &Wanted { epoch: ahead, ..wanted("a", false) }).await.unwrap();
     assert!(epoch < ahead);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_clock_that_is_an_hour_ahead_takes_no_stream_from_another_origin() {
+    let cluster = Cluster::new();
+    let one = cluster.replica();
+    let a = Node::join(&one, testing::origin("origin-1", 1)).await;
+    let b = Node::join(&one, testing::origin("origin-2", 2)).await;
+    let by_clock = Wanted { epoch: testing::now_ms(), ..wanted("a", false) };
+    let epoch = one.streams().publish(&a.caller(), &by_clock).await.unwrap();
+    let ahead = held(testing::now_ms() + 3_600_000, false);
+    // It was cut off, and let a publisher in by its own clock.
+    let lost = one.streams().renew(&b.caller(), vec![ahead.clone()]).await.unwrap();
+    assert_eq!(lost, std::slice::from_ref(&ahead));
+    let record = one.streams().get("live/a").unwrap();
+    assert_eq!((record.node.as_str(), record.epoch), ("origin-1", epoch));
+    assert_eq!(one.nodes().refusals().total(Why::Clock), 1);
+    // What nobody else has it may have: viewers see it.
+    one.streams().release(&a.caller(), &key(), epoch, true).await.unwrap();
+    assert!(one.streams().renew(&b.caller(), vec![ahead.clone()]).await.unwrap().is_empty());
+    assert!(one.streams().publish(&a.caller(), &wanted("a", true)).await.unwrap() > ahead.epoch);
+    // Older than that is refused, and counted.
+    assert_eq!(one.streams().renew(&b.caller(), vec![ahead.clone()]).await.unwrap(), [ahead]);
+    assert_eq!(one.nodes().refusals().total(Why::Outdated), 1);
+}
