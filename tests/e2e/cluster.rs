@@ -1,133 +1,16 @@
 //! A control plane, origins and edges as processes of their own: who is where, and what viewers notice when one dies.
 
-use std::net::SocketAddr;
-use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use tempfile::TempDir;
 
 use crate::support::clip::Clip;
+use crate::support::cluster::{Control, JOIN, edge, node};
 use crate::support::flv::{VIDEO, Viewer};
-use crate::support::process::Process;
 use crate::support::rtmp::{Client, Publication};
 use crate::support::turn::{self, Load};
-use crate::support::weir::{Answer, Weir, command, send};
-use crate::support::{until, within};
-
-/// What lets nodes in.
-const JOIN: &str = "join-this-cluster";
-
-/// A replica of the control plane. It is killed when this is dropped.
-struct Control {
-    dir: TempDir,
-    process: Process,
-    http: SocketAddr,
-    grpc: SocketAddr,
-}
-
-impl Control {
-    async fn start() -> Self {
-        let any = SocketAddr::from(([127, 0, 0, 1], 0));
-        Self::launch(tempfile::tempdir().unwrap(), any, any).await
-    }
-
-    /// Kills it, and says where it was.
-    async fn kill(mut self) -> (TempDir, SocketAddr, SocketAddr) {
-        self.process.signal("KILL").await;
-        self.process.exit().await;
-        (self.dir, self.http, self.grpc)
-    }
-
-    async fn launch(dir: TempDir, http: SocketAddr, grpc: SocketAddr) -> Self {
-        let _ = std::fs::remove_file(dir.path().join("data/run.json"));
-        let mut command = command(&dir);
-        command.env("WEIR_CONTROL__CLUSTER__JOIN_TOKEN", JOIN);
-        command.args(["control", "--http", &http.to_string(), "--grpc", &grpc.to_string()]);
-        command.args(["--admin", "127.0.0.1:0", "--data", "data"]);
-        let mut process = Process::spawn("control", command);
-        let run = until("data/run.json", || {
-            if let Some(status) = process.has_ended() {
-                panic!("weir control ended at once: {status}");
-            }
-            let file = std::fs::read(dir.path().join("data/run.json")).ok();
-            std::future::ready(file.and_then(|json| serde_json::from_slice::<Value>(&json).ok()))
-        })
-        .await;
-        let address = |key: &str| run[key].as_str().unwrap().parse().unwrap();
-        let (http, grpc) = (address("http"), address("grpc"));
-        Self { dir, process, http, grpc }
-    }
-
-    fn url(&self, path: &str) -> String {
-        format!("http://{}{path}", self.http)
-    }
-
-    fn token(&self) -> String {
-        std::fs::read_to_string(self.dir.path().join("data/operator.token")).unwrap().trim().to_owned()
-    }
-
-    async fn get(&self, path: &str) -> Answer {
-        send(reqwest::Client::new().get(self.url(path)).bearer_auth(self.token())).await
-    }
-
-    async fn post(&self, path: &str) -> Answer {
-        send(reqwest::Client::new().post(self.url(path)).bearer_auth(self.token())).await
-    }
-
-    async fn nodes(&self) -> Vec<Value> {
-        self.get("/api/v1/nodes").await.json()["nodes"].as_array().unwrap().clone()
-    }
-
-    /// Waits until nodes of these names and states are there, and no others.
-    async fn until_nodes(&self, expected: &[(&str, &str)]) {
-        until(&format!("{expected:?}"), async || {
-            let nodes = self.nodes().await;
-            let found: Vec<_> =
-                nodes.iter().map(|n| (n["name"].as_str().unwrap(), n["state"].as_str().unwrap())).collect();
-            (found == expected).then_some(())
-        })
-        .await;
-    }
-
-    async fn stream(&self, stream: &str) -> Option<Value> {
-        let answer = self.get(&format!("/api/v1/streams/{stream}")).await;
-        (answer.status == 200).then(|| answer.json())
-    }
-
-    async fn until_stream(&self, stream: &str, what: &str, is: impl Fn(&Value) -> bool) -> Value {
-        until(&format!("{stream} {what}"), async || self.stream(stream).await.filter(&is)).await
-    }
-
-    /// The edges that a player is told of, the best first.
-    async fn edges(&self, stream: &str) -> Vec<Value> {
-        let answer = self.get(&format!("/api/v1/play/{stream}")).await;
-        assert_eq!(answer.status, 200, "{}", answer.text());
-        answer.json()["edges"].as_array().unwrap().clone()
-    }
-
-    /// Runs `weir ctl`.
-    async fn ctl(&self, arguments: &[&str]) -> String {
-        let mut command = command(&self.dir);
-        command.args(["ctl", "--api", &self.url(""), "--token-file", "data/operator.token"]).args(arguments);
-        let output = within("weir ctl", command.stdin(Stdio::null()).output()).await.unwrap();
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        String::from_utf8(output.stdout).unwrap()
-    }
-}
-
-async fn node(role: &str, name: &str, control: &Control) -> Weir {
-    let url = format!("http://{}", control.grpc);
-    let config = format!("[cluster]\njoin_token = \"{JOIN}\"\n");
-    Weir::role(role, &config, &["--control", &url, "--name", name]).await
-}
-
-/// An edge that knows where streams are to be found.
-async fn edge(name: &str, control: &Control) -> Weir {
-    let edge = node("edge", name, control).await;
-    edge.process.line("origins of the cluster").await;
-    edge
-}
+use crate::support::until;
+use crate::support::weir::{Weir, send};
 
 /// Of the newest frame of a viewer, which stays connected.
 struct Watching {
@@ -313,14 +196,14 @@ async fn everything_goes_on_without_a_control_plane_and_is_known_again_when_it_i
     let mut watching = Watching::begin(&edge.url("/live/a.flv")).await;
     watching.see(5).await;
 
-    let (dir, http, grpc) = control.kill().await;
+    let killed = control.kill().await;
     watching.see(30).await;
     // Viewers come and go, and publishers too.
     Watching::begin(&edge.url("/live/a.flv")).await.see(5).await;
     let _another = Publication::start(origin.rtmp, "live/b", &clip).await;
     Watching::begin(&edge.url("/live/b.flv")).await.see(5).await;
 
-    let control = Control::launch(dir, http, grpc).await;
+    let control = killed.start().await;
     let back = Instant::now();
     control.until_nodes(&[("edge-1", "ready"), ("origin-1", "ready")]).await;
     let after = control.until_stream("live/a", "live", |info| info["state"] == "live").await;

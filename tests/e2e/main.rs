@@ -18,6 +18,7 @@ mod cluster;
 mod coming_back;
 mod elsewhere;
 mod ending;
+mod failures;
 mod guarded;
 mod hostile_media;
 mod hostile_rtmp;

@@ -7,6 +7,9 @@
 pub mod browser;
 pub mod certificate;
 pub mod clip;
+pub mod cluster;
+pub mod crowd;
+pub mod engine;
 pub mod ffmpeg;
 pub mod flv;
 pub mod innocent;

@@ -82,17 +82,25 @@ pub fn tags(file: &[u8]) -> Vec<Tag> {
 
 /// Bytes in any pieces to tags.
 #[derive(Debug, Default)]
-struct Reader {
+pub struct Reader {
     bytes: VecDeque<u8>,
     past_header: bool,
 }
 
 impl Reader {
-    fn push(&mut self, bytes: &[u8]) {
+    /// Takes what came.
+    pub fn push(&mut self, bytes: &[u8]) {
         self.bytes.extend(bytes);
     }
 
-    fn next(&mut self) -> Option<Tag> {
+    /// Whether what came ends with a tag.
+    pub fn is_between(&self) -> bool {
+        self.bytes.is_empty()
+    }
+
+    /// The next tag that is all there.
+    #[allow(clippy::should_implement_trait, reason = "more may come after none")]
+    pub fn next(&mut self) -> Option<Tag> {
         let bytes = self.bytes.make_contiguous();
         let mut start = 0;
         if !self.past_header {

@@ -53,6 +53,8 @@ pub struct Receiver {
     chunk_size: usize,
     /// Last header and unfinished body of each chunk stream.
     streams: HashMap<u32, (Header, Vec<u8>)>,
+    /// Some of a chunk was read, and not all of it.
+    within_chunk: bool,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -212,9 +214,15 @@ impl Receiver {
         while self.message().await.is_some() {}
     }
 
+    /// Whether the connection was closed in the middle of a message.
+    pub fn broke_off(&self) -> bool {
+        self.within_chunk || self.streams.values().any(|(_, body)| !body.is_empty())
+    }
+
     async fn chunk(&mut self) -> std::io::Result<Option<Message>> {
         let socket = &mut self.socket;
         let first = socket.read_u8().await?;
+        self.within_chunk = true;
         let id = match first & 0x3f {
             0 => u32::from(socket.read_u8().await?) + 64,
             1 => u32::from(socket.read_u16_le().await?) + 64,
@@ -251,6 +259,7 @@ impl Receiver {
         let start = body.len();
         body.resize(start + (header.length - start).min(self.chunk_size), 0);
         socket.read_exact(&mut body[start..]).await?;
+        self.within_chunk = false;
         if body.len() < header.length {
             return Ok(None);
         }
@@ -278,7 +287,8 @@ impl Client {
         within("the handshake", socket.read_exact(&mut answer)).await?;
         socket.write_all(&answer[1..1537]).await?;
         let (read, write) = socket.into_split();
-        let receiver = Receiver { socket: read, chunk_size: 128, streams: HashMap::new() };
+        let receiver =
+            Receiver { socket: read, chunk_size: 128, streams: HashMap::new(), within_chunk: false };
         Ok(Self { sender: Sender { socket: write }, receiver })
     }
 
@@ -299,9 +309,10 @@ impl Client {
         let sender = &mut self.sender;
         sender.message(2, 0, SET_CHUNK_SIZE, 0, &CHUNK_SIZE.to_be_bytes()).await?;
         sender.command(0, &[Amf::Text("connect"), Amf::Number(1.0), Amf::Object(&arguments)]).await?;
-        self.receiver.until("NetConnection.Connect.Success").await.expect("connect is answered");
+        let gone = || std::io::Error::from(std::io::ErrorKind::UnexpectedEof);
+        self.receiver.until("NetConnection.Connect.Success").await.ok_or_else(gone)?;
         self.sender.command(0, &[Amf::Text("createStream"), Amf::Number(2.0), Amf::Null]).await?;
-        self.receiver.until("_result").await.expect("createStream is answered");
+        self.receiver.until("_result").await.ok_or_else(gone)?;
         Ok(self)
     }
 

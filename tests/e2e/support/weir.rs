@@ -1,6 +1,6 @@
 //! The binary under test, on free ports and with a data folder of its own.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::process::ExitStatus;
 
 use serde_json::Value;
@@ -89,6 +89,16 @@ impl Weir {
         Self::launch(folder(config), arguments, [ANY_PORT; 3]).await
     }
 
+    /// The same in a network namespace, where it listens on that address.
+    pub async fn role_in(namespace: &str, at: IpAddr, role: &str, config: &str, flags: &[&str]) -> Self {
+        let dir = folder(config);
+        let mut command = Command::new("ip");
+        command.args(["netns", "exec", namespace, env!("CARGO_BIN_EXE_weir")]);
+        command.env("HOME", dir.path()).current_dir(dir.path());
+        let arguments = [&[role], flags].concat().into_iter().map(ToOwned::to_owned).collect();
+        Self::launch_as(command, dir, arguments, [SocketAddr::new(at, 0); 3]).await
+    }
+
     /// Kills it without a warning and starts it anew where it was.
     pub async fn kill_and_restart(self) -> Self {
         let Self { dir, mut process, rtmp, http, admin, arguments } = self;
@@ -105,10 +115,26 @@ impl Weir {
         self.kill_and_restart().await
     }
 
-    async fn launch(dir: TempDir, arguments: Vec<String>, [rtmp, http, admin]: [SocketAddr; 3]) -> Self {
+    /// Ends it by SIGTERM and starts it anew where it was; how it ended and its log, too.
+    pub async fn stop_and_restart(self) -> (Self, ExitStatus, String) {
+        let Self { dir, process, rtmp, http, admin, arguments } = self;
+        process.signal("TERM").await;
+        let (status, log) = process.finish().await;
+        (Self::launch(dir, arguments, [rtmp, http, admin]).await, status, log)
+    }
+
+    async fn launch(dir: TempDir, arguments: Vec<String>, at: [SocketAddr; 3]) -> Self {
+        Self::launch_as(command(&dir), dir, arguments, at).await
+    }
+
+    async fn launch_as(
+        mut command: Command,
+        dir: TempDir,
+        arguments: Vec<String>,
+        [rtmp, http, admin]: [SocketAddr; 3],
+    ) -> Self {
         // What one that was killed left behind says nothing of this one.
         let _ = std::fs::remove_file(dir.path().join("data/run.json"));
-        let mut command = command(&dir);
         // Memory is then counted in pages of 4 KiB; a huge page of 2 MiB would hide whether a client cost 1 MB.
         command.env("MIMALLOC_ALLOW_THP", "0").args(&arguments);
         for (listener, at) in [("--rtmp", rtmp), ("--http", http), ("--admin", admin)] {
