@@ -43,8 +43,13 @@ impl Lifecycle {
 
     /// Ends when the process begins to drain.
     pub(crate) async fn draining(&self) {
+        self.reaches(Phase::Draining).await;
+    }
+
+    /// Ends when the process is in that phase, or past it.
+    pub(crate) async fn reaches(&self, phase: Phase) {
         // The sender lives as long as this handle, so the wait can't fail.
-        let _ = self.0.subscribe().wait_for(|phase| *phase == Phase::Draining).await;
+        let _ = self.0.subscribe().wait_for(|now| *now >= phase).await;
     }
 }
 

@@ -36,6 +36,9 @@ pub enum Lease {
 /// Gives leases of streams.
 #[async_trait]
 pub trait Leases: std::fmt::Debug + Send + Sync + 'static {
+    /// Whether other origins may go on with a stream when this one ends.
+    fn has_others(&self) -> bool;
+
     /// Whether a publisher may have the stream, and under which epoch. `own` is what the origin would take by itself, and
     /// what is given where nobody can be asked. It answers within seconds.
     async fn take(

@@ -232,14 +232,19 @@ impl Origin {
     }
 
     /// Takes no more publishers, and ends all streams once the last publisher left, at the latest
-    /// after `deadline`.
+    /// after `deadline`. Streams that are leased do not end: their publishers are sent away, to go on at another origin.
     pub async fn drain(&self, deadline: Duration) {
         self.0.draining.store(true, Ordering::Release);
         let mut publishers = self.0.publishers.subscribe();
         // Either outcome ends the streams: nobody is left, or the time is up.
         let _ = tokio::time::timeout(deadline, publishers.wait_for(|count| *count == 0)).await;
         self.0.standbys.end_all(Revoked::Draining);
-        self.0.registry.end_all(Revoked::Draining);
+        // Where there are other origins, streams go on there.
+        if self.0.leases.get().is_some_and(|leases| leases.has_others()) {
+            self.0.registry.dismiss_all(Revoked::Draining);
+        } else {
+            self.0.registry.end_all(Revoked::Draining);
+        }
     }
 
     /// What edges, and caches in front of it, ask this origin for. Clones are the same origin's.

@@ -30,14 +30,17 @@ const CONFIRM: Duration = Duration::from_secs(5);
 pub(super) struct Leases {
     line: watch::Receiver<Option<Line>>,
     policy: watch::Receiver<Option<rpc::Policy>>,
+    has_others: bool,
 }
 
 impl Leases {
+    /// Of a cluster that may have other origins, or of one process.
     pub(super) fn new(
         line: watch::Receiver<Option<Line>>,
         policy: watch::Receiver<Option<rpc::Policy>>,
+        has_others: bool,
     ) -> Self {
-        Self { line, policy }
+        Self { line, policy, has_others }
     }
 
     /// Whether hooks want to be asked. A process that has just begun learns that in a moment.
@@ -50,6 +53,10 @@ impl Leases {
 
 #[async_trait]
 impl origin::Leases for Leases {
+    fn has_others(&self) -> bool {
+        self.has_others
+    }
+
     async fn take(
         &self,
         key: &StreamKey,

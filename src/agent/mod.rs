@@ -8,6 +8,7 @@ mod doors;
 mod ingests;
 mod keyring;
 mod leases;
+mod named;
 mod place;
 mod reports;
 mod routes;
@@ -20,6 +21,7 @@ use ::edge::{Edge, Origins};
 use ::origin::Origin;
 use anyhow::Context;
 use control_api::{Secret, rpc};
+use parking_lot::Mutex;
 use tokio::sync::{mpsc, watch};
 use tonic::service::Routes;
 use tonic::transport::Endpoint;
@@ -29,6 +31,7 @@ use tower::util::BoxCloneSyncService;
 use crate::lifecycle::Lifecycle;
 pub(crate) use config::Config;
 pub(crate) use keyring::Keyring;
+use named::Named;
 pub(crate) use place::{Ports, node};
 
 /// How long a replica has for taking a connection, and for the answer to a call.
@@ -97,6 +100,8 @@ struct Agent {
     /// Where publishers can be passed on to.
     ingests: watch::Sender<Vec<String>>,
     told: mpsc::Sender<Told>,
+    /// The origins of the cluster.
+    named: Mutex<Named>,
 }
 
 /// A connection to a replica.
@@ -130,14 +135,24 @@ pub(crate) fn start(
 ) -> mpsc::Receiver<Told> {
     let (told, tell) = mpsc::channel(4);
     let join_token = join_token.map(|token| token.reveal().to_owned());
-    let (line, drained, policy) =
-        (watch::Sender::new(None), watch::Sender::new(false), watch::Sender::new(None));
-    let ingests = watch::Sender::default();
-    let agent =
-        Agent { node, replicas, join_token, roles, life, drained, line, upstream, policy, ingests, told };
+    let agent = Agent {
+        node,
+        replicas,
+        join_token,
+        roles,
+        life,
+        drained: watch::Sender::new(false),
+        line: watch::Sender::new(None),
+        upstream,
+        policy: watch::Sender::new(None),
+        ingests: watch::Sender::default(),
+        named: Mutex::default(),
+        told,
+    };
     let agent = Arc::new(agent);
     if let Some(origin) = &agent.roles.origin {
-        let leases = leases::Leases::new(agent.line.subscribe(), agent.policy.subscribe());
+        let has_others = matches!(agent.replicas, Replicas::Far(_));
+        let leases = leases::Leases::new(agent.line.subscribe(), agent.policy.subscribe(), has_others);
         origin.lease_from(Arc::new(leases));
         tokio::spawn(leases::keep(origin.clone(), agent.line.subscribe()));
     }

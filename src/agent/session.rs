@@ -115,6 +115,7 @@ impl Agent {
         let every = Duration::from_millis(joined.heartbeat_ms.clamp(100, 60_000).into());
         let mut ticks = tokio::time::interval(every);
         let mut drained = self.drained.subscribe();
+        let mut ends = self.life.phase() >= Phase::Unready;
         loop {
             tokio::select! {
                 command = commands.message() => match command? {
@@ -127,13 +128,15 @@ impl Agent {
                     Some(_) => {}
                     None => return Err(Status::unavailable("it hung up")),
                 },
-                _ = ticks.tick() => self.beat(&beats, &mut reporter)?,
-                Ok(()) = drained.changed() => self.beat(&beats, &mut reporter)?,
-                // Nobody new is to be sent here from now on.
-                () = self.life.draining() => {
+                _ = ticks.tick() => {
                     self.beat(&beats, &mut reporter)?;
-                    self.last_words(beats, commands).await;
-                    return Err(Status::cancelled("the process ends"));
+                    self.forget_origins();
+                }
+                Ok(()) = drained.changed() => self.beat(&beats, &mut reporter)?,
+                // Nobody new is to be sent here from now on. What is there is told of, and commanded, to the end.
+                () = self.life.reaches(Phase::Unready), if !ends => {
+                    ends = true;
+                    self.beat(&beats, &mut reporter)?;
                 }
             }
         }
@@ -141,16 +144,6 @@ impl Agent {
 
     fn beat(&self, beats: &mpsc::Sender<rpc::Heartbeat>, reporter: &mut Reporter) -> Result<(), Status> {
         send(beats, self.heartbeat(reporter))
-    }
-
-    /// The process ends: the replica hears so, and the call stays until then.
-    async fn last_words(
-        &self,
-        beats: mpsc::Sender<rpc::Heartbeat>,
-        mut commands: tonic::Streaming<rpc::Command>,
-    ) {
-        let _beats = beats;
-        while let Ok(Some(_)) = commands.message().await {}
     }
 
     fn heartbeat(&self, reporter: &mut Reporter) -> rpc::Heartbeat {
@@ -206,11 +199,17 @@ impl Agent {
     }
 
     fn take_origins(&self, urls: Vec<String>) {
-        let Some(origins) = &self.roles.origins else { return };
-        if urls.is_empty() {
-            // None is there at the moment; those of before may be back before others are.
-            return;
-        }
+        let change = self.named.lock().take(urls, Instant::now());
+        self.ask_origins(change);
+    }
+
+    fn forget_origins(&self) {
+        let change = self.named.lock().forget(Instant::now());
+        self.ask_origins(change);
+    }
+
+    fn ask_origins(&self, change: Option<Vec<String>>) {
+        let (Some(origins), Some(urls)) = (&self.roles.origins, change) else { return };
         let upstream = ::edge::UpstreamConfig { origins: urls, ..self.upstream.clone() };
         match origins.replace(&upstream) {
             Ok(()) => tracing::info!(origins = upstream.origins.join(", "), "origins of the cluster"),

@@ -194,7 +194,9 @@ impl Roles {
         if let Some((_, ingest)) = &self.ingest {
             ingest.reload(&config.origin);
         }
+        // Those of a cluster are named by its control plane.
         if let Some(origins) = &self.origins
+            && config.cluster.control.is_empty()
             && let Err(error) = origins.replace(&config.edge.upstream)
         {
             tracing::error!(%error, "`edge.upstream.origins` was not changed");

@@ -7,10 +7,11 @@ use std::time::Duration;
 use control_api::rpc;
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep_until, timeout};
 use tonic::{Status, Streaming};
 
-use super::{Caller, Heard, MAX_COMMANDS, Nodes, Record, Reports};
+use super::pace::Pace;
+use super::{Caller, Heard, MAX_COMMANDS, Nodes, Record, Reports, Why};
 use crate::registry::{Expect, RegistryError};
 
 /// Streams that one node may report: more than it can carry.
@@ -92,13 +93,27 @@ impl Call {
             let _ = out.try_send(Ok(rpc::Command { command: Some(drain) }));
         }
         let silence = nodes.0.patience.silence;
+        let mut pace = Pace::new(nodes.0.patience.heartbeat, Instant::now());
         let end = loop {
+            let next = async {
+                sleep_until(pace.opens()).await;
+                timeout(silence, heartbeats.message()).await
+            };
             let command = tokio::select! {
-                heartbeat = timeout(silence, heartbeats.message()) => match heartbeat {
-                    Ok(Ok(Some(heartbeat))) => match self.heard(heartbeat).await {
-                        Ok(()) => continue,
-                        Err(end) => break end,
-                    },
+                heartbeat = next => match heartbeat {
+                    Ok(Ok(Some(heartbeat))) => {
+                        if pace.took(Instant::now()) {
+                            self.refuses(Why::Flood, "a node is listened to no faster, however fast its heartbeats are");
+                        }
+                        match self.heard(heartbeat).await {
+                            Ok(()) => continue,
+                            Err(end) => break end,
+                        }
+                    }
+                    Ok(Err(status)) if Why::of(status.code()) == Some(Why::Malformed) => {
+                        self.refuses(Why::Malformed, "what a node sends is no heartbeat");
+                        break End::Refused(Status::invalid_argument("this is no heartbeat"));
+                    }
                     _ => break End::Silent,
                 },
                 command = commands.recv() => match command {
@@ -137,6 +152,14 @@ impl Call {
         }
         drop(out);
         self.left().await;
+    }
+
+    fn refuses(&self, why: Why, what: &str) {
+        let refusals = self.nodes.refusals();
+        refusals.count(why);
+        if refusals.is_news(why, &self.record.name) {
+            tracing::warn!(node = %self.record.name, "{what}");
+        }
     }
 
     fn is_drained(&self) -> bool {

@@ -5,8 +5,10 @@
 
 mod beat;
 mod exchange;
+mod pace;
 mod pass;
 mod record;
+mod refusals;
 mod service;
 mod sessions;
 #[cfg(test)]
@@ -30,6 +32,7 @@ pub(crate) use pass::{Caller, Passes};
 pub(crate) use record::BadNode;
 pub(crate) use record::Record;
 pub use record::{Addresses, Role};
+pub(crate) use refusals::{Refusals, Why};
 pub(crate) use service::Service;
 use sessions::Questions;
 pub(crate) use sessions::{Filter, MAX_SESSIONS, SessionsError};
@@ -141,6 +144,9 @@ struct Inner {
     /// What other replicas tell of those that they hear.
     told: Mutex<HashMap<String, Arc<Mutex<Reports>>>>,
     next_order: std::sync::atomic::AtomicU64,
+    refusals: Refusals,
+    /// How often one joined.
+    joins: std::sync::atomic::AtomicU64,
 }
 
 /// A node that this replica hears.
@@ -174,6 +180,8 @@ impl Nodes {
             questions: Questions::new(cache),
             told: Mutex::default(),
             next_order: std::sync::atomic::AtomicU64::new(0),
+            refusals: Refusals::default(),
+            joins: std::sync::atomic::AtomicU64::new(0),
         }))
     }
 
@@ -186,6 +194,16 @@ impl Nodes {
     #[cfg(test)]
     pub(crate) async fn until_leased(&self) {
         self.0.lease.clone().wait_for(Option::is_some).await.unwrap();
+    }
+
+    /// What nodes were refused.
+    pub(crate) fn refusals(&self) -> &Refusals {
+        &self.0.refusals
+    }
+
+    /// How often a node has joined here.
+    pub(crate) fn joins(&self) -> u64 {
+        self.0.joins.load(std::sync::atomic::Ordering::Relaxed)
     }
 
     /// A node of that name, wherever it is heard.
@@ -312,6 +330,7 @@ impl Nodes {
                 }
             };
             if self.write(&record, expect).await?.is_some() {
+                self.0.joins.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
                 return Ok(record);
             }
         }

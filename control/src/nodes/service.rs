@@ -8,7 +8,7 @@ use control_api::rpc::{
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::{Caller, JoinError, Nodes, Passes};
+use super::{Caller, JoinError, Nodes, Passes, Why};
 use crate::replica::{Clock, bearer};
 
 /// Answers nodes.
@@ -32,7 +32,10 @@ impl NodeService for Service {
         request: Request<RegisterRequest>,
     ) -> Result<Response<RegisterResponse>, Status> {
         if !self.passes.may_join(bearer(request.metadata())) {
-            tracing::warn!(remote = ?request.remote_addr(), "a node has no join token, or a wrong one");
+            let from = request.remote_addr().map(|from| from.ip().to_string()).unwrap_or_default();
+            if self.nodes.refusals().is_news(Why::Credentials, &from) {
+                tracing::warn!(from, "a node has no join token, or a wrong one");
+            }
             return Err(Status::unauthenticated(
                 "the join token is missing or wrong (`control.cluster.join_token`)",
             ));
@@ -41,12 +44,15 @@ impl NodeService for Service {
             return Err(Status::invalid_argument("`node` is missing"));
         };
         let record = self.nodes.join(&node).await.map_err(|error| {
-            tracing::warn!(node = %node.name, %error, "a node cannot join");
-            match error {
+            let status = match &error {
                 JoinError::Bad(error) => Status::invalid_argument(error.to_string()),
                 JoinError::Taken { .. } => Status::already_exists(error.to_string()),
                 JoinError::Contended | JoinError::Registry(_) => Status::unavailable(error.to_string()),
+            };
+            if Why::of(status.code()).is_none_or(|why| self.nodes.refusals().is_news(why, &node.name)) {
+                tracing::warn!(node = ?node.name, %error, "a node cannot join");
             }
+            status
         })?;
         let now_ms = (self.clock)();
         let caller = Caller { name: record.name, instance: record.instance };

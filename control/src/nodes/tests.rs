@@ -194,3 +194,29 @@ async fn replicas_know_the_load_of_each_others_nodes() {
     assert_eq!((seen(&one), seen(&two)), ((7_000_000, 5), (7_000_000, 5)));
     call.beats_for(Duration::from_secs(1)).await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_flood_of_heartbeats_waits_in_the_nodes_own_connection() {
+    let cluster = Cluster::new();
+    let replica = cluster.replica();
+    testing::lease(&replica).await;
+    let (routes, node) = (replica.services(), testing::edge("edge-1", 1));
+    let pass = register(&routes, &node, None).await.unwrap();
+    let call = Call::begin(routes, &pass).await.unwrap();
+    let flood = async {
+        let mut sent = 0;
+        loop {
+            call.beats.send(rpc::Heartbeat::default()).await.unwrap();
+            sent += 1;
+            if sent == 1_000 {
+                return;
+            }
+        }
+    };
+    let began = tokio::time::Instant::now();
+    flood.await;
+    // Four a second are taken; a few are in the channel and on their way.
+    assert!(began.elapsed() > Duration::from_secs(200), "{:?}", began.elapsed());
+    assert!(replica.nodes().refusals().total(super::Why::Flood) > 900);
+    assert_eq!(replica.nodes().get("edge-1").unwrap().state(), "ready");
+}

@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use prometheus::{IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
+use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
 use tokio::sync::broadcast::error::RecvError;
 
 use super::Replica;
+use crate::nodes::Why;
 use crate::streams::What;
 
 /// How often nodes and streams are counted.
@@ -18,6 +19,8 @@ struct Metrics {
     streams: IntGaugeVec,
     events: IntCounterVec,
     leased: IntGauge,
+    refusals: IntCounterVec,
+    joins: IntCounter,
 }
 
 impl Replica {
@@ -43,11 +46,24 @@ impl Replica {
                 "weir_control_cluster_leased",
                 "Whether this replica has a lease in the registry, under which its nodes are kept.",
             )?,
+            refusals: IntCounterVec::new(
+                Opts::new(
+                    "weir_control_cluster_refusals_total",
+                    "What nodes asked or said that this replica refused, did not believe, or held back.",
+                ),
+                &["reason"],
+            )?,
+            joins: IntCounter::new(
+                "weir_control_cluster_joins_total",
+                "How often nodes have joined by this replica; one that comes and goes joins often.",
+            )?,
         };
         registry.register(Box::new(metrics.nodes.clone()))?;
         registry.register(Box::new(metrics.streams.clone()))?;
         registry.register(Box::new(metrics.events.clone()))?;
         registry.register(Box::new(metrics.leased.clone()))?;
+        registry.register(Box::new(metrics.refusals.clone()))?;
+        registry.register(Box::new(metrics.joins.clone()))?;
         for event in What::ALL {
             metrics.events.with_label_values(&[event.name()]);
         }
@@ -80,5 +96,10 @@ impl Metrics {
         self.streams.with_label_values(&["live"]).set(live);
         self.streams.with_label_values(&["dropped"]).set(dropped);
         self.leased.set(i64::from(nodes.is_leased()));
+        for why in Why::ALL {
+            let counted = self.refusals.with_label_values(&[why.name()]);
+            counted.inc_by(nodes.refusals().total(why).saturating_sub(counted.get()));
+        }
+        self.joins.inc_by(nodes.joins().saturating_sub(self.joins.get()));
     }
 }

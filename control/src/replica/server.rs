@@ -3,16 +3,22 @@
 use std::io;
 use std::time::Duration;
 
+use axum::extract::{Request, State};
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::Response;
 use control_api::rpc;
 use control_api::rpc::grant_service_server::GrantServiceServer;
 use control_api::rpc::node_service_server::NodeServiceServer;
 use control_api::rpc::stream_service_server::StreamServiceServer;
 use tokio::net::TcpListener;
 use tokio_stream::wrappers::TcpListenerStream;
+use tonic::Status;
 use tonic::service::Routes;
+use tonic::transport::server::TcpConnectInfo;
 use tonic::transport::{Identity, Server, ServerTlsConfig};
 
 use super::Replica;
+use crate::nodes::{Nodes, Why};
 
 /// Largest message of a node: its first heartbeat, with all its streams.
 const MAX_MESSAGE_BYTES: usize = 16 << 20;
@@ -54,15 +60,32 @@ pub enum ServeError {
     Io(#[from] io::Error),
 }
 
+/// What could not be decoded never comes to a service.
+async fn count_refusals(State(nodes): State<Nodes>, request: Request, next: Next) -> Response {
+    let from = request.extensions().get::<TcpConnectInfo>().and_then(TcpConnectInfo::remote_addr);
+    let from = from.map(|from| from.ip().to_string()).unwrap_or_default();
+    let call = request.uri().path().to_owned();
+    let response = next.run(request).await;
+    let status = Status::from_header_map(response.headers());
+    if let Some(why) = status.as_ref().and_then(|status| Why::of(status.code())) {
+        nodes.refusals().count(why);
+        if why == Why::Malformed && nodes.refusals().is_news(why, &from) {
+            tracing::warn!(from, call, "what is asked is no message of this service");
+        }
+    }
+    response
+}
+
 impl Replica {
-    /// The services, as they are called in one process or over a socket.
+    /// The services, as they are called in one process or over a socket. What they refuse is counted.
     pub fn services(&self) -> Routes {
         let nodes = NodeServiceServer::new(self.node_service()).max_decoding_message_size(MAX_MESSAGE_BYTES);
         let streams =
             StreamServiceServer::new(self.stream_service()).max_decoding_message_size(MAX_MESSAGE_BYTES);
         let grants =
             GrantServiceServer::new(self.grant_service()).max_decoding_message_size(MAX_MESSAGE_BYTES);
-        Routes::new(nodes).add_service(streams).add_service(grants)
+        let services = Routes::new(nodes).add_service(streams).add_service(grants).into_axum_router();
+        Routes::from(services.layer(from_fn_with_state(self.nodes().clone(), count_refusals)))
     }
 
     /// Serves nodes until `drain` completes.

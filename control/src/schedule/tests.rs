@@ -1,11 +1,10 @@
 //! What the schedule promises, over fleets of all kinds.
 
 use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use proptest::prelude::*;
-
-use std::sync::Arc;
 
 use super::*;
 

@@ -21,7 +21,7 @@ use control_api::rpc::publish_request::As;
 use parking_lot::RwLock;
 use tokio::sync::broadcast;
 
-use crate::nodes::{Caller, Known, Nodes};
+use crate::nodes::{Caller, Known, Nodes, Why};
 use crate::registry::{Change, Entry, Expect, Registry, RegistryError, Revision};
 use crate::replica::Clock;
 use crate::replica::follow::{Step, follow};
@@ -209,7 +209,16 @@ impl Streams {
             let before = self.read(&key).await?;
             let now_ms = (self.0.clock)();
             let floor = before.as_ref().map_or(0, |(record, _)| record.epoch + 1);
-            let own = if wanted.epoch <= now_ms + MAX_AHEAD_MS { wanted.epoch } else { now_ms };
+            let own = if is_ahead(wanted.epoch, now_ms) {
+                self.refuses(
+                    Why::Clock,
+                    caller,
+                    "the clock of an origin is ahead; its epochs are not believed",
+                );
+                now_ms
+            } else {
+                wanted.epoch
+            };
             let continued = before.as_ref().map(|(record, _)| record).filter(|record| record.is_there());
             if self.waits(caller, wanted, before.as_ref().map(|(record, _)| record)).await? {
                 match &before {
@@ -368,6 +377,21 @@ impl Streams {
             if let Some((record, _)) = &before {
                 let own = (&record.node, record.instance) == (&caller.name, caller.instance);
                 if record.epoch > held.epoch || record.epoch == held.epoch && !own {
+                    self.refuses(
+                        Why::Outdated,
+                        caller,
+                        "an origin has an older epoch of a stream than another",
+                    );
+                    return Ok(false);
+                }
+                // Or a wrong clock would win over all others.
+                if is_ahead(held.epoch, now_ms) && !is_ahead(record.epoch, now_ms) && record.is_live() && !own
+                {
+                    self.refuses(
+                        Why::Clock,
+                        caller,
+                        "the clock of an origin is ahead; its epochs are not believed",
+                    );
                     return Ok(false);
                 }
             }
@@ -406,6 +430,14 @@ impl Streams {
             }
         }
         Err(LeaseError::Contended)
+    }
+
+    fn refuses(&self, why: Why, caller: &Caller, what: &str) {
+        let refusals = self.0.nodes.refusals();
+        refusals.count(why);
+        if refusals.is_news(why, &caller.name) {
+            tracing::warn!(node = caller.name, "{what}");
+        }
     }
 
     /// Changes the state of a stream for which `condition` holds. Whether this replica did it.
@@ -548,6 +580,11 @@ impl Table {
             }
         }
     }
+}
+
+/// Whether an epoch lies in the future.
+fn is_ahead(epoch: u64, now_ms: u64) -> bool {
+    epoch > now_ms.saturating_add(MAX_AHEAD_MS)
 }
 
 /// `app/name`, if it may be a stream's.

@@ -209,3 +209,27 @@ async fn a_backup_that_nobody_knows_of_any_more_is_found_again() {
     let record = one.streams().get("live/a").unwrap();
     assert_eq!((record.epoch, record.standbys.len()), (epoch, 1));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_clock_that_is_an_hour_ahead_takes_no_stream_from_another_origin() {
+    let cluster = Cluster::new();
+    let one = cluster.replica();
+    let a = Node::join(&one, testing::origin("origin-1", 1)).await;
+    let b = Node::join(&one, testing::origin("origin-2", 2)).await;
+    let by_clock = Wanted { epoch: testing::now_ms(), ..wanted("a", false) };
+    let epoch = publish(&one, &a.caller(), &by_clock).await;
+    let ahead = held(testing::now_ms() + 3_600_000, false);
+    // It was cut off, and let a publisher in by its own clock.
+    let lost = one.streams().renew(&b.caller(), vec![ahead.clone()]).await.unwrap();
+    assert_eq!(lost, std::slice::from_ref(&ahead));
+    let record = one.streams().get("live/a").unwrap();
+    assert_eq!((record.node.as_str(), record.epoch), ("origin-1", epoch));
+    assert_eq!(one.nodes().refusals().total(Why::Clock), 1);
+    // What nobody else has it may have: viewers see it.
+    one.streams().release(&a.caller(), &key(), epoch, true).await.unwrap();
+    assert!(one.streams().renew(&b.caller(), vec![ahead.clone()]).await.unwrap().is_empty());
+    assert!(publish(&one, &a.caller(), &wanted("a", true)).await > ahead.epoch);
+    // Older than that is refused, and counted.
+    assert_eq!(one.streams().renew(&b.caller(), vec![ahead.clone()]).await.unwrap(), [ahead]);
+    assert_eq!(one.nodes().refusals().total(Why::Outdated), 1);
+}

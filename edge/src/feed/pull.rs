@@ -106,6 +106,7 @@ impl Pull {
         let mut resume = Resume::default();
         let mut timeline = Timeline::default();
         let mut lost: Option<Instant> = None;
+        let mut told = self.feed.newest.subscribe();
         let mut backoff = MIN_BACKOFF;
         // Where the stream has ended, while the other origins are asked once whether it goes on there.
         let mut ended: Option<Giver> = None;
@@ -163,22 +164,12 @@ impl Pull {
             }
             tracing::info!(stream = %key, %error, "upstream lost; asking again");
             self.feeds.metrics.feed_reconnects.inc();
-            if self.waits(jittered(backoff).min(left), resume.epoch()).await {
-                backoff = MIN_BACKOFF;
-            } else {
-                backoff = (backoff * 2).min(MAX_BACKOFF);
+            // That it goes on elsewhere, if it was told since the last wait, is worth asking at once.
+            match tokio::time::timeout(jittered(backoff).min(left), told.changed()).await {
+                Ok(_) => backoff = MIN_BACKOFF,
+                Err(_) => backoff = (backoff * 2).min(MAX_BACKOFF),
             }
         }
-    }
-
-    /// Waits before the upstream is asked again. `true`: the stream is said to go on elsewhere meanwhile.
-    async fn waits(&self, wait: Duration, epoch: Epoch) -> bool {
-        let mut newest = self.feed.newest.subscribe();
-        if *newest.borrow_and_update() > epoch {
-            // Said before, and found nowhere yet.
-            return tokio::time::timeout(wait, newest.changed()).await.is_ok();
-        }
-        tokio::time::timeout(wait, outdated(&mut newest, epoch)).await.is_ok()
     }
 
     /// The very first answer was none.
@@ -225,10 +216,12 @@ impl Pull {
         let mut decoder = Decoder::new();
         let before = resume.progress();
         let mut newest = self.feed.newest.subscribe();
+        // Of this body, not of the one before.
+        let mut epoch = Epoch::default();
         loop {
             let piece = tokio::select! {
                 piece = reading.next(resume.progress() != before) => piece,
-                () = outdated(&mut newest, resume.epoch()) => return Err(Error::Outdated),
+                () = outdated(&mut newest, epoch) => return Err(Error::Outdated),
             };
             let Some(piece) = piece else { return Ok(giver) };
             let Ok(data) = piece.map_err(Error::Upstream)?.into_data() else { continue };
@@ -236,6 +229,10 @@ impl Pull {
             while let Some(event) = decoder.next_event()? {
                 match event {
                     Event::Mark(mark) => {
+                        epoch = mark.epoch;
+                        if *newest.borrow() > epoch {
+                            return Err(Error::Outdated);
+                        }
                         resume.mark(&mark);
                         relay.mark(&mark);
                         timeline.mark(mark);

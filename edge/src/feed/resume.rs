@@ -39,11 +39,6 @@ impl Resume {
         self.last
     }
 
-    /// Of what comes.
-    pub(super) fn epoch(&self) -> Epoch {
-        self.epoch
-    }
-
     /// Grows with every frame that is taken.
     pub(super) fn progress(&self) -> u64 {
         self.taken

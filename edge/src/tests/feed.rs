@@ -143,6 +143,28 @@ async fn viewers_wait_while_the_origin_is_lost_and_see_no_frame_twice() {
 }
 
 #[tokio::test]
+async fn a_feed_leaves_an_older_epoch_and_waits_for_what_the_newer_one_begins_with() {
+    let origin = Origin::default();
+    let relay = origin.relay("a");
+    let server = Server::start(&origin).await;
+    let (mut studio, mut other) = (Studio::new(), Studio::new());
+    relay.send(opening(&studio.picture(true, 100))).await;
+    let mut player = Player::new(server.get("/live/a.flv").await);
+    assert_eq!(player.number().await, Some(0));
+    let newer = origin.relay("a");
+    other.republish(|_| {});
+    server.edge.moved(&key("a"), media_core::hub::Epoch(2));
+    relay.dropped().await;
+    until(|| origin.count("/relay/live/a?after=1-0") == 1).await;
+    // It has nothing to send yet.
+    tokio::task::yield_now().await;
+    newer.send(opening(&other.picture(true, 100))).await;
+    newer.send(other.picture(false, 100).bytes).await;
+    assert_eq!((player.number().await, player.number().await), (Some(0), Some(1)));
+    assert_eq!(origin.count("/relay/live/a?after=1-0"), 1, "it was asked for once");
+}
+
+#[tokio::test]
 async fn a_connection_that_is_cut_in_mid_frame_costs_no_frame_and_repeats_none() {
     let origin = Origin::default();
     let mut relay = origin.relay("a");

@@ -141,7 +141,7 @@ impl Origins {
         let set = self.0.set.load();
         let origin = set.origins.iter().find(|origin| *origin.name == *name);
         if let Some(origin) = origin {
-            self.0.found.insert(stream, origin.id, now());
+            self.0.found.point(stream, origin.id, now());
         }
         origin.is_some()
     }
@@ -191,7 +191,7 @@ impl Set {
     fn order(&self, stream: &str, found: Option<u64>) -> Vec<Arc<Origin>> {
         let mut order = self.origins.clone();
         order.sort_by_cached_key(|origin| {
-            let failing = !origin.health.lock().is_good();
+            let failing = !origin.is_good();
             let elsewhere = found.is_some_and(|found| found != origin.id);
             (failing, elsewhere, std::cmp::Reverse(score(&origin.name, stream)))
         });
@@ -212,20 +212,24 @@ impl Inner {
         let mut order = set.order(question.stream, found.map(|(origin, _)| origin));
         order.retain(|origin| beside.is_none_or(|Giver(id)| origin.id != id));
         // A stream may have moved, which is found out by playlists and feeds.
-        let knows = found
-            .filter(|_| matches!(question.kind, Kind::Object | Kind::Part))
-            .and_then(|(id, _)| order.iter().position(|origin| origin.id == id));
-        let outcome = race(
-            order.len(),
-            (!question.waits()).then_some(HEDGE_AFTER),
-            knows,
-            |at| match order.get(at) {
-                Some(origin) => Arc::clone(origin).ask(copy(&request), question.may_wait(), set.limits),
-                None => std::future::pending().boxed(),
-            },
-            |at| order.get(at).into_iter().for_each(|origin| origin.hedges.inc()),
-        )
-        .await;
+        let of_media = matches!(question.kind, Kind::Object | Kind::Part);
+        let knows =
+            found.filter(|_| of_media).and_then(|(id, _)| order.iter().position(|origin| origin.id == id));
+        // Who lost the stream, and does not know it, is not asked how it goes on.
+        let only = self.found.only(question.stream, now()).filter(|_| !of_media && beside.is_none());
+        let only =
+            only.and_then(|id| order.iter().find(|origin| origin.id == id && origin.is_good()).cloned());
+        let mut outcome = match &only {
+            Some(only) => self.ask(std::slice::from_ref(only), &request, &question, None, set.limits).await,
+            None => self.ask(&order, &request, &question, knows, set.limits).await,
+        };
+        if let (Some(only), Outcome::Absent(_) | Outcome::Unreachable) = (&only, &outcome) {
+            // It has it no more.
+            self.found.leave(question.stream, only.id, now());
+            outcome = self.ask(&order, &request, &question, knows, set.limits).await;
+        } else if let Some(only) = only {
+            order = vec![only];
+        }
         match outcome {
             Outcome::Answer(at, mut response) => {
                 if let (true, Some(origin)) = (response.status().is_success(), order.get(at)) {
@@ -259,6 +263,29 @@ impl Inner {
     }
 }
 
+impl Inner {
+    async fn ask(
+        &self,
+        order: &[Arc<Origin>],
+        request: &Request<()>,
+        question: &Question<'_>,
+        knows: Option<usize>,
+        limits: Limits,
+    ) -> Outcome {
+        race(
+            order.len(),
+            (!question.waits()).then_some(HEDGE_AFTER),
+            knows,
+            |at| match order.get(at) {
+                Some(origin) => Arc::clone(origin).ask(copy(request), question.may_wait(), limits),
+                None => std::future::pending().boxed(),
+            },
+            |at| order.get(at).into_iter().for_each(|origin| origin.hedges.inc()),
+        )
+        .await
+    }
+}
+
 fn unreachable() -> Response<Body> {
     let detail = "the stream's origin can't be reached at the moment";
     let mut response = problem(StatusCode::SERVICE_UNAVAILABLE, detail);
@@ -283,6 +310,11 @@ impl Origin {
             health: Mutex::default(),
             probe: tokio::sync::Mutex::default(),
         }
+    }
+
+    /// Whether it answers, as far as is known.
+    fn is_good(&self) -> bool {
+        self.health.lock().is_good()
     }
 
     /// Its answer, whose first byte comes in time; if it `may_wait` for media, as long as the origin answers others.

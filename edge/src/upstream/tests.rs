@@ -456,3 +456,38 @@ async fn a_head_without_end_is_not_read() {
     let long = format!("HTTP/1.1 200 OK\r\nx: {}\r\n", "x".repeat(1 << 20));
     assert_eq!(fetch(Box::leak(long.into_boxed_str()).as_bytes()).await.unwrap().0, 503);
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_origin_that_lost_a_stream_is_not_asked_how_it_goes_on() {
+    let mut names = ["http://a:1", "http://b:1"];
+    names.sort_by_key(|name| std::cmp::Reverse(score(name, "live/a")));
+    // Both think to have it; the second one does.
+    let (old, new, origins) = two(Mood::Says(200), Mood::Says(404));
+    assert!(origins.point("live/a", names[1]) && !origins.point("live/a", "http://c:1"));
+    // Until that has something to show, the other goes on.
+    assert_eq!(get(&origins, PLAYLIST).await, 200);
+    assert_eq!((old.asked(), new.asked()), (1, 1));
+    new.set(Mood::Late(1_000, 200));
+    assert_eq!(get(&origins, RELOAD).await, 200);
+    assert_eq!((old.asked(), new.asked()), (0, 1));
+    // From then on not even when it takes long.
+    for path in [PLAYLIST, RELAY] {
+        assert_eq!(get(&origins, path).await, 200);
+        assert_eq!((old.asked(), new.asked()), (0, 1), "{path}");
+    }
+    new.set(Mood::Says(503));
+    assert_eq!(get(&origins, PLAYLIST).await, 503);
+    assert_eq!((old.asked(), new.asked()), (0, 1));
+    // Until it says that it has no such stream, or can't be asked: the other may have it again.
+    new.set(Mood::Absent);
+    assert_eq!(get(&origins, PLAYLIST).await, 200);
+    assert_eq!((old.asked(), new.asked()), (1, 2), "once alone, and once like all");
+    assert_eq!(get(&origins, PLAYLIST).await, 200);
+    assert_eq!((old.asked(), new.asked()), (1, 0));
+    origins.point("live/a", names[1]);
+    new.set(Mood::Says(200));
+    assert_eq!(get(&origins, PLAYLIST).await, 200);
+    new.set(Mood::Gone);
+    assert_eq!(get(&origins, PLAYLIST).await, 200);
+    assert_eq!(old.asked(), 1);
+}

@@ -160,6 +160,13 @@ impl Registry {
         }
     }
 
+    /// Tells all publishers to leave. Their streams do not end: somebody may go on with them.
+    pub fn dismiss_all(&self, reason: Revoked) {
+        for stream in self.streams() {
+            stream.dismiss(reason);
+        }
+    }
+
     fn end_if(&self, key: &StreamKey, reason: Revoked, condition: impl FnOnce(&Stream) -> bool) -> bool {
         let stream = {
             let mut streams = self.0.streams.lock();

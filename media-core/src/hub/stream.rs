@@ -71,6 +71,8 @@ pub(super) struct State {
     tracks: Arc<TrackSet>,
     timeline: Timeline,
     revoke: Option<oneshot::Sender<Revoked>>,
+    /// It has ended here, and goes on at another origin.
+    elsewhere: bool,
     encoder: Option<Arc<str>>,
     bytes: u64,
     video_frames: u64,
@@ -95,6 +97,7 @@ impl Stream {
                 tracks: Arc::new(TrackSet { epoch: Epoch::default(), version: 0, tracks: Vec::new() }),
                 timeline: Timeline::default(),
                 revoke: None,
+                elsewhere: false,
                 encoder: None,
                 bytes: 0,
                 video_frames: 0,
@@ -113,6 +116,11 @@ impl Stream {
     /// Its name.
     pub fn key(&self) -> &StreamKey {
         &self.key
+    }
+
+    /// Whether it has ended here because another origin has it: for who watches it goes on.
+    pub fn is_elsewhere(&self) -> bool {
+        self.state.lock().elsewhere
     }
 
     /// Its state now.
@@ -172,10 +180,19 @@ impl Stream {
         }
     }
 
+    /// Tells the publisher to leave.
+    pub(super) fn dismiss(&self, reason: Revoked) {
+        if let Some(revoke) = self.state.lock().revoke.take() {
+            // An error means that it is gone already.
+            let _ = revoke.send(reason);
+        }
+    }
+
     pub(super) fn end(&self, reason: Revoked) {
         {
             let mut s = self.state.lock();
             s.phase = Phase::Ended;
+            s.elsewhere = reason == Revoked::TakenOver;
             if let Some(revoke) = s.revoke.take() {
                 let _ = revoke.send(reason);
             }

@@ -345,6 +345,48 @@ async fn draining_refuses_publishers_and_ends_streams_at_the_deadline() {
     assert_eq!(refused, crate::PublishError::Draining);
 }
 
+/// Gives every lease.
+#[derive(Debug)]
+struct Leased;
+
+#[async_trait::async_trait]
+impl crate::Leases for Leased {
+    fn has_others(&self) -> bool {
+        true
+    }
+
+    async fn take(
+        &self,
+        _: &media_core::hub::StreamKey,
+        own: Epoch,
+        _: crate::Purpose,
+        _: &crate::Publisher,
+    ) -> Result<crate::Lease, crate::LeaseRefused> {
+        Ok(crate::Lease::Held(own))
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn draining_sends_publishers_away_and_leaves_their_streams_to_other_origins() {
+    let origin = origin(Config::default());
+    origin.lease_from(std::sync::Arc::new(Leased));
+    let mut publication = publish(&origin, 0);
+    let mut edge = Edge::pull(&origin).await;
+    edge.frames(joined()).await;
+    origin.drain(Duration::ZERO).await;
+    assert_eq!(publication.revoked().await, media_core::hub::Revoked::Draining);
+    let epoch = publication.epoch();
+    drop(publication);
+    assert_eq!(origin.registry().streams().len(), 1, "its viewers wait");
+    assert_eq!(
+        origin.admit(&key(), crate::testing::publisher()).await.unwrap_err(),
+        crate::PublishError::Draining
+    );
+    // Another origin has it.
+    assert!(origin.revoke(&key(), epoch));
+    assert!(edge.frame().await.is_none());
+}
+
 #[tokio::test(start_paused = true)]
 async fn draining_is_over_once_the_last_publisher_left() {
     let origin = origin(Config::default());

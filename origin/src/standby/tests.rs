@@ -106,6 +106,10 @@ struct Elsewhere(Mutex<bool>);
 
 #[async_trait]
 impl Leases for Elsewhere {
+    fn has_others(&self) -> bool {
+        true
+    }
+
     async fn take(
         &self,
         _: &StreamKey,

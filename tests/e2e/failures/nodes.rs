@@ -6,7 +6,7 @@ use super::{STREAM, on_air};
 use crate::support::browser::Page;
 use crate::support::clip::Clip;
 use crate::support::cluster::{Cluster, Control, Settings, edge, node};
-use crate::support::crowd::{Count, How, percentile};
+use crate::support::crowd::{Count, percentile};
 use crate::support::rtmp::{Client, Publication};
 use crate::support::turn::{self, Load};
 use crate::support::until;
@@ -68,7 +68,6 @@ async fn viewers_of_a_killed_edge_play_elsewhere_and_those_of_a_killed_origin_st
         percentile(&gaps, 1.0),
         crowd.counts()
     );
-    println!("of these LL-HLS: {}", crowd.counts_of(How::Hls));
     assert_eq!(crowd.counts().disconnected(), 0, "{}", crowd.troubles());
     assert_eq!(crowd.counts().of(Count::Refused), 0, "{}", crowd.troubles());
     assert_eq!(crowd.counts().of(Count::Backwards), 0, "{}", crowd.troubles());

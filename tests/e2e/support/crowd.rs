@@ -22,6 +22,9 @@ pub use seen::{Count, Counts, How};
 /// In which time all of them come.
 const WITHIN: Duration = Duration::from_secs(1);
 
+/// How often it is looked whether they still watch.
+const LOOK: Duration = Duration::from_millis(100);
+
 /// How many watch, and by what.
 #[derive(Debug, Clone, Copy)]
 pub struct Plan {
@@ -97,11 +100,12 @@ impl Crowd {
     /// Plays on for that long, in which nothing else is waited for.
     pub async fn play_for(&self, time: Duration) {
         let end = Instant::now() + time;
-        until("time to pass", async || {
+        let mut ticks = tokio::time::interval(LOOK);
+        // It may be longer than anything else is waited for.
+        while Instant::now() < end {
+            ticks.tick().await;
             self.check();
-            (Instant::now() >= end).then_some(())
-        })
-        .await;
+        }
     }
 
     /// Counts anew from now on.

@@ -1,6 +1,6 @@
 //! The binary under test, on free ports and with a data folder of its own.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::process::ExitStatus;
 
 use serde_json::Value;
@@ -85,14 +85,26 @@ impl Weir {
 
     /// Starts it with this configuration, in an environment with these variables.
     pub async fn with_env(config: &str, variables: &[(&str, &str)]) -> Self {
-        let variables = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
-        Self::launch_in(folder(config), Vec::new(), [ANY_PORT; 3], variables.collect()).await
+        let dir = folder(config);
+        let mut command = command(&dir);
+        command.envs(variables.iter().copied());
+        Self::launch_as(command, dir, Vec::new(), [ANY_PORT; 3]).await
     }
 
     /// Starts one role alone: `origin` or `edge`.
     pub async fn role(role: &str, config: &str, flags: &[&str]) -> Self {
         let arguments = [&[role], flags].concat().into_iter().map(ToOwned::to_owned).collect();
         Self::launch(folder(config), arguments, [ANY_PORT; 3]).await
+    }
+
+    /// The same in a network namespace, where it listens on that address.
+    pub async fn role_in(namespace: &str, at: IpAddr, role: &str, config: &str, flags: &[&str]) -> Self {
+        let dir = folder(config);
+        let mut command = Command::new("ip");
+        command.args(["netns", "exec", namespace, env!("CARGO_BIN_EXE_weir")]);
+        command.env("HOME", dir.path()).current_dir(dir.path());
+        let arguments = [&[role], flags].concat().into_iter().map(ToOwned::to_owned).collect();
+        Self::launch_as(command, dir, arguments, [SocketAddr::new(at, 0); 3]).await
     }
 
     /// Kills it without a warning and starts it anew where it was.
@@ -120,20 +132,19 @@ impl Weir {
     }
 
     async fn launch(dir: TempDir, arguments: Vec<String>, at: [SocketAddr; 3]) -> Self {
-        Self::launch_in(dir, arguments, at, Vec::new()).await
+        Self::launch_as(command(&dir), dir, arguments, at).await
     }
 
-    async fn launch_in(
+    async fn launch_as(
+        mut command: Command,
         dir: TempDir,
         arguments: Vec<String>,
         [rtmp, http, admin]: [SocketAddr; 3],
-        variables: Vec<(String, String)>,
     ) -> Self {
         // What one that was killed left behind says nothing of this one.
         let _ = std::fs::remove_file(dir.path().join("data/run.json"));
-        let mut command = command(&dir);
         // Memory is then counted in pages of 4 KiB; a huge page of 2 MiB would hide whether a client cost 1 MB.
-        command.env("MIMALLOC_ALLOW_THP", "0").envs(variables).args(&arguments);
+        command.env("MIMALLOC_ALLOW_THP", "0").args(&arguments);
         for (listener, at) in [("--rtmp", rtmp), ("--http", http), ("--admin", admin)] {
             command.args([listener, &at.to_string()]);
         }

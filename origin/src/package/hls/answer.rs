@@ -97,7 +97,10 @@ pub(super) async fn answer(
             object(lives, rendition, name, age, deadline).await
         }
     };
-    result.unwrap_or_else(|NotInTime| {
+    result.unwrap_or_else(|lost| {
+        if lost == Lost::Elsewhere {
+            return absent(age.blocking_error());
+        }
         metrics.timeouts.inc();
         let reason = lives.first().and_then(|live| live.problem());
         let reason = reason.unwrap_or_else(|| "the stream does not go on for now".to_owned());
@@ -105,26 +108,40 @@ pub(super) async fn answer(
     })
 }
 
-struct NotInTime;
+/// Why there is no answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Lost {
+    NotInTime,
+    /// Another origin has the stream.
+    Elsewhere,
+}
+
+/// The stream that has playlists: what is left of one that another origin has are parts and segments.
+fn here(lives: &[Arc<Live>]) -> Option<&Arc<Live>> {
+    lives.first().filter(|live| !live.is_elsewhere())
+}
 
 /// Asks `look` for an answer, now and whenever the window changes.
 async fn wait<T>(
     live: &Live,
     deadline: Instant,
     mut look: impl FnMut(&Window) -> Option<T>,
-) -> Result<T, NotInTime> {
+) -> Result<T, Lost> {
     let mut changes = live.changes();
     loop {
         changes.mark_unchanged();
         if let Some(answer) = live.with_window(&mut look) {
             return Ok(answer);
         }
+        if live.is_elsewhere() {
+            return Err(Lost::Elsewhere);
+        }
         if live.problem().is_some() {
-            return Err(NotInTime);
+            return Err(Lost::NotInTime);
         }
         match timeout_at(deadline, changes.changed()).await {
             Ok(Ok(())) => {}
-            Ok(Err(_)) | Err(_) => return Err(NotInTime),
+            Ok(Err(_)) | Err(_) => return Err(Lost::NotInTime),
         }
     }
 }
@@ -134,8 +151,8 @@ async fn multivariant(
     request: &Request<'_>,
     age: Age,
     deadline: Instant,
-) -> Result<Response<Body>, NotInTime> {
-    let Some(live) = lives.first() else { return Ok(absent(age.plain_error())) };
+) -> Result<Response<Body>, Lost> {
+    let Some(live) = here(lives) else { return Ok(absent(age.plain_error())) };
     let ready = wait(live, deadline, |w| match (w.is_ready(), w.ended()) {
         (true, _) => Some(true),
         (false, true) => Some(false),
@@ -154,13 +171,13 @@ async fn media(
     request: &Request<'_>,
     age: Age,
     deadline: Instant,
-) -> Result<Response<Body>, NotInTime> {
+) -> Result<Response<Body>, Lost> {
     let (age_ok, age_error) = if query.blocks() {
         (age.blocking(), age.blocking_error())
     } else {
         (age.plain(), age.plain_error())
     };
-    let Some(live) = lives.first() else { return Ok(absent(age_error)) };
+    let Some(live) = here(lives) else { return Ok(absent(age_error)) };
     enum Ready {
         Rendition(usize),
         TooFarAhead,
@@ -201,7 +218,7 @@ async fn object(
     name: Name,
     age: Age,
     deadline: Instant,
-) -> Result<Response<Body>, NotInTime> {
+) -> Result<Response<Body>, Lost> {
     if lives.is_empty() {
         return Ok(absent(age.plain_error()));
     }
@@ -215,7 +232,11 @@ async fn object(
             Some((Object::Hinted, _)) => None,
             other => Some(other),
         });
-        if let Some((Object::Ready(pieces), kind)) = found.await? {
+        let found = match found.await {
+            Err(Lost::Elsewhere) => continue,
+            found => found?,
+        };
+        if let Some((Object::Ready(pieces), kind)) = found {
             // Not while the window is locked: the first to ask has them put together.
             let pieces = pieces.iter().map(Fragment::bytes).collect();
             return Ok(media_object(pieces, kind));

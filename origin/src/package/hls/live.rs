@@ -25,12 +25,14 @@ struct State {
     window: Window,
     playlists: Playlists,
     problem: Option<String>,
+    /// Another origin has the stream.
+    elsewhere: bool,
 }
 
 impl Live {
     pub(super) fn new(key: StreamKey, window: Window, metrics: HlsMetrics) -> Self {
         let position = watch::Sender::new(window.position());
-        let state = State { window, playlists: Playlists::default(), problem: None };
+        let state = State { window, playlists: Playlists::default(), problem: None, elsewhere: false };
         Self { key, state: Mutex::new(state), position, metrics }
     }
 
@@ -73,6 +75,16 @@ impl Live {
             state.window.position()
         };
         self.position.send_replace(position);
+    }
+
+    /// The stream goes on at another origin. Those who wait for what comes are told.
+    pub(super) fn leave(&self) {
+        self.state.lock().elsewhere = true;
+        self.position.send_modify(|_| {});
+    }
+
+    pub(super) fn is_elsewhere(&self) -> bool {
+        self.state.lock().elsewhere
     }
 
     /// The packager lost frames.

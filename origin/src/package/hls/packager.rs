@@ -18,6 +18,8 @@ pub(super) async fn run(mut consumer: Consumer, live: &Live) {
                 // Other tasks shall run between units that are there all the same.
                 coop::consume_budget().await;
             }
+            // No end for players: they have the rest of another origin.
+            Some(Event::Ended) if consumer.stream().is_elsewhere() => return live.leave(),
             Some(Event::Ended) => return packager.end(),
             None => {
                 // A part takes ten to twenty frames: most of them can wait for the one that ends it.

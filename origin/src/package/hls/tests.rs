@@ -449,6 +449,28 @@ async fn the_end_releases_who_waits_and_is_served_for_the_window() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_stream_that_another_origin_has_shows_players_no_end() {
+    let (house, publisher) = live(9_000).await;
+    let waiting = house.begin("main/media.m3u8?_HLS_msn=6").await;
+    let listed = text(house.get("main/media.m3u8").await).await;
+    let hinted = house.begin(&hint(&listed)).await;
+    assert!(house.registry.end(&house.key, Revoked::TakenOver));
+    drop(publisher);
+    // Edges ask the other one.
+    let reload = waiting.await.unwrap();
+    assert_eq!((reload.status(), header(&reload, "x-weir-absent")), (StatusCode::NOT_FOUND, "stream"));
+    assert_eq!(hinted.await.unwrap().status(), StatusCode::NOT_FOUND);
+    for path in ["index.m3u8", "main/media.m3u8"] {
+        let answer = house.get(path).await;
+        assert_eq!((answer.status(), header(&answer, "x-weir-absent")), (StatusCode::NOT_FOUND, "stream"));
+    }
+    // What players were told of before is there for as long as they may want it.
+    for uri in listed.lines().filter(|l| !l.starts_with('#')) {
+        assert_eq!(house.get(&format!("main/{uri}")).await.status(), StatusCode::OK, "{uri}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_publisher_that_returns_goes_on_with_the_same_playlist() {
     let (mut house, publisher) = live(4_500).await;
     let waiting = house.begin("main/media.m3u8?_HLS_msn=4&_HLS_part=1").await;

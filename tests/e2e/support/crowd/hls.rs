@@ -23,7 +23,8 @@ pub(super) async fn play(seen: &Seen, node: &str, url: &str) -> End {
         Err(error) => return End::refused(error),
     };
     let folder = path(&url.join("main/").unwrap());
-    let mut player = Player { seen, connection, folder, newest: None, time: None, connected: false };
+    let mut player =
+        Player { seen, connection, folder, newest: None, epoch: 0, time: None, connected: false };
     match player.run(node, &path(&url)).await {
         Err(end) => end,
         Ok(never) => match never {},
@@ -36,6 +37,7 @@ struct Player<'a> {
     folder: String,
     newest: Option<Place>,
     /// Of the newest part.
+    epoch: u64,
     time: Option<u64>,
     connected: bool,
 }
@@ -98,6 +100,12 @@ impl Player<'_> {
         let mut any = false;
         for name in &parts[first..] {
             let at = place(name).unwrap_or_else(|| panic!("{name} is no part"));
+            let epoch = name.split('-').next().and_then(|epoch| epoch.parse().ok()).unwrap();
+            // A playlist lists what was before, too.
+            if epoch < self.epoch && newest.is_none_or(|newest| at > newest) {
+                self.seen.trouble(Count::Backwards, &format!("{name} after epoch {}", self.epoch));
+            }
+            self.epoch = self.epoch.max(epoch);
             if newest.is_some_and(|newest| at <= newest) {
                 continue;
             }
