@@ -240,26 +240,50 @@ impl Call {
             heard.remove(&self.record.name);
         }
         self.record.away_since_ms = Some((self.nodes.0.clock)());
-        let Some(entry) = self.own_entry().await else { return };
-        if !matches!(self.nodes.write(&self.record, Expect::At(entry)).await, Ok(Some(_))) {
+        // Here it holds at once, and everywhere as soon as the registry can be reached.
+        self.nodes.is_away(&self.record);
+        if !self.own_record_is(true).await {
             return;
         }
         tokio::time::sleep(self.nodes.0.patience.silence).await;
-        let key = Record::key(&self.record.name);
-        if let Some(revision) = self.own_entry().await
-            && let Err(error) = self.nodes.0.registry.delete(&key, Expect::At(revision)).await
-        {
-            tracing::warn!(node = %self.record.name, %error, "a node that is gone cannot be forgotten yet");
+        self.own_record_is(false).await;
+    }
+
+    /// Writes the record, or deletes it, as soon as the registry can be reached. `false`: it is not this call's any more.
+    async fn own_record_is(&self, there: bool) -> bool {
+        loop {
+            let done = async {
+                let Some(revision) = self.own_entry().await? else { return Ok(Some(false)) };
+                if there {
+                    let written = self.nodes.write(&self.record, Expect::At(revision)).await?;
+                    return Ok::<_, RegistryError>(written.map(|_| true));
+                }
+                let key = Record::key(&self.record.name);
+                let deleted = self.nodes.0.registry.delete(&key, Expect::At(revision)).await?;
+                Ok(deleted.then_some(true))
+            };
+            match done.await {
+                Ok(Some(own)) => return own,
+                // Others have just changed it.
+                Ok(None) => {}
+                Err(error) => {
+                    tracing::debug!(node = %self.record.name, %error, "that a node is gone cannot be written yet");
+                    tokio::time::sleep(RETRY).await;
+                }
+            }
         }
     }
 
     /// The change that made the record what it is, if this call wrote it.
-    async fn own_entry(&self) -> Option<crate::registry::Revision> {
-        let entry = self.nodes.0.registry.get(&Record::key(&self.record.name)).await.ok()??;
-        let record = super::read(&entry)?;
-        let own = record.instance == self.record.instance && record.replica == self.record.replica;
+    async fn own_entry(&self) -> Result<Option<crate::registry::Revision>, RegistryError> {
+        let Some(entry) = self.nodes.0.registry.get(&Record::key(&self.record.name)).await? else {
+            return Ok(None);
+        };
+        let own = super::read(&entry).is_some_and(|record| {
+            record.instance == self.record.instance && record.replica == self.record.replica
+        });
         let heard = self.nodes.0.heard.lock().contains_key(&self.record.name);
-        (own && !heard).then_some(entry.revision)
+        Ok((own && !heard).then_some(entry.revision))
     }
 }
 

@@ -1,6 +1,7 @@
 //! What replicas tell each other of the nodes that they hear, by the cache: without it each knows the load of its own alone.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -36,6 +37,7 @@ impl Nodes {
                 tracing::warn!(%error, "the load of nodes is known only where they are heard");
             }
             lost = shared.is_err();
+            self.0.cache_is_up.store(!lost, Ordering::Relaxed);
         }
     }
 

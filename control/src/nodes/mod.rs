@@ -9,13 +9,15 @@ mod pace;
 mod pass;
 mod record;
 mod refusals;
+mod sending;
 mod service;
 mod sessions;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -27,7 +29,7 @@ use crate::cache::Cache;
 use crate::registry::{Change, Entry, Expect, Registry, RegistryError, Revision};
 use crate::replica::follow::Step;
 use crate::replica::{Clock, lease};
-use crate::schedule::{self, Fleet, Labels};
+use crate::schedule::{self, Fleet};
 pub(crate) use pass::{Caller, Passes};
 pub(crate) use record::BadNode;
 pub(crate) use record::Record;
@@ -52,9 +54,6 @@ const ORDER_TTL: Duration = Duration::from_secs(30);
 /// How often a record is written again that others change at the same time.
 const ATTEMPTS: usize = 8;
 
-/// What a line carries whose node does not say.
-const UNKNOWN_CAPACITY_BPS: u64 = 1_000_000_000;
-
 /// Commands that wait for a node, at most: it reads them at once, or is not there.
 const MAX_COMMANDS: usize = 64;
 
@@ -72,6 +71,8 @@ pub(crate) struct Place {
     pub(crate) registry: Arc<dyn Registry>,
     pub(crate) cache: Arc<dyn Cache>,
     pub(crate) lease: lease::Current,
+    /// Whether the registry answered when it was asked last.
+    pub(crate) registry_is_up: Arc<AtomicBool>,
     /// Its name.
     pub(crate) replica: String,
     pub(crate) clock: Clock,
@@ -123,6 +124,9 @@ pub(crate) struct Nodes(Arc<Inner>);
 struct Inner {
     registry: Arc<dyn Registry>,
     lease: lease::Current,
+    /// Whether the engines answered when they were asked last.
+    registry_is_up: Arc<AtomicBool>,
+    cache_is_up: AtomicBool,
     replica: String,
     patience: Patience,
     clock: Clock,
@@ -143,10 +147,10 @@ struct Inner {
     questions: Questions,
     /// What other replicas tell of those that they hear.
     told: Mutex<HashMap<String, Arc<Mutex<Reports>>>>,
-    next_order: std::sync::atomic::AtomicU64,
+    next_order: AtomicU64,
     refusals: Refusals,
     /// How often one joined.
-    joins: std::sync::atomic::AtomicU64,
+    joins: AtomicU64,
 }
 
 /// A node that this replica hears.
@@ -162,10 +166,12 @@ pub(crate) type Reports = HashMap<String, rpc::Report>;
 
 impl Nodes {
     pub(crate) fn new(place: Place, patience: Patience, schedule: &schedule::Config) -> Self {
-        let Place { registry, cache, lease, replica, clock } = place;
+        let Place { registry, cache, lease, registry_is_up, replica, clock } = place;
         Self(Arc::new(Inner {
             registry,
             lease,
+            registry_is_up,
+            cache_is_up: AtomicBool::new(true),
             replica,
             patience,
             clock,
@@ -179,15 +185,20 @@ impl Nodes {
             policy: watch::Sender::default(),
             questions: Questions::new(cache),
             told: Mutex::default(),
-            next_order: std::sync::atomic::AtomicU64::new(0),
+            next_order: AtomicU64::new(0),
             refusals: Refusals::default(),
-            joins: std::sync::atomic::AtomicU64::new(0),
+            joins: AtomicU64::new(0),
         }))
     }
 
     /// Whether there is a lease to keep nodes under.
     pub(crate) fn is_leased(&self) -> bool {
         self.0.lease.borrow().is_some()
+    }
+
+    /// Whether registry and cache answered when they were asked last.
+    pub(crate) fn engines_are_up(&self) -> [bool; 2] {
+        [self.0.registry_is_up.load(Ordering::Relaxed), self.0.cache_is_up.load(Ordering::Relaxed)]
     }
 
     /// Waits until there is a lease to keep nodes under.
@@ -203,7 +214,7 @@ impl Nodes {
 
     /// How often a node has joined here.
     pub(crate) fn joins(&self) -> u64 {
-        self.0.joins.load(std::sync::atomic::Ordering::Relaxed)
+        self.0.joins.load(Ordering::Relaxed)
     }
 
     /// A node of that name, wherever it is heard.
@@ -245,19 +256,6 @@ impl Nodes {
         heard.iter().map(|(name, heard)| (name.clone(), Arc::clone(&heard.reports))).collect()
     }
 
-    /// The edges for a viewer: the best first, and those to go to if it fails.
-    pub(crate) fn edges_for(&self, path: &str, near: &Labels, count: usize) -> Vec<Known> {
-        let ranked = self.0.edges.rank(path, near, count);
-        let known = self.0.known.read();
-        ranked.iter().filter_map(|node| known.get(&node.name).cloned()).collect()
-    }
-
-    /// The origins for a publisher, the best first.
-    pub(crate) fn origins_for(&self, path: &str, near: &Labels, count: usize) -> Vec<Known> {
-        let ranked = self.0.ingest.rank(path, near, count);
-        ranked.iter().filter_map(|node| self.get(&node.name)).collect()
-    }
-
     /// The reports of all nodes, be it that other replicas hear them.
     pub(crate) fn all_reports(&self) -> Vec<Arc<Mutex<Reports>>> {
         let mut all: Vec<_> = self.reports().into_iter().map(|(_, reports)| reports).collect();
@@ -269,21 +267,6 @@ impl Nodes {
                 .map(|(_, reports)| Arc::clone(reports)),
         );
         all
-    }
-
-    /// What a node carries now.
-    fn carries(&self, name: &str, load: rpc::Load) {
-        let carried = schedule::Load {
-            bandwidth_bps: load.out_bps,
-            cpu: load.cpu,
-            connections: load.connections,
-            warm_streams: load.streams,
-        };
-        self.0.edges.load(name, carried);
-        self.0.ingest.load(name, schedule::Load { bandwidth_bps: load.in_bps, ..carried });
-        if let Some(known) = self.0.known.write().get_mut(name) {
-            known.load = load;
-        }
     }
 
     /// What verifies grants from now on.
@@ -298,16 +281,6 @@ impl Nodes {
     /// What nodes are to ask from now on.
     pub(crate) fn set_policy(&self, policy: rpc::Policy) {
         self.0.policy.send_replace(policy);
-    }
-
-    /// Nodes that report something of a stream.
-    fn nodes_with(&self, path: &str) -> BTreeSet<String> {
-        let has = |reports: &Mutex<Reports>| reports.lock().contains_key(path);
-        let heard = self.0.heard.lock();
-        let here = heard.iter().filter(|(_, heard)| has(&heard.reports)).map(|(name, _)| name.clone());
-        let told = self.0.told.lock();
-        let elsewhere = told.iter().filter(|(_, reports)| has(reports)).map(|(name, _)| name.clone());
-        here.chain(elsewhere).collect()
     }
 
     /// Takes a node in. The same process may come again, and one that is at the same addresses follows one that died.
@@ -330,7 +303,7 @@ impl Nodes {
                 }
             };
             if self.write(&record, expect).await?.is_some() {
-                self.0.joins.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                self.0.joins.fetch_add(1, Ordering::Relaxed);
                 return Ok(record);
             }
         }
@@ -372,7 +345,7 @@ impl Nodes {
         if self.0.registry.get(&Record::key(name)).await?.is_none() {
             return Ok(false);
         }
-        let number = self.0.next_order.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let number = self.0.next_order.fetch_add(1, Ordering::Relaxed);
         let key = format!("{ORDERS}{name}/{}-{number}", self.0.replica);
         let lease = self.0.registry.lease(ORDER_TTL).await?;
         let command = rpc::Command { command: Some(command) };
@@ -468,27 +441,6 @@ impl Nodes {
             self.0.edges.remove(name);
             self.0.ingest.remove(name);
             tracing::warn!(node = %name, "a node is gone");
-        }
-    }
-
-    /// Whether and how much is sent there from now on.
-    fn schedule(&self, known: &Known) {
-        let record = &known.record;
-        let node = schedule::Node {
-            name: record.name.clone(),
-            labels: Labels { region: record.region.clone(), isp: record.isp.clone() },
-            weight: record.weight.min(schedule::MAX_WEIGHT),
-            capacity_bps: if record.capacity_bps == 0 { UNKNOWN_CAPACITY_BPS } else { record.capacity_bps },
-            max_connections: if record.max_connections == 0 { u32::MAX } else { record.max_connections },
-        };
-        let roles = [(record.role.is_edge(), &self.0.edges), (record.role.is_origin(), &self.0.ingest)];
-        for (_, fleet) in roles.into_iter().filter(|(has, _)| *has) {
-            match fleet.set(node.clone()) {
-                Ok(()) => {
-                    fleet.drain(&node.name, !known.takes());
-                }
-                Err(error) => tracing::error!(node = %node.name, %error, "nobody can be sent to a node"),
-            }
         }
     }
 

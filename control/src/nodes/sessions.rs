@@ -1,6 +1,6 @@
 //! Who watches, asked of the edges when somebody wants to know: nothing is kept of it.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -14,7 +14,7 @@ use prost::Message as _;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep, timeout_at};
 
-use super::{Known, Nodes};
+use super::{Known, Nodes, Reports};
 use crate::cache::{Cache, MAX_VALUE_BYTES};
 use crate::registry::RegistryError;
 
@@ -121,6 +121,16 @@ impl Nodes {
         self.0.questions.waiting.lock().remove(&question);
         told?;
         Ok(Said { node, sessions })
+    }
+
+    /// Nodes that report something of a stream.
+    fn nodes_with(&self, path: &str) -> BTreeSet<String> {
+        let has = |reports: &Mutex<Reports>| reports.lock().contains_key(path);
+        let heard = self.0.heard.lock();
+        let here = heard.iter().filter(|(_, heard)| has(&heard.reports)).map(|(name, _)| name.clone());
+        let told = self.0.told.lock();
+        let elsewhere = told.iter().filter(|(_, reports)| has(reports)).map(|(name, _)| name.clone());
+        here.chain(elsewhere).collect()
     }
 
     /// An answer that another replica was given.

@@ -1,6 +1,7 @@
 //! The lease of a replica, under which it keeps what it alone knows: which nodes it hears.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -17,13 +18,17 @@ const RETRY: Duration = Duration::from_millis(500);
 /// The replica's lease. Whoever keeps something under it writes it again when it changes.
 pub(crate) type Current = watch::Receiver<Option<LeaseId>>;
 
-/// Takes a lease and renews it for ever; when one has ended, takes another.
-pub(crate) fn keep(registry: Arc<dyn Registry>) -> Current {
+/// Takes a lease and renews it for ever; when one has ended, takes another. The flag says whether the registry answered last.
+pub(crate) fn keep(registry: Arc<dyn Registry>) -> (Current, Arc<AtomicBool>) {
     let (tell, current) = watch::channel(None);
+    let is_up = Arc::new(AtomicBool::new(false));
+    let answered = Arc::clone(&is_up);
     tokio::spawn(async move {
         while !tell.is_closed() {
             let lease = *tell.borrow();
-            let wait = match renew(&*registry, lease).await {
+            let renewed = renew(&*registry, lease).await;
+            answered.store(!matches!(renewed, Err(RegistryError::Unavailable(_))), Ordering::Relaxed);
+            let wait = match renewed {
                 Ok(None) => RENEW,
                 Ok(fresh) => {
                     tell.send_replace(fresh);
@@ -45,7 +50,7 @@ pub(crate) fn keep(registry: Arc<dyn Registry>) -> Current {
         }
         // It is not revoked: what is kept under it is for the replica that goes on.
     });
-    current
+    (current, is_up)
 }
 
 /// A lease, if it is another one.

@@ -19,6 +19,7 @@ struct Metrics {
     streams: IntGaugeVec,
     events: IntCounterVec,
     leased: IntGauge,
+    engines: IntGaugeVec,
     refusals: IntCounterVec,
     joins: IntCounter,
 }
@@ -42,6 +43,11 @@ impl Replica {
                 ),
                 &["event"],
             )?,
+            engines: gauges(
+                "weir_control_cluster_engine_up",
+                "Whether the registry and the cache answered when they were asked last.",
+                &["engine"],
+            )?,
             leased: IntGauge::new(
                 "weir_control_cluster_leased",
                 "Whether this replica has a lease in the registry, under which its nodes are kept.",
@@ -62,6 +68,7 @@ impl Replica {
         registry.register(Box::new(metrics.streams.clone()))?;
         registry.register(Box::new(metrics.events.clone()))?;
         registry.register(Box::new(metrics.leased.clone()))?;
+        registry.register(Box::new(metrics.engines.clone()))?;
         registry.register(Box::new(metrics.refusals.clone()))?;
         registry.register(Box::new(metrics.joins.clone()))?;
         for event in What::ALL {
@@ -96,6 +103,9 @@ impl Metrics {
         self.streams.with_label_values(&["live"]).set(live);
         self.streams.with_label_values(&["dropped"]).set(dropped);
         self.leased.set(i64::from(nodes.is_leased()));
+        for (engine, is_up) in ["registry", "cache"].into_iter().zip(nodes.engines_are_up()) {
+            self.engines.with_label_values(&[engine]).set(i64::from(is_up));
+        }
         for why in Why::ALL {
             let counted = self.refusals.with_label_values(&[why.name()]);
             counted.inc_by(nodes.refusals().total(why).saturating_sub(counted.get()));

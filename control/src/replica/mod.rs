@@ -80,7 +80,7 @@ impl Replica {
         let Parts { name, registry, cache, clock, hooks, operator } = parts;
         let all = config;
         let (config, schedule) = (&config.cluster, &config.schedule);
-        let lease = lease::keep(Arc::clone(&registry));
+        let (lease, registry_is_up) = lease::keep(Arc::clone(&registry));
         let patience = Patience {
             heartbeat: Duration::from_millis(config.heartbeat_ms),
             silence: Duration::from_millis(config.silence_ms),
@@ -89,6 +89,7 @@ impl Replica {
             registry: Arc::clone(&registry),
             cache: Arc::clone(&cache),
             lease,
+            registry_is_up,
             replica: name.clone(),
             clock,
         };
