@@ -96,6 +96,7 @@ async fn serve(wish: &Wish) -> anyhow::Result<()> {
     life.advance(Phase::Unready);
     life.advance(Phase::Draining);
     // Nodes go to another replica, or wait for this one.
+    replica.close();
     let ended = async { while serving.join_next().await.is_some() {} };
     let _ = tokio::time::timeout(END, ended).await;
     replica.shutdown(END).await;

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use anyhow::Context;
 use control::Replica;
-use tokio::sync::mpsc;
 
 use crate::agent::Replicas;
 use crate::config::{Config, Mistakes};
@@ -94,7 +93,7 @@ async fn serve(wish: &Wish) -> anyhow::Result<()> {
     let mut orders = join(&config, wish.role, (&run, replica.as_ref()), &roles, &life)?;
     let ended = loop {
         tokio::select! {
-            Some(agent::Told::Reload) = orders.recv() => {
+            Some(agent::Told::Reload) = orders.next() => {
                 reload(&mut config, load(wish, pass.as_ref()), &level, &roles, replica.as_ref()).await;
             }
             told = signals.next() => match told {
@@ -108,6 +107,7 @@ async fn serve(wish: &Wish) -> anyhow::Result<()> {
     };
     // However it came to that.
     roles.end().await;
+    orders.settle().await;
     if let Some(replica) = replica {
         replica.shutdown(HOOKS_END).await;
     }
@@ -122,12 +122,11 @@ fn join(
     (run, replica): (&Run, Option<&Replica>),
     roles: &Roles,
     life: &Lifecycle,
-) -> anyhow::Result<mpsc::Receiver<agent::Told>> {
+) -> anyhow::Result<agent::Orders> {
     let (replicas, token) = match replica {
         Some(replica) => (Replicas::Near(replica.services()), &config.control.cluster.join_token),
         None if config.cluster.control.is_empty() => {
-            // Whose sender is gone says nothing.
-            return Ok(mpsc::channel(1).1);
+            return Ok(agent::Orders::none());
         }
         None => (Replicas::of(&config.cluster)?, &config.cluster.join_token),
     };

@@ -8,6 +8,7 @@ use control_api::rpc::sign_request::Audience as Asked;
 use control_api::rpc::{
     AdmitResponse, Grant, KeySet, KeysRequest, LeftResponse, Session, Sessions, SignRequest,
 };
+use futures_util::future::join_all;
 use tonic::{Request, Response, Status};
 
 use crate::hooks::{Happening, Hooks};
@@ -18,7 +19,7 @@ use crate::streams::Streams;
 use crate::token::Token;
 
 /// Viewers whose leave one call tells.
-const MAX_LEFT: usize = 1_000;
+const MAX_LEFT: usize = happenings::AT_ONCE;
 
 /// Answers apps and edges.
 pub(crate) struct Service {
@@ -51,7 +52,7 @@ fn status(error: &KeysError) -> Status {
     match error {
         KeysError::Bad(what) => Status::invalid_argument(what.clone()),
         KeysError::None => Status::unavailable(error.to_string()),
-        _ => Status::internal(error.to_string()),
+        _ => Status::unavailable(error.to_string()),
     }
 }
 
@@ -105,9 +106,13 @@ impl GrantService for Service {
             return Err(Status::invalid_argument(format!("more than {MAX_LEFT} at once")));
         }
         if let Some(hooks) = &self.hooks {
-            for session in sessions {
+            // What is written to disk is waited for by all at once.
+            let told = sessions.iter().map(|session| async {
                 let event = happenings::watching(Happening::OnStop, &caller, session, self.epoch(session));
-                happenings::tell(hooks, &event).await;
+                happenings::tell(hooks, &event).await
+            });
+            if !join_all(told).await.into_iter().all(|told| told) {
+                return Err(Status::unavailable("hooks can't be told at the moment"));
             }
         }
         Ok(Response::new(LeftResponse {}))

@@ -8,6 +8,7 @@
 mod tests;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use ahash::{AHashMap, AHashSet};
 use media_core::hub::{
@@ -15,6 +16,7 @@ use media_core::hub::{
 };
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
+use tokio::sync::Notify;
 
 use crate::Origin;
 use crate::leases::{Lease, Purpose};
@@ -25,6 +27,8 @@ pub(crate) struct Standbys {
     /// What they send.
     registry: Registry,
     state: Mutex<State>,
+    /// A turn has ended.
+    freed: Notify,
 }
 
 #[derive(Debug, Default)]
@@ -46,7 +50,7 @@ impl std::fmt::Debug for Standbys {
 impl Standbys {
     /// Nobody waits yet.
     pub(crate) fn new(limits: hub::Limits) -> Self {
-        Self { registry: Registry::new(limits), state: Mutex::default() }
+        Self { registry: Registry::new(limits), state: Mutex::default(), freed: Notify::new() }
     }
 
     /// Streams that have a backup.
@@ -87,9 +91,25 @@ impl Standbys {
 
     /// A backup has gone: nobody waits for its return.
     pub(crate) fn leave(&self, key: &StreamKey, epoch: Epoch) {
-        if self.registry.expire(key, epoch) {
+        self.registry.expire(key, epoch);
+        // Be it that an operator has ended it. Another may have taken its place.
+        if self.registry.stream(key).is_none() {
             self.state.lock().publishers.remove(key);
         }
+    }
+
+    /// The same, after whoever asks now, if that takes no longer than [`TURN`].
+    async fn wait_for_turn(self: &Arc<Self>, key: &StreamKey) -> Option<Turn> {
+        let waiting = async {
+            loop {
+                let freed = self.freed.notified();
+                match self.turn(key) {
+                    Some(turn) => return turn,
+                    None => freed.await,
+                }
+            }
+        };
+        tokio::time::timeout(TURN, waiting).await.ok()
     }
 
     /// The one who may ask for the lease of a stream; `None`: somebody does.
@@ -98,6 +118,9 @@ impl Standbys {
         begun.then(|| Turn { standbys: Arc::clone(self), key: key.clone() })
     }
 }
+
+/// How long a publisher waits for others who ask for the same stream: an attempt of its own that it has given up, mostly.
+const TURN: Duration = Duration::from_secs(5);
 
 /// While it is there, nobody else asks for the lease of that stream: of two that were given, one would be for nobody.
 struct Turn {
@@ -108,6 +131,7 @@ struct Turn {
 impl Drop for Turn {
     fn drop(&mut self) {
         self.standbys.state.lock().asking.remove(&self.key);
+        self.standbys.freed.notify_waiters();
     }
 }
 
@@ -126,7 +150,7 @@ impl Origin {
             return Err(self.refused(PublishError::Draining));
         }
         let busy = || hub::PublishError::Busy(key.clone()).into();
-        let Some(_turn) = self.standbys().turn(key) else { return Err(self.refused(busy())) };
+        let Some(_turn) = self.standbys().wait_for_turn(key).await else { return Err(self.refused(busy())) };
         let takeover = self.config().streams.takeover;
         let holder = self.holder(key);
         let purpose = match holder {
@@ -194,6 +218,11 @@ impl Origin {
     /// Streams that have a backup publisher here, be it that it waits or not.
     pub fn backups(&self) -> Vec<StreamKey> {
         self.standbys().keys()
+    }
+
+    /// Whether a backup publishes the stream under that epoch.
+    pub fn is_by_backup(&self, key: &StreamKey, epoch: Epoch) -> bool {
+        self.standbys().publishes(key, epoch)
     }
 
     fn holder(&self, key: &StreamKey) -> Holder {

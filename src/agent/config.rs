@@ -53,4 +53,6 @@ pub(crate) struct Advertise {
     pub(crate) rtmp: Option<String>,
     /// Edges that pull streams.
     pub(crate) relay: Option<String>,
+    /// Edges that pass publishers on.
+    pub(crate) ingest: Option<String>,
 }

@@ -1,6 +1,8 @@
 //! What the control plane is asked and told of viewers, where its hooks want that.
 
-use std::time::Duration;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use control_api::rpc;
@@ -12,13 +14,14 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{sleep, timeout};
 use tonic::Code;
 
+use super::leases::PATIENCE;
 use super::{CALL_TIMEOUT, Line, leases};
 
 /// Viewers who have left and of whom the control plane is not told yet; of more it is not.
 const MAX_LEFT: usize = 16_384;
 
 /// Those who are told at once.
-const AT_ONCE: usize = 500;
+const AT_ONCE: usize = 200;
 
 /// Before it is tried again.
 const RETRY: Duration = Duration::from_millis(500);
@@ -35,15 +38,20 @@ pub(super) struct Doors {
     line: watch::Receiver<Option<Line>>,
     policy: watch::Receiver<Option<rpc::Policy>>,
     left: mpsc::Sender<rpc::Session>,
+    leaving: Arc<AtomicUsize>,
+    began: Instant,
 }
 
 /// A doorkeeper, and what tells of those who left.
 pub(super) fn doors(
     line: watch::Receiver<Option<Line>>,
     policy: watch::Receiver<Option<rpc::Policy>>,
+    leaving: Arc<AtomicUsize>,
 ) -> (Doors, impl Future<Output = ()> + Send) {
-    let (left, leaving) = mpsc::channel(MAX_LEFT);
-    (Doors { line: line.clone(), policy, left }, tell(line, leaving))
+    let (left, those) = mpsc::channel(MAX_LEFT);
+    let began = Instant::now();
+    let doors = Doors { line: line.clone(), policy, left, leaving: Arc::clone(&leaving), began };
+    (doors, tell(line, those, leaving))
 }
 
 impl Doors {
@@ -55,12 +63,13 @@ impl Doors {
 #[async_trait]
 impl Doorkeeper for Doors {
     fn attends(&self) -> bool {
-        let policy = self.policy();
-        policy.play() != Ask::Not || policy.left
+        let policy = *self.policy.borrow();
+        // What is wanted is known in a moment.
+        policy.map_or(self.began.elapsed() < PATIENCE, |policy| policy.play() != Ask::Not || policy.left)
     }
 
     async fn may_enter(&self, session: &Session) -> Result<(), TurnedAway> {
-        let ask = self.policy().play();
+        let ask = leases::policy(&self.policy, self.began).await.play();
         if ask == Ask::Not {
             return Ok(());
         }
@@ -83,7 +92,12 @@ impl Doorkeeper for Doors {
     }
 
     fn has_left(&self, session: &Session) {
-        if self.policy().left && self.left.try_send(told(session)).is_err() {
+        if !self.policy().left {
+            return;
+        }
+        self.leaving.fetch_add(1, Ordering::Relaxed);
+        if self.left.try_send(told(session)).is_err() {
+            self.leaving.fetch_sub(1, Ordering::Relaxed);
             tracing::debug!(stream = %session.key, "too many have left; the control plane is not told of all");
         }
     }
@@ -117,9 +131,13 @@ pub(super) fn listed(edge: &edge::Edge, asked: &rpc::ListSessions) -> rpc::Sessi
 }
 
 /// Tells of those who left, as long as there is a door.
-async fn tell(mut line: watch::Receiver<Option<Line>>, mut leaving: mpsc::Receiver<rpc::Session>) {
+async fn tell(
+    mut line: watch::Receiver<Option<Line>>,
+    mut those: mpsc::Receiver<rpc::Session>,
+    leaving: Arc<AtomicUsize>,
+) {
     let mut sessions = Vec::new();
-    while leaving.recv_many(&mut sessions, AT_ONCE).await > 0 {
+    while those.recv_many(&mut sessions, AT_ONCE).await > 0 {
         loop {
             let Ok(now) = line.wait_for(Option::is_some).await.map(|line| line.clone()) else { return };
             let Some(now) = now else { continue };
@@ -131,6 +149,7 @@ async fn tell(mut line: watch::Receiver<Option<Line>>, mut leaving: mpsc::Receiv
                 _ => sleep(RETRY).await,
             }
         }
+        leaving.fetch_sub(sessions.len(), Ordering::Relaxed);
         sessions.clear();
     }
 }

@@ -1,7 +1,8 @@
 //! The leases of an origin's streams: asked for before somebody publishes, confirmed while somebody does.
 
 use std::collections::{HashMap, HashSet};
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use control_api::rpc;
@@ -12,14 +13,15 @@ use control_api::rpc::stream_service_client::StreamServiceClient;
 use media_core::hub::{Epoch, Phase, StreamKey};
 use origin::{Lease, LeaseRefused, Origin, Publisher, Purpose};
 use tokio::sync::watch;
-use tokio::time::timeout;
+use tokio::time::{timeout, timeout_at};
 use tonic::Code;
 
 use super::doors::{ANSWER, UNDECIDED};
+use super::given::{Given, What};
 use super::{CALL_TIMEOUT, Channel, Line};
 
 /// How long a publisher waits for its lease. After that the origin lets it in by itself.
-const PATIENCE: Duration = Duration::from_secs(2);
+pub(super) const PATIENCE: Duration = Duration::from_secs(2);
 
 /// How often what is published is looked at, and how often all leases are confirmed.
 const LOOK: Duration = Duration::from_millis(250);
@@ -31,6 +33,8 @@ pub(super) struct Leases {
     line: watch::Receiver<Option<Line>>,
     policy: watch::Receiver<Option<rpc::Policy>>,
     has_others: bool,
+    given: Arc<Given>,
+    began: Instant,
 }
 
 impl Leases {
@@ -40,14 +44,17 @@ impl Leases {
         policy: watch::Receiver<Option<rpc::Policy>>,
         has_others: bool,
     ) -> Self {
-        Self { line, policy, has_others }
+        Self { line, policy, has_others, given: Arc::default(), began: Instant::now() }
+    }
+
+    /// What was given and is not used yet.
+    pub(super) fn given(&self) -> Arc<Given> {
+        Arc::clone(&self.given)
     }
 
     /// Whether hooks want to be asked. A process that has just begun learns that in a moment.
     async fn ask(&self) -> Ask {
-        let mut policy = self.policy.clone();
-        let known = timeout(PATIENCE, policy.wait_for(Option::is_some)).await;
-        known.ok().and_then(|known| known.ok()?.map(|policy| policy.publish())).unwrap_or_default()
+        policy(&self.policy, self.began).await.publish()
     }
 }
 
@@ -64,7 +71,9 @@ impl origin::Leases for Leases {
         purpose: Purpose,
         publisher: &Publisher,
     ) -> Result<Lease, LeaseRefused> {
-        let alone = if purpose == Purpose::Wait { Lease::Standby } else { Lease::Held(own) };
+        // Its publisher may be at another origin.
+        let is_new_backup = publisher.backup && purpose != Purpose::Promote;
+        let alone = if is_new_backup { Lease::Standby } else { Lease::Held(own) };
         let ask = self.ask().await;
         // What was decided before is not asked again.
         let must_agree = ask == Ask::OrRefuse && purpose != Purpose::Promote;
@@ -95,7 +104,13 @@ impl origin::Leases for Leases {
         let why = match timeout(patience, client.publish(request)).await {
             Ok(Ok(lease)) => {
                 let rpc::Lease { epoch, standby } = lease.into_inner();
-                return Ok(if standby { Lease::Standby } else { Lease::Held(Epoch(epoch)) });
+                let (lease, what) = if standby {
+                    (Lease::Standby, What::Standby)
+                } else {
+                    (Lease::Held(Epoch(epoch)), What::Lease(Epoch(epoch)))
+                };
+                self.given.note(key, what);
+                return Ok(lease);
             }
             Ok(Err(status))
                 if matches!(
@@ -109,6 +124,7 @@ impl origin::Leases for Leases {
             Err(_) => "it does not answer".to_owned(),
         };
         if must_agree {
+            self.given.note(key, What::Perhaps);
             tracing::warn!(stream = %key, why, "hooks that must agree cannot be asked; the publisher is refused");
             return Err(undecided());
         }
@@ -117,9 +133,21 @@ impl origin::Leases for Leases {
     }
 }
 
-/// Tells the control plane what becomes of the origin's streams; never ends.
-pub(super) async fn keep(origin: Origin, mut line: watch::Receiver<Option<Line>>) {
-    let mut keeper = Keeper { origin, told: HashMap::new(), backups: HashSet::new() };
+/// What the control plane wants to be asked. A process that has just begun learns that in a moment, and not later than that.
+pub(super) async fn policy(policy: &watch::Receiver<Option<rpc::Policy>>, began: Instant) -> rpc::Policy {
+    let mut policy = policy.clone();
+    let known = timeout_at((began + PATIENCE).into(), policy.wait_for(Option::is_some)).await;
+    known.ok().and_then(|known| *known.ok()?).unwrap_or_default()
+}
+
+/// Tells the control plane what becomes of the origin's streams, and `left` how many it believes that there are; never ends.
+pub(super) async fn keep(
+    origin: Origin,
+    given: Arc<Given>,
+    mut line: watch::Receiver<Option<Line>>,
+    left: watch::Sender<usize>,
+) {
+    let mut keeper = Keeper { origin, given, told: HashMap::new(), backups: HashSet::new() };
     let mut publishers = keeper.origin.publishers_changed();
     let mut confirm = tokio::time::interval(CONFIRM);
     let mut look = tokio::time::interval(LOOK);
@@ -136,11 +164,13 @@ pub(super) async fn keep(origin: Origin, mut line: watch::Receiver<Option<Line>>
         if let Err(status) = keeper.tell(&line, all).await {
             tracing::debug!(%status, "the control plane is not told of streams");
         }
+        left.send_replace(keeper.told.len());
     }
 }
 
 struct Keeper {
     origin: Origin,
+    given: Arc<Given>,
     /// What the control plane was told last: the epoch, and whether its publisher had dropped.
     told: HashMap<StreamKey, (Epoch, bool)>,
     /// Streams of whose backup publishers it was told.
@@ -165,6 +195,21 @@ impl Keeper {
         for key in left {
             release(&mut client, line, &key, Epoch::default(), Why::StandbyLeft).await?;
             self.backups.remove(&key);
+        }
+        let unused = self.given.unused(|key, what| match what {
+            What::Standby => backups.contains(key),
+            What::Lease(_) | What::Perhaps => now.contains_key(key),
+        });
+        for (key, what) in unused {
+            let released = match what {
+                What::Lease(epoch) => release(&mut client, line, &key, epoch, Why::Ended).await,
+                What::Perhaps => release(&mut client, line, &key, Epoch::default(), Why::Ended).await,
+                What::Standby => release(&mut client, line, &key, Epoch::default(), Why::StandbyLeft).await,
+            };
+            if let Err(status) = released {
+                self.given.note(&key, what);
+                return Err(status);
+            }
         }
         let over: Vec<_> = self.told.iter().filter(|(key, _)| !now.contains_key(*key)).collect();
         let over: Vec<(StreamKey, Epoch)> =
@@ -193,6 +238,7 @@ impl Keeper {
             epoch: epoch.0,
             interrupted: *interrupted,
             standby: false,
+            backup: self.origin.is_by_backup(key, *epoch),
         });
         let waits = waiting.iter().map(|key| rpc::Held {
             key: Some(name(key)),

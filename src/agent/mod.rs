@@ -5,6 +5,7 @@
 
 mod config;
 mod doors;
+mod given;
 mod ingests;
 mod keyring;
 mod leases;
@@ -15,6 +16,7 @@ mod routes;
 mod session;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use ::edge::{Edge, Origins};
@@ -124,6 +126,43 @@ impl Line {
     }
 }
 
+/// What the process has of its agent.
+pub(crate) struct Orders {
+    told: mpsc::Receiver<Told>,
+    /// Streams that the control plane believes to be here, and viewers who have left and of whom it does not know.
+    streams: watch::Receiver<usize>,
+    leaving: Arc<AtomicUsize>,
+}
+
+impl Orders {
+    /// Of a process that is in no cluster: none ever comes.
+    pub(crate) fn none() -> Self {
+        Self { told: mpsc::channel(1).1, streams: watch::channel(0).1, leaving: Arc::default() }
+    }
+
+    /// The next; `None`: none will come.
+    pub(crate) async fn next(&mut self) -> Option<Told> {
+        self.told.recv().await
+    }
+
+    /// Waits until the control plane knows that nothing is left here, or for a moment.
+    pub(crate) async fn settle(&mut self) {
+        let Self { streams, leaving, .. } = self;
+        let settled = async {
+            let _ = streams.wait_for(|streams| *streams == 0).await;
+            while leaving.load(Ordering::Relaxed) > 0 {
+                tokio::time::sleep(SETTLE_LOOK).await;
+            }
+        };
+        // What is not told until then is found by those who miss this process.
+        let _ = tokio::time::timeout(SETTLE, settled).await;
+    }
+}
+
+/// How long the control plane has for the last news of a process, and how often it is looked whether it has them.
+const SETTLE: Duration = Duration::from_secs(1);
+const SETTLE_LOOK: Duration = Duration::from_millis(10);
+
 /// Joins the cluster, and stays in it until the process ends. What it is told comes back.
 pub(crate) fn start(
     replicas: Replicas,
@@ -132,8 +171,10 @@ pub(crate) fn start(
     roles: Roles,
     upstream: ::edge::UpstreamConfig,
     life: Lifecycle,
-) -> mpsc::Receiver<Told> {
-    let (told, tell) = mpsc::channel(4);
+) -> Orders {
+    let (told, orders) = mpsc::channel(4);
+    let (left, streams) = watch::channel(0);
+    let leaving = Arc::new(AtomicUsize::new(0));
     let join_token = join_token.map(|token| token.reveal().to_owned());
     let agent = Agent {
         node,
@@ -153,11 +194,13 @@ pub(crate) fn start(
     if let Some(origin) = &agent.roles.origin {
         let has_others = matches!(agent.replicas, Replicas::Far(_));
         let leases = leases::Leases::new(agent.line.subscribe(), agent.policy.subscribe(), has_others);
+        let given = leases.given();
         origin.lease_from(Arc::new(leases));
-        tokio::spawn(leases::keep(origin.clone(), agent.line.subscribe()));
+        tokio::spawn(leases::keep(origin.clone(), given, agent.line.subscribe(), left));
     }
     if let Some(edge) = &agent.roles.edge {
-        let (doors, tell) = doors::doors(agent.line.subscribe(), agent.policy.subscribe());
+        let (doors, tell) =
+            doors::doors(agent.line.subscribe(), agent.policy.subscribe(), Arc::clone(&leaving));
         edge.decide_by(Arc::new(doors));
         let (line, known) = (agent.line.subscribe(), agent.ingests.subscribe());
         edge.publish_by(Arc::new(ingests::Ingests { line, known }));
@@ -165,7 +208,7 @@ pub(crate) fn start(
         tokio::spawn(routes::follow(edge.clone(), agent.roles.origins.clone(), agent.line.subscribe()));
     }
     tokio::spawn(async move { agent.run().await });
-    tell
+    Orders { told: orders, streams, leaving }
 }
 
 /// The services of a replica in this process, or a connection to another one, as what calls go by.

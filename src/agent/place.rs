@@ -40,6 +40,8 @@ pub(crate) fn node(config: &Config, role: Role, ports: Ports) -> anyhow::Result<
         },
         rtmp: url("rtmp", &advertise.rtmp, ports.rtmp)?,
         relay: url(relay, &advertise.relay, ports.http)?,
+        // Not where encoders are sent: that may lead to edges.
+        ingest: if role == Role::Edge { String::new() } else { url("rtmp", &advertise.ingest, ports.rtmp)? },
     };
     let name = match &config.name {
         Some(name) => name.clone(),

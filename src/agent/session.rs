@@ -122,7 +122,8 @@ impl Agent {
                     Some(rpc::Command { command: Some(Command::ListSessions(asked)) }) => {
                         let sessions = self.roles.edge.as_ref().map(|edge| doors::listed(edge, &asked));
                         let heartbeat = rpc::Heartbeat { sessions, ..self.heartbeat(&mut reporter) };
-                        send(&beats, heartbeat)?;
+                        // Who asked does not wait long; a node that is asked too often goes on as before.
+                        let _ = beats.try_send(heartbeat);
                     }
                     Some(rpc::Command { command: Some(command) }) => self.obey(command),
                     Some(_) => {}
@@ -154,9 +155,13 @@ impl Agent {
     fn obey(&self, command: Command) {
         match command {
             Command::Drain(rpc::Drain { undo }) => {
-                tracing::info!(undo, "an operator wants this node drained");
-                self.drained.send_replace(!undo);
+                let is_news =
+                    self.drained.send_if_modified(|drained| std::mem::replace(drained, !undo) == undo);
+                if is_news {
+                    tracing::info!(undo, "an operator wants this node drained, or no longer");
+                }
             }
+            Command::Pass(rpc::Pass { token }) => self.take_pass(&token),
             Command::Kick(kick) => self.kick(&kick),
             Command::Reload(_) => {
                 // One that waits does for all.
@@ -186,6 +191,18 @@ impl Agent {
         };
         let done = if kick.epoch == 0 { origin.kick(&key) } else { origin.revoke(&key, Epoch(kick.epoch)) };
         tracing::info!(stream = %key, epoch = kick.epoch, done, "told to end a stream");
+    }
+
+    /// What is shown with calls from now on.
+    fn take_pass(&self, token: &str) {
+        match format!("Bearer {token}").parse() {
+            Ok(token) => self.line.send_modify(|line| {
+                if let Some(line) = line {
+                    line.token = token;
+                }
+            }),
+            Err(_) => tracing::error!("the pass that the control plane gave is no text"),
+        }
     }
 
     fn promote(&self, rpc::Promote { app, name }: rpc::Promote) {

@@ -7,6 +7,7 @@ use std::str::FromStr;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use sha2::{Digest as _, Sha256};
 use utoipa::ToSchema;
 
 /// Bytes of an event's JSON at most. Half a kilobyte is usual; what can be long is what a client put into a URL.
@@ -117,6 +118,17 @@ pub struct StreamName {
 pub struct EventId(u128);
 
 impl EventId {
+    /// The same for the same names.
+    pub(crate) fn of(names: &[&str]) -> Self {
+        let mut digest = Sha256::new();
+        for name in names {
+            digest.update(name.len().to_be_bytes());
+            digest.update(name);
+        }
+        let bytes = digest.finalize();
+        Self(bytes.iter().take(16).fold(0, |number, byte| number << 8 | u128::from(*byte)))
+    }
+
     fn random() -> Self {
         Self(u128::from(random()) << 64 | u128::from(random()))
     }

@@ -148,7 +148,6 @@ impl From<SessionsError> for Problem {
             SessionsError::TooMany(_) => {
                 Self::new(StatusCode::BAD_REQUEST, "too_many_nodes", error.to_string())
             }
-            SessionsError::Registry(error) => error.into(),
         }
     }
 }

@@ -7,10 +7,11 @@ use std::time::Duration;
 use control_api::rpc;
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, interval_at, sleep_until, timeout};
 use tonic::{Status, Streaming};
 
 use super::pace::Pace;
+use super::pass::RENEW;
 use super::{Caller, Heard, MAX_COMMANDS, Nodes, Record, Reports, Why};
 use crate::registry::{Expect, RegistryError};
 
@@ -22,6 +23,9 @@ const RETRY: Duration = Duration::from_millis(500);
 
 static CALLS: AtomicU64 = AtomicU64::new(1);
 
+/// Makes another pass of a node.
+pub(super) type MakePass = Box<dyn Fn() -> String + Send + Sync>;
+
 /// What a node gets back.
 pub(super) type Commands = mpsc::Receiver<Result<rpc::Command, Status>>;
 
@@ -31,6 +35,7 @@ impl Nodes {
         &self,
         caller: Caller,
         heartbeats: Streaming<rpc::Heartbeat>,
+        pass: MakePass,
     ) -> Result<Commands, Status> {
         let key = Record::key(&caller.name);
         let entry = self.0.registry.get(&key).await.map_err(unavailable)?;
@@ -49,7 +54,8 @@ impl Nodes {
         let heard = Heard { call, commands, reports: Arc::clone(&reports) };
         // The call before, of the same node, ends with its sender.
         self.0.heard.lock().insert(caller.name.clone(), heard);
-        let call = Call { nodes: self.clone(), record, call, reports };
+        self.orders_for(&caller.name).await.map_err(unavailable)?;
+        let call = Call { nodes: self.clone(), record, call, reports, pass };
         tokio::spawn(call.run(heartbeats, waiting, out));
         Ok(answers)
     }
@@ -61,6 +67,7 @@ struct Call {
     record: Record,
     call: u64,
     reports: Arc<Mutex<Reports>>,
+    pass: MakePass,
 }
 
 /// Why a call ended.
@@ -71,6 +78,8 @@ enum End {
     Replaced,
     /// It said something that it must not.
     Refused(Status),
+    /// This replica ends: the node goes on to another.
+    Closing,
 }
 
 impl Call {
@@ -88,10 +97,14 @@ impl Call {
         lease.mark_unchanged();
         keys.mark_changed();
         origins.mark_changed();
-        if self.is_drained() {
-            let drain = rpc::command::Command::Drain(rpc::Drain { undo: false });
-            let _ = out.try_send(Ok(rpc::Command { command: Some(drain) }));
+        let mut closing = nodes.0.closing.subscribe();
+        if *closing.borrow_and_update() {
+            closing.mark_changed();
         }
+        let mut passes = interval_at(Instant::now() + RENEW, RENEW);
+        // It may have been told otherwise while nobody heard it.
+        let drain = rpc::command::Command::Drain(rpc::Drain { undo: !self.is_drained() });
+        let _ = out.try_send(Ok(rpc::Command { command: Some(drain) }));
         let silence = nodes.0.patience.silence;
         let mut pace = Pace::new(nodes.0.patience.heartbeat, Instant::now());
         let end = loop {
@@ -121,6 +134,8 @@ impl Call {
                     Some(_) => continue,
                     None => break End::Replaced,
                 },
+                Ok(()) = closing.changed() => break End::Closing,
+                _ = passes.tick() => rpc::command::Command::Pass(rpc::Pass { token: (self.pass)() }),
                 Ok(()) = keys.changed() => rpc::command::Command::Keys(keys.borrow_and_update().clone()),
                 Ok(()) = policy.changed() => rpc::command::Command::Policy(*policy.borrow_and_update()),
                 Ok(()) = origins.changed() => {
@@ -140,8 +155,10 @@ impl Call {
                 _ => break End::Silent,
             }
         };
+        let is_closing = matches!(end, End::Closing);
         let last = match end {
             End::Silent => None,
+            End::Closing => Some(Status::unavailable("this replica ends")),
             End::Replaced => {
                 Some(Status::aborted("another call of this node has taken the place of this one"))
             }
@@ -151,6 +168,11 @@ impl Call {
             let _ = out.try_send(Err(status));
         }
         drop(out);
+        if is_closing {
+            // Another replica hears it in a moment; until then it is there as it was.
+            self.nodes.0.heard.lock().remove(&self.record.name);
+            return;
+        }
         self.left().await;
     }
 

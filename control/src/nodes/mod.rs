@@ -24,6 +24,7 @@ use bytes::Bytes;
 use control_api::rpc;
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
 
 use crate::cache::Cache;
 use crate::registry::{Change, Entry, Expect, Registry, RegistryError, Revision};
@@ -99,6 +100,8 @@ pub(crate) struct Known {
     /// An operator wants it drained.
     pub(crate) drained: bool,
     pub(crate) load: rpc::Load,
+    /// Since when it is known here that nobody hears it.
+    silent_since: Option<Instant>,
 }
 
 impl Known {
@@ -144,6 +147,8 @@ struct Inner {
     keys: watch::Sender<rpc::KeySet>,
     /// What nodes are to ask.
     policy: watch::Sender<rpc::Policy>,
+    /// The replica ends.
+    closing: watch::Sender<bool>,
     questions: Questions,
     /// What other replicas tell of those that they hear.
     told: Mutex<HashMap<String, Arc<Mutex<Reports>>>>,
@@ -183,6 +188,7 @@ impl Nodes {
             origins: watch::Sender::default(),
             keys: watch::Sender::default(),
             policy: watch::Sender::default(),
+            closing: watch::Sender::new(false),
             questions: Questions::new(cache),
             told: Mutex::default(),
             next_order: AtomicU64::new(0),
@@ -227,13 +233,11 @@ impl Nodes {
         self.0.known.read().values().cloned().collect()
     }
 
-    /// How long that process has not been heard by anybody; `None`: it is another by now, or unknown.
+    /// How long it is known here that nobody hears that process; `None`: it is another by now, or unknown.
     pub(crate) fn silent_for(&self, name: &str, instance: u64) -> Option<Duration> {
         let known = self.0.known.read();
-        let record =
-            known.get(name).map(|known| &known.record).filter(|record| record.instance == instance)?;
-        let since_ms = record.away_since_ms.unwrap_or(u64::MAX);
-        Some(Duration::from_millis((self.0.clock)().saturating_sub(since_ms)))
+        let node = known.get(name).filter(|known| known.record.instance == instance)?;
+        Some(node.silent_since.map_or(Duration::ZERO, |since| since.elapsed()))
     }
 
     /// Whether that process is heard by any replica, as far as this one knows.
@@ -276,6 +280,11 @@ impl Nodes {
             *now = keys;
             other
         });
+    }
+
+    /// The replica ends: nodes go on to another one.
+    pub(crate) fn close(&self) {
+        self.0.closing.send_replace(true);
     }
 
     /// What nodes are to ask from now on.
@@ -420,7 +429,9 @@ impl Nodes {
         }
         let same = before.filter(|before| before.record.instance == instance);
         let (is_new, load) = (same.is_none(), same.map(|same| same.load).unwrap_or_default());
-        let fresh = Known { record, revision, drained, load };
+        let before = same.and_then(|same| same.silent_since);
+        let silent_since = record.away_since_ms.map(|_| before.unwrap_or_else(Instant::now));
+        let fresh = Known { record, revision, drained, load, silent_since };
         self.schedule(&fresh);
         known.insert(name.clone(), fresh);
         drop(known);
@@ -440,6 +451,7 @@ impl Nodes {
             known.remove(name);
             self.0.edges.remove(name);
             self.0.ingest.remove(name);
+            self.0.told.lock().remove(name);
             tracing::warn!(node = %name, "a node is gone");
         }
     }
@@ -450,7 +462,7 @@ impl Nodes {
         let at = at.map(|known| &known.record.addresses);
         let origins = rpc::Origins {
             urls: at.clone().filter_map(|at| at.relay.clone()).collect(),
-            rtmp: at.filter_map(|at| at.rtmp.clone()).collect(),
+            rtmp: at.filter_map(|at| at.ingest.clone()).collect(),
         };
         drop(known);
         self.0.origins.send_if_modified(|now| {
@@ -504,6 +516,16 @@ impl Nodes {
                 .collect(),
         };
         entries.into_iter().filter_map(|entry| self.carry_out(&entry).then_some(entry.key)).collect()
+    }
+
+    /// Carries out what was ordered while nobody heard a node.
+    async fn orders_for(&self, name: &str) -> Result<(), RegistryError> {
+        for entry in self.0.registry.list(&format!("{ORDERS}{name}/")).await?.entries {
+            if self.carry_out(&entry) {
+                self.0.registry.delete(&entry.key, Expect::Anything).await?;
+            }
+        }
+        Ok(())
     }
 
     fn carry_out(&self, entry: &Entry) -> bool {

@@ -9,8 +9,11 @@ use crate::token::hex;
 /// What the key is made from beside the join token, so that the token itself signs nothing.
 const PURPOSE: &[u8] = b"weir node pass 1";
 
-/// How long a pass holds; a node that is longer there than that registers again.
+/// How long a pass holds; one that is heard is given another in time.
 const LASTS_S: u64 = 24 * 60 * 60;
+
+/// How often a node is given another one, while it is heard.
+pub(super) const RENEW: std::time::Duration = std::time::Duration::from_secs(LASTS_S / 4);
 
 /// The one who calls.
 #[derive(Debug, Clone, PartialEq, Eq)]

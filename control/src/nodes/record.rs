@@ -58,6 +58,9 @@ pub struct Addresses {
     /// Edges that pull streams.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub relay: Option<String>,
+    /// Edges that pass publishers on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ingest: Option<String>,
 }
 
 /// A node that is there, or was a moment ago.
@@ -138,6 +141,7 @@ impl Record {
             https: text("addresses.https", &given.https)?,
             rtmp: text("addresses.rtmp", &given.rtmp)?,
             relay: text("addresses.relay", &given.relay)?,
+            ingest: text("addresses.ingest", &given.ingest)?,
         };
         if role.is_edge() && addresses.http.is_none() && addresses.https.is_none() {
             return Err(BadNode::Address("addresses.http"));

@@ -1,6 +1,7 @@
 //! Where viewers and publishers are sent: what the schedule knows of nodes.
 
 use control_api::rpc;
+use tokio::time::Instant;
 
 use super::{Known, Nodes, Record};
 use crate::schedule::{self, Labels};
@@ -29,6 +30,7 @@ impl Nodes {
             && node.record.instance == record.instance
         {
             node.record.away_since_ms = record.away_since_ms;
+            node.silent_since.get_or_insert_with(Instant::now);
             self.schedule(node);
         }
     }

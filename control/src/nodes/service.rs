@@ -71,7 +71,10 @@ impl NodeService for Service {
         request: Request<Streaming<Heartbeat>>,
     ) -> Result<Response<Self::BeatStream>, Status> {
         let caller = self.passes.caller(request.metadata(), (self.clock)())?;
-        let commands = self.nodes.hear(caller, request.into_inner()).await?;
+        let (passes, clock) = (Arc::clone(&self.passes), self.clock);
+        let (of, nodes) = (caller.clone(), self.nodes.clone());
+        let pass = move || passes.sign(&of, clock() / 1_000);
+        let commands = nodes.hear(caller, request.into_inner(), Box::new(pass)).await?;
         Ok(Response::new(ReceiverStream::new(commands)))
     }
 }

@@ -11,12 +11,11 @@ use control_api::rpc::command::Command;
 use futures_util::future::join_all;
 use parking_lot::Mutex;
 use prost::Message as _;
-use tokio::sync::oneshot;
+use tokio::sync::{Semaphore, oneshot};
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::{Known, Nodes, Reports};
 use crate::cache::{Cache, MAX_VALUE_BYTES};
-use crate::registry::RegistryError;
 
 /// How long edges have for an answer.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -30,6 +29,9 @@ const TTL: Duration = Duration::from_secs(15);
 /// Edges that are asked at once: more are asked by name.
 const MAX_NODES: usize = 100;
 
+/// Lists that are asked for at once.
+const QUESTIONS: usize = 2;
+
 /// Sessions that one edge tells.
 pub(crate) const MAX_SESSIONS: u32 = 1_000;
 
@@ -38,8 +40,6 @@ pub(crate) const MAX_SESSIONS: u32 = 1_000;
 pub(crate) enum SessionsError {
     #[error("{0} edges may have them: name a stream or a node (at most {MAX_NODES} are asked)")]
     TooMany(usize),
-    #[error(transparent)]
-    Registry(#[from] RegistryError),
 }
 
 /// Whose sessions are wanted.
@@ -56,12 +56,25 @@ pub(crate) struct Said {
     pub(crate) sessions: Option<rpc::Sessions>,
 }
 
+/// A question that somebody waits for.
+struct Waiting<'a> {
+    questions: &'a Questions,
+    question: u64,
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.questions.waiting.lock().remove(&self.question);
+    }
+}
+
 /// Questions that wait for an answer of nodes that this replica hears.
 pub(super) struct Questions {
     next: AtomicU64,
     waiting: Mutex<HashMap<u64, oneshot::Sender<rpc::Sessions>>>,
     /// Where answers are put for the replica that asked.
     cache: Arc<dyn Cache>,
+    turns: Semaphore,
 }
 
 impl Questions {
@@ -70,7 +83,7 @@ impl Questions {
         // Without randomness two replicas that begin at once may take each other's answers, of a list to look at.
         let _ = getrandom::fill(&mut seed);
         let next = AtomicU64::new(u64::from_ne_bytes(seed) | 1);
-        Self { next, waiting: Mutex::default(), cache }
+        Self { next, waiting: Mutex::default(), cache, turns: Semaphore::new(QUESTIONS) }
     }
 }
 
@@ -98,15 +111,18 @@ impl Nodes {
         if names.len() > MAX_NODES {
             return Err(SessionsError::TooMany(names.len()));
         }
+        // An answer is a heartbeat, which come at a pace.
+        let _turn = self.0.questions.turns.acquire().await;
         let deadline = Instant::now() + PATIENCE;
         let asked = names.into_iter().map(|node| self.ask(node, filter, deadline));
-        join_all(asked).await.into_iter().collect()
+        Ok(join_all(asked).await)
     }
 
-    async fn ask(&self, node: String, filter: &Filter, deadline: Instant) -> Result<Said, SessionsError> {
+    async fn ask(&self, node: String, filter: &Filter, deadline: Instant) -> Said {
         let question = self.0.questions.next.fetch_add(2, Ordering::Relaxed);
         let (answer, answered) = oneshot::channel();
         self.0.questions.waiting.lock().insert(question, answer);
+        let _waiting = Waiting { questions: &self.0.questions, question };
         let limit = filter.limit.min(MAX_SESSIONS);
         let command =
             Command::ListSessions(rpc::ListSessions { question, key: filter.stream.clone(), limit });
@@ -118,9 +134,7 @@ impl Nodes {
             },
             _ => None,
         };
-        self.0.questions.waiting.lock().remove(&question);
-        told?;
-        Ok(Said { node, sessions })
+        Said { node, sessions }
     }
 
     /// Nodes that report something of a stream.

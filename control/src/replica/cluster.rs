@@ -61,6 +61,11 @@ impl Cluster for Replica {
         let absent = || ClusterError::NoSuchStream { app: app.to_owned(), name: name.to_owned() };
         let record = self.streams().get(&format!("{app}/{name}")).ok_or_else(absent)?;
         let kick = rpc::Kick { app: app.to_owned(), name: name.to_owned(), epoch: 0 };
+        // Its backups are not to go on with it, either.
+        for standby in record.standbys.iter().filter(|standby| standby.node != record.node) {
+            let told = self.nodes().tell(&standby.node, rpc::command::Command::Kick(kick.clone())).await;
+            told.map_err(|error| ClusterError::Unavailable(error.to_string()))?;
+        }
         let told = self.nodes().tell(&record.node, rpc::command::Command::Kick(kick)).await;
         match told {
             Ok(true) => Ok(()),

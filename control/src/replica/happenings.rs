@@ -3,12 +3,16 @@
 use std::collections::BTreeMap;
 
 use control_api::rpc::{self, policy::Ask};
+use futures_util::{StreamExt as _, stream};
 use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
 
-use crate::hooks::{self, Event, EventKind, Happening, Hooks, OnError, StreamName};
+use crate::hooks::{self, Event, EventId, EventKind, Happening, Hooks, OnError, StreamName};
 use crate::nodes::Caller;
 use crate::streams::{News, Wanted, What};
+
+/// Events that are written at the same time.
+pub(crate) const AT_ONCE: usize = 256;
 
 /// Parameters of a client's URL that are told, and bytes of each; more is left out.
 const MAX_PARAMS: usize = 32;
@@ -56,40 +60,56 @@ pub(crate) fn watching(happening: Happening, caller: &Caller, session: &rpc::Ses
     event.remote_addr = text(&session.remote_addr);
     event.session = text(if session.name.is_empty() { &session.id } else { &session.name });
     event.params = params(&session.query);
+    // Told twice, it is the same.
+    event.id = EventId::of(&[event.kind().name(), &caller.name, &session.id]);
     event
 }
 
-/// Tells what happens to streams, as far as this replica made it happen; never ends.
-pub(crate) async fn tell_of_streams(hooks: Hooks, mut news: broadcast::Receiver<News>) {
-    loop {
-        let News { what, record } = match news.recv().await {
-            Ok(news) => news,
-            Err(RecvError::Lagged(missed)) => {
-                tracing::error!(missed, "hooks are not told of all that happened to streams");
-                continue;
+/// Tells what happens to streams, as far as this replica made it happen, in that order; ends with the news.
+pub(crate) async fn tell_of_streams(hooks: Hooks, news: broadcast::Receiver<News>) {
+    let events = stream::unfold(news, |mut news| async move {
+        loop {
+            match news.recv().await {
+                Ok(said) => return Some((event(&said), news)),
+                Err(RecvError::Lagged(missed)) => {
+                    tracing::error!(missed, "hooks are not told of all that happened to streams");
+                }
+                Err(RecvError::Closed) => return None,
             }
-            Err(RecvError::Closed) => return,
-        };
-        let happening = match what {
-            // It was asked before.
-            What::Published => continue,
-            What::Dropped => Happening::OnDrop,
-            What::Resumed => Happening::OnResume,
-            What::Ended => Happening::OnUnpublish,
-        };
-        let stream = StreamName { app: record.app.clone(), name: record.name.clone() };
-        let mut event = Event::new(happening, stream, record.epoch, record.node.clone());
-        event.protocol = text(&record.protocol);
-        event.remote_addr = text(&record.remote_addr);
-        tell(&hooks, &event).await;
-    }
+        }
+    });
+    // What is written to disk is waited for by many at once.
+    let hooks = &hooks;
+    events
+        .filter_map(|event| async move { event })
+        .map(|event| async move { tell(hooks, &event).await })
+        .buffered(AT_ONCE)
+        .for_each(|_| async {})
+        .await;
 }
 
-/// Tells it, and says so if that can't be.
-pub(crate) async fn tell(hooks: &Hooks, event: &Event) {
-    if let Err(error) = hooks.tell(event).await {
+fn event(News { what, record }: &News) -> Option<Event> {
+    let happening = match what {
+        // It was asked before.
+        What::Published => return None,
+        What::Dropped => Happening::OnDrop,
+        What::Resumed => Happening::OnResume,
+        What::Ended => Happening::OnUnpublish,
+    };
+    let stream = StreamName { app: record.app.clone(), name: record.name.clone() };
+    let mut event = Event::new(happening, stream, record.epoch, record.node.clone());
+    event.protocol = text(&record.protocol);
+    event.remote_addr = text(&record.remote_addr);
+    Some(event)
+}
+
+/// Tells it, and says so if that can't be. Whether it was.
+pub(crate) async fn tell(hooks: &Hooks, event: &Event) -> bool {
+    let told = hooks.tell(event).await;
+    if let Err(error) = &told {
         tracing::error!(event = event.kind().name(), stream = %format_args!("{}/{}", event.stream.app, event.stream.name), %error, "hooks are not told");
     }
+    told.is_ok()
 }
 
 fn name(key: &rpc::StreamKey) -> StreamName {

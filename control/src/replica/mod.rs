@@ -181,9 +181,17 @@ impl Replica {
         }
     }
 
+    /// Nodes are sent to other replicas, and nothing is decided here any more.
+    pub fn close(&self) {
+        self.nodes().close();
+        self.streams().close();
+    }
+
     /// Tells hooks what can be told within that time; the rest is told after the next start.
     pub async fn shutdown(&self, within: Duration) {
+        self.close();
         if let Some(hooks) = &self.0.hooks {
+            self.streams().all_news_taken(within).await;
             hooks.shutdown(within).await;
         }
     }

@@ -2,8 +2,10 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use futures_util::StreamExt as _;
 use tokio::time::Instant;
 
 use super::{PREFIX, Record, State, Streams};
@@ -19,10 +21,13 @@ const KEPT_MS: u64 = 10 * 60 * 1_000;
 const SILENCE: Duration = Duration::from_millis(800);
 
 /// The same where a backup publisher is somewhere else: longer than a node takes from one replica to another.
-const BLINK: Duration = Duration::from_millis(200);
+const BLINK: Duration = Duration::from_millis(400);
 
 /// The same of one that no replica knows: they may all have been away, and it with them.
 const MISSING: Duration = Duration::from_secs(5);
+
+/// Streams that are dropped at the same time.
+const AT_ONCE_DROPPED: usize = 64;
 
 /// Streams that are dealt with in one look.
 const AT_ONCE: usize = 1_000;
@@ -39,13 +44,16 @@ pub(super) fn at(state: State, grace: Duration) -> Option<u64> {
 }
 
 impl Streams {
-    /// Ends graces and forgets what has ended; never ends itself.
+    /// Ends graces and forgets what has ended, until the replica ends.
     pub(crate) async fn look_for_due(self) {
         let mut ticks = tokio::time::interval(LOOK);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut missing = HashMap::new();
         loop {
             ticks.tick().await;
+            if self.0.closing.load(Ordering::Relaxed) {
+                return;
+            }
             self.drop_orphans(&mut missing).await;
             let now_ms = (self.0.clock)();
             let due: Vec<(Arc<str>, State)> = {
@@ -89,34 +97,48 @@ impl Streams {
     async fn drop_orphans(&self, missing: &mut HashMap<String, Instant>) {
         let nodes: Vec<String> = self.0.known.read().by_node.keys().cloned().collect();
         missing.retain(|name, _| nodes.contains(name));
+        let mut orphans = Vec::new();
         for name in nodes {
-            let records = self.at_node(&name);
-            let is_orphan = |record: &Record| match self.0.nodes.silent_for(&name, record.instance) {
-                // Should it be alive, what it sends is of an older epoch from then on, and nobody misses it.
-                Some(silence) => silence >= if self.has_backup_elsewhere(record) { BLINK } else { SILENCE },
-                // Another process has its name.
-                None => self.0.nodes.get(&name).is_some(),
-            };
-            let is_known = self.0.nodes.get(&name).is_some();
-            if is_known {
+            let known = self.0.nodes.get(&name);
+            if known.is_some() {
                 missing.remove(&name);
             }
             // A replica that has just begun hears of its nodes soon.
-            let since = (!is_known).then(|| *missing.entry(name.clone()).or_insert_with(Instant::now));
+            let since = known.is_none().then(|| *missing.entry(name.clone()).or_insert_with(Instant::now));
             let is_lost = since.is_some_and(|since| since.elapsed() >= MISSING);
-            for record in records.into_iter().filter(|record| is_lost || is_orphan(record)) {
-                let now_ms = (self.0.clock)();
-                let same = |now: &Record| now.is_live() && now.epoch == record.epoch;
-                if let Err(error) = self.become_if(&record.path(), State::Dropped(now_ms), same).await {
-                    tracing::debug!(stream = %record.path(), %error, "a stream whose origin is gone stays as it was");
-                }
-            }
+            orphans.extend(self.at_node(&name, |record| {
+                let silence = self.0.nodes.silent_for(&name, record.instance);
+                is_lost
+                    || match silence {
+                        // Almost all of them, always.
+                        Some(Duration::ZERO) => false,
+                        // Should it be alive, what it sends is of an older epoch from then on, and nobody misses it.
+                        Some(silence) => {
+                            silence >= if self.has_backup_elsewhere(record) { BLINK } else { SILENCE }
+                        }
+                        // Another process has its name.
+                        None => known.is_some(),
+                    }
+            }));
+        }
+        // Those that can go on at once, first.
+        orphans.sort_by_key(|record| !self.has_backup_elsewhere(record));
+        let dropping = orphans.iter().map(|record| self.drop_orphan(record));
+        futures_util::stream::iter(dropping).for_each_concurrent(AT_ONCE_DROPPED, |dropped| dropped).await;
+    }
+
+    async fn drop_orphan(&self, record: &Record) {
+        let now_ms = (self.0.clock)();
+        let same = |now: &Record| now.is_live() && now.epoch == record.epoch;
+        if let Err(error) = self.become_if(&record.path(), State::Dropped(now_ms), same).await {
+            tracing::debug!(stream = %record.path(), %error, "a stream whose origin is gone stays as it was");
         }
     }
 
-    fn at_node(&self, name: &str) -> Vec<Record> {
+    fn at_node(&self, name: &str, is_meant: impl Fn(&Record) -> bool) -> Vec<Record> {
         let known = self.0.known.read();
         let paths = known.by_node.get(name).into_iter().flatten();
-        paths.filter_map(|path| known.by_path.get(path)).map(|known| known.record.clone()).collect()
+        let records = paths.filter_map(|path| known.by_path.get(path)).map(|known| &known.record);
+        records.filter(|record| is_meant(record)).cloned().collect()
     }
 }

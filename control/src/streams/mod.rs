@@ -12,6 +12,7 @@ mod tests;
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -42,8 +43,12 @@ const ORIGINS: usize = 3;
 /// How far the clock of an origin may be ahead of ours before its epochs are not believed.
 const MAX_AHEAD_MS: u64 = 60_000;
 
-/// Changes that wait for who follows streams.
-const MAX_NEWS: usize = 4_096;
+/// Changes that wait for edges that follow streams, and news that wait for hooks.
+const MAX_CHANGED: usize = 4_096;
+const MAX_NEWS: usize = 65_536;
+
+/// How often it is looked whether news are taken.
+const LOOK_FOR_NEWS: Duration = Duration::from_millis(10);
 
 /// Longest app or name, in bytes: as the media path has it.
 const MAX_PART_BYTES: usize = 255;
@@ -106,6 +111,7 @@ struct Inner {
     /// Paths of streams that changed.
     changed: broadcast::Sender<Arc<str>>,
     news: broadcast::Sender<News>,
+    closing: AtomicBool,
 }
 
 /// Streams as the registry has them.
@@ -153,8 +159,9 @@ impl Streams {
             grace,
             clock,
             known: RwLock::default(),
-            changed: broadcast::channel(MAX_NEWS).0,
+            changed: broadcast::channel(MAX_CHANGED).0,
             news: broadcast::channel(MAX_NEWS).0,
+            closing: AtomicBool::new(false),
         }))
     }
 
@@ -184,6 +191,22 @@ impl Streams {
                 if known.record.is_live() { (live + 1, dropped) } else { (live, dropped + 1) }
             },
         )
+    }
+
+    /// Nothing that is due is done any more.
+    pub(crate) fn close(&self) {
+        self.0.closing.store(true, Ordering::Relaxed);
+    }
+
+    /// Resolves when whoever listens has taken all news, or after that time.
+    pub(crate) async fn all_news_taken(&self, within: Duration) {
+        let taken = async {
+            while !self.0.news.is_empty() {
+                tokio::time::sleep(LOOK_FOR_NEWS).await;
+            }
+        };
+        // What is left is lost, as it is when a process is killed.
+        let _ = tokio::time::timeout(within, taken).await;
     }
 
     /// What has happened, from now on, as far as this replica made it happen.
@@ -311,7 +334,7 @@ impl Streams {
         }
     }
 
-    /// The publisher at that origin has gone: for good, or for the grace period.
+    /// The publisher at that origin has gone: for good, or for the grace period. Epoch 0 is whatever that origin has.
     pub(crate) async fn release(
         &self,
         caller: &Caller,
@@ -322,8 +345,7 @@ impl Streams {
         let now_ms = (self.0.clock)();
         let state = if dropped { State::Dropped(now_ms) } else { State::Ended(now_ms) };
         let own = |record: &Record| {
-            let holds =
-                (&record.node, record.instance, record.epoch) == (&caller.name, caller.instance, epoch);
+            let holds = record.is_of(caller) && (epoch == 0 || record.epoch == epoch);
             holds && (record.is_live() || !dropped && record.is_there())
         };
         self.become_if(&path(key)?, state, own).await?;
@@ -341,7 +363,12 @@ impl Streams {
             let Some(key) = held.key.as_ref() else { continue };
             let Ok(path) = path(key) else { continue };
             if held.standby {
-                self.keep_standby(caller, &path).await?;
+                match self.keep_standby(caller, &path).await {
+                    Err(error @ (LeaseError::Backups(_) | LeaseError::Contended)) => {
+                        tracing::debug!(stream = path, node = caller.name, %error, "a backup is not noted");
+                    }
+                    kept => kept?,
+                }
                 continue;
             }
             // What this replica knows answers almost all of them.
@@ -395,6 +422,16 @@ impl Streams {
                     return Ok(false);
                 }
             }
+            if let Some((record, _)) = &before
+                && held.backup
+                && !record.backup
+                && record.is_live()
+                && !record.is_of(caller)
+                && self.0.nodes.is_heard(&record.node, record.instance).await?
+            {
+                // A backup was let in while its origin was cut off.
+                return Ok(false);
+            }
             let state = if held.interrupted { State::Dropped(now_ms) } else { State::Live };
             let continued = before.as_ref().map(|(record, _)| record).filter(|record| record.is_there());
             if continued
@@ -412,7 +449,7 @@ impl Streams {
                 started_at_ms: continued.map_or(now_ms, |record| record.started_at_ms),
                 protocol: continued.map(|record| record.protocol.clone()).unwrap_or_default(),
                 remote_addr: continued.map(|record| record.remote_addr.clone()).unwrap_or_default(),
-                backup: continued.is_some_and(|record| record.backup && record.is_of(caller)),
+                backup: held.backup,
                 standbys: standbys_with(before.as_ref().map(|(record, _)| record), caller, false),
             };
             let expect = before.as_ref().map_or(Expect::Absent, |(_, revision)| Expect::At(*revision));

@@ -131,7 +131,7 @@ impl StreamService for Service {
         let IngestRequest { key: named, backup } = request.into_inner();
         let path = super::path(&key(named)?).map_err(|error| status(&error))?;
         let origins = self.streams.origins_for(&path, &Labels::default(), backup).into_iter();
-        let rtmp: Vec<String> = origins.filter_map(|origin| origin.record.addresses.rtmp).collect();
+        let rtmp: Vec<String> = origins.filter_map(|origin| origin.record.addresses.ingest).collect();
         if rtmp.is_empty() {
             return Err(Status::not_found("no origin is there that takes publishers"));
         }

@@ -37,7 +37,7 @@ fn key() -> rpc::StreamKey {
 }
 
 fn held(epoch: u64, interrupted: bool) -> rpc::Held {
-    rpc::Held { key: Some(key()), epoch, interrupted, standby: false }
+    rpc::Held { key: Some(key()), epoch, interrupted, ..rpc::Held::default() }
 }
 
 async fn next(news: &mut broadcast::Receiver<News>) -> (What, u64) {

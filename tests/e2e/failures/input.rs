@@ -65,7 +65,7 @@ impl Node {
 
     /// Says that it has a stream under that epoch. Whether it may keep it.
     async fn holds(&self, epoch: u64) -> bool {
-        let held = vec![rpc::Held { key: Some(key(STREAM)), epoch, interrupted: false, standby: false }];
+        let held = vec![rpc::Held { key: Some(key(STREAM)), epoch, ..rpc::Held::default() }];
         let request = shown(rpc::RenewRequest { held }, &self.pass);
         let answer = StreamServiceClient::new(self.channel.clone()).renew(request).await.unwrap();
         answer.into_inner().lost.is_empty()
