@@ -111,7 +111,7 @@ impl Edge {
             via,
             pages,
             guard,
-            sessions: Arc::new(Sessions::new()),
+            sessions: Arc::new(Sessions::new(metrics.sessions_untold.clone())),
             ingests: OnceLock::new(),
             metrics,
         };

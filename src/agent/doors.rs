@@ -82,10 +82,8 @@ impl Doorkeeper for Doors {
         if ask == Ask::OrAllow { Ok(()) } else { Err(TurnedAway(UNDECIDED.to_owned())) }
     }
 
-    fn has_left(&self, session: &Session) {
-        if self.policy().left && self.left.try_send(told(session)).is_err() {
-            tracing::debug!(stream = %session.key, "too many have left; the control plane is not told of all");
-        }
+    fn has_left(&self, session: &Session) -> bool {
+        !self.policy().left || self.left.try_send(told(session)).is_ok()
     }
 }
 
