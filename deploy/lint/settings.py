@@ -79,7 +79,8 @@ def of_compose(config):
         names = [key for key in environment if key.startswith("WEIR_")]
         yield from (f"{name}: {what}" for what in of_environment(names))
         if names:
-            waits_s = int(re.fullmatch(r"(?:(\d+)m)?(\d+)s", service["stop_grace_period"])[2])
+            minutes, seconds = re.fullmatch(r"(?:(\d+)m)?(\d+)s", service["stop_grace_period"]).groups("0")
+            waits_s = 60 * int(minutes) + int(seconds)
             yield from (f"{name}: {what}" for what in patience(drains(environment), waits_s))
         if "healthcheck" not in service and not names:
             yield f"{name}: no healthcheck"

@@ -15,8 +15,8 @@ use parking_lot::{Mutex, MutexGuard};
 use crate::places::network;
 use crate::sessions::Hold;
 
-/// Clients over all streams (some 250 bytes each with their sessions, and of their addresses fewer): further ones are refused, whatever
-/// `edge.guard.max_viewers` is.
+/// Clients over all streams: further ones are refused, whatever `edge.guard.max_viewers` is. With its session each takes some
+/// 250 bytes, and half a KiB more for its query where somebody is asked or told of viewers; of addresses there are fewer.
 const MAX_TOTAL: u64 = 400_000;
 
 /// How often those who left are forgotten.
@@ -121,10 +121,13 @@ impl Audience {
             return;
         }
         let seen = Seen { network: client.network, at: now, _session: session };
-        if state.streams.entry(key.clone()).or_default().insert(client.id, seen).is_none() {
+        let before = state.streams.entry(key.clone()).or_default().insert(client.id, seen);
+        if before.is_none() {
             *state.by_network.entry(client.network).or_default() += 1;
             state.total += 1;
         }
+        // Its session ends behind the lock, as in a sweep.
+        drop(state);
     }
 
     /// Clients of one stream, as of the last sweep.
@@ -145,10 +148,14 @@ impl Audience {
     /// The state, swept if that is due.
     fn swept(&self, now: Instant) -> MutexGuard<'_, State> {
         let mut state = self.state.lock();
-        if state.swept.is_none_or(|at| now.saturating_duration_since(at) >= SWEEP_EVERY) {
-            state.sweep(self.ttl, now);
+        if state.swept.is_some_and(|at| now.saturating_duration_since(at) < SWEEP_EVERY) {
+            return state;
         }
-        state
+        let left = state.sweep(self.ttl, now);
+        drop(state);
+        // Others are told of the end of each session: nobody waits for the lock meanwhile.
+        drop(left);
+        self.state.lock()
     }
 }
 
@@ -168,20 +175,20 @@ impl State {
         }
     }
 
-    fn sweep(&mut self, ttl: Duration, now: Instant) {
+    /// Forgets those who left, and returns them.
+    fn sweep(&mut self, ttl: Duration, now: Instant) -> Vec<Seen> {
         self.swept = Some(now);
-        let Self { streams, total, by_network, .. } = self;
-        streams.retain(|_, clients| {
-            clients.retain(|_, seen| {
-                let stays = now.saturating_duration_since(seen.at) < ttl;
-                if !stays {
-                    *total -= 1;
-                    less(by_network, seen.network);
-                }
-                stays
-            });
+        let mut left = Vec::new();
+        self.streams.retain(|_, clients| {
+            let gone = clients.extract_if(|_, seen| now.saturating_duration_since(seen.at) >= ttl);
+            left.extend(gone.map(|(_, seen)| seen));
             !clients.is_empty()
         });
+        for seen in &left {
+            self.total -= 1;
+            less(&mut self.by_network, seen.network);
+        }
+        left
     }
 }
 
@@ -198,8 +205,13 @@ fn less(by_network: &mut HashMap<u64, usize>, network: u64) {
 #[cfg(test)]
 mod tests {
     use std::net::Ipv4Addr;
+    use std::sync::Arc;
+
+    use async_trait::async_trait;
+    use prometheus::IntCounter;
 
     use super::*;
+    use crate::sessions::{Arriving, Doorkeeper, Session, Sessions, TurnedAway};
 
     const HOME: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
@@ -252,6 +264,50 @@ mod tests {
         assert_eq!(kept(), (2, 2, Some(2)));
         assert_eq!(audience.total(now + Duration::from_secs(21)), 0);
         assert_eq!(kept(), (0, 0, None), "nobody asks for a playlist any more");
+    }
+
+    /// Notes whether the audience can be asked while it hears who has left.
+    #[derive(Clone)]
+    struct Listens(Arc<Audience>, Arc<Mutex<Vec<bool>>>);
+
+    impl std::fmt::Debug for Listens {
+        fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            f.write_str("Listens")
+        }
+    }
+
+    #[async_trait]
+    impl Doorkeeper for Listens {
+        fn attends(&self) -> bool {
+            true
+        }
+
+        async fn may_enter(&self, _: &Session) -> Result<(), TurnedAway> {
+            Ok(())
+        }
+
+        fn has_left(&self, _: &Session) -> bool {
+            self.1.lock().push(self.0.state.try_lock().is_some());
+            true
+        }
+    }
+
+    #[tokio::test]
+    async fn nobody_waits_for_what_is_told_of_those_who_left() {
+        let audience = Arc::new(audience());
+        let sessions = Arc::new(Sessions::new(IntCounter::new("untold", "untold").unwrap()));
+        let listens = Listens(Arc::clone(&audience), Arc::default());
+        sessions.set_doorkeeper(Arc::new(listens.clone()));
+        let (now, key) = (Instant::now(), key("a"));
+        let client = audience.client(HOME, None, b"x");
+        for _ in 0..2 {
+            let arriving = Arriving { key: &key, protocol: "hls", address: HOME, name: None, query: None };
+            let session = sessions.enter(arriving).await.unwrap();
+            audience.join(&key, (client, Some(session)), AMPLE, now);
+        }
+        assert_eq!(*listens.1.lock(), [true], "the second session took the place of the first");
+        assert_eq!(audience.total(now + Duration::from_secs(10)), 0);
+        assert_eq!(*listens.1.lock(), [true, true]);
     }
 
     #[test]

@@ -56,6 +56,9 @@ use upstream::Via;
 /// How long the end waits for those who are hung up on, and then for the disk that the access log is on.
 const END_DEADLINE: Duration = Duration::from_secs(2);
 
+/// Players who were being let in when the others were cut are cut so long after.
+const CUT_AGAIN: Duration = Duration::from_secs(1);
+
 /// The edge role. Clones are the same edge.
 #[derive(Clone)]
 pub struct Edge {
@@ -111,7 +114,7 @@ impl Edge {
             via,
             pages,
             guard,
-            sessions: Arc::new(Sessions::new()),
+            sessions: Arc::new(Sessions::new(metrics.sessions_untold.clone())),
             ingests: OnceLock::new(),
             metrics,
         };
@@ -179,10 +182,15 @@ impl Edge {
     pub async fn drain_players(&self, left: impl Future<Output = ()>) {
         let mut left = std::pin::pin!(left);
         let deadline = Duration::from_millis(self.shared.config.drain_ms);
-        if tokio::time::timeout(deadline, left.as_mut()).await.is_err() {
-            tracing::info!("cutting RTMP players that have not finished");
+        if tokio::time::timeout(deadline, left.as_mut()).await.is_ok() {
+            return;
+        }
+        tracing::info!("cutting RTMP players that have not finished");
+        loop {
             self.shared.shards.cut(shard::Transport::Rtmp);
-            left.await;
+            if tokio::time::timeout(CUT_AGAIN, left.as_mut()).await.is_ok() {
+                return;
+            }
         }
     }
 

@@ -78,6 +78,8 @@ pub(crate) struct Metrics {
     /// Connections to the RTMP listener of an edge alone.
     pub(crate) rtmp_connections: IntGauge,
     pub(crate) forwarded: IntGauge,
+    /// Ends of sessions for which whoever is to hear of them had no room.
+    pub(crate) sessions_untold: IntCounter,
     protocols: IntCounterVec,
     /// Connections that spoke HTTP/1.
     pub(crate) http1: IntCounter,
@@ -246,6 +248,10 @@ impl Metrics {
                 "weir_edge_forwarded_publishers",
                 "Publishers that are passed on to their origin.",
             )?,
+            sessions_untold: counter(
+                "sessions_untold",
+                "Ends of sessions that the control plane is not told of",
+            )?,
             rtmp_connections: IntGauge::new(
                 "weir_edge_rtmp_connections",
                 "Connections to the RTMP listener of an edge alone",
@@ -302,6 +308,7 @@ impl Metrics {
         registry.register(Box::new(self.connections.clone()))?;
         registry.register(Box::new(self.rtmp_connections.clone()))?;
         registry.register(Box::new(self.forwarded.clone()))?;
+        registry.register(Box::new(self.sessions_untold.clone()))?;
         registry.register(Box::new(self.protocols.clone()))?;
         registry.register(Box::new(self.handshakes.clone()))?;
         registry.register(Box::new(self.floods.clone()))?;

@@ -10,6 +10,7 @@ use ahash::RandomState;
 use async_trait::async_trait;
 use media_core::hub::StreamKey;
 use parking_lot::Mutex;
+use prometheus::IntCounter;
 
 /// Those who begin and end at once wait for each other only if they are in the same part.
 const PARTS: usize = 16;
@@ -50,8 +51,9 @@ pub trait Doorkeeper: std::fmt::Debug + Send + Sync + 'static {
     /// Whether somebody may begin to watch. The viewer waits for it, so it answers within seconds.
     async fn may_enter(&self, session: &Session) -> Result<(), TurnedAway>;
 
-    /// Somebody who was let in has left. Does not wait.
-    fn has_left(&self, session: &Session);
+    /// Somebody who was let in has left, or did not wait for the answer. Does not wait; whether it is told or need not be:
+    /// false if there is no room for it.
+    fn has_left(&self, session: &Session) -> bool;
 }
 
 /// All who watch.
@@ -60,6 +62,8 @@ pub(crate) struct Sessions {
     parts: [Mutex<HashMap<u64, Arc<Session>, RandomState>>; PARTS],
     next: AtomicU64,
     doorkeeper: OnceLock<Arc<dyn Doorkeeper>>,
+    /// Ends of which the doorkeeper took no notice.
+    untold: IntCounter,
 }
 
 /// What is known of somebody who comes.
@@ -81,18 +85,31 @@ pub(crate) struct Hold {
 impl Drop for Hold {
     fn drop(&mut self) {
         self.of.part(self.session.id).lock().remove(&self.session.id);
-        if let Some(doorkeeper) = self.of.attending() {
-            doorkeeper.has_left(&self.session);
+        self.of.left(&self.session);
+    }
+}
+
+/// A session about which the doorkeeper is being asked. Dropped without an answer, its viewer has left.
+struct Asking<'a> {
+    session: &'a Session,
+    of: &'a Sessions,
+    answered: bool,
+}
+
+impl Drop for Asking<'_> {
+    fn drop(&mut self) {
+        if !self.answered {
+            self.of.left(self.session);
         }
     }
 }
 
 impl Sessions {
-    /// Nobody.
-    pub(crate) fn new() -> Self {
+    /// Nobody. Ends that can't be told are counted in `untold`.
+    pub(crate) fn new(untold: IntCounter) -> Self {
         // Those of the process after the next restart are others.
         let next = AtomicU64::new(RandomState::new().hash_one(now_ms()));
-        Self { parts: std::array::from_fn(|_| Mutex::default()), next, doorkeeper: OnceLock::new() }
+        Self { parts: std::array::from_fn(|_| Mutex::default()), next, doorkeeper: OnceLock::new(), untold }
     }
 
     /// From now on it is asked and told. Once: later ones change nothing.
@@ -103,6 +120,12 @@ impl Sessions {
 
     fn attending(&self) -> Option<&Arc<dyn Doorkeeper>> {
         self.doorkeeper.get().filter(|doorkeeper| doorkeeper.attends())
+    }
+
+    fn left(&self, session: &Session) {
+        if self.attending().is_some_and(|doorkeeper| !doorkeeper.has_left(session)) {
+            self.untold.inc();
+        }
     }
 
     fn part(&self, id: u64) -> &Mutex<HashMap<u64, Arc<Session>, RandomState>> {
@@ -125,7 +148,10 @@ impl Sessions {
             began_at_ms: now_ms(),
         });
         if let Some(doorkeeper) = doorkeeper {
-            doorkeeper.may_enter(&session).await?;
+            let mut asking = Asking { session: &session, of: self, answered: false };
+            let answer = doorkeeper.may_enter(&session).await;
+            asking.answered = true;
+            answer?;
         }
         self.part(session.id).lock().insert(session.id, Arc::clone(&session));
         Ok(Hold { session, of: Arc::clone(self) })
@@ -175,6 +201,7 @@ mod tests {
     struct Strict {
         attends: AtomicBool,
         left: Mutex<Vec<Session>>,
+        is_full: AtomicBool,
     }
 
     #[async_trait]
@@ -184,12 +211,21 @@ mod tests {
         }
 
         async fn may_enter(&self, session: &Session) -> Result<(), TurnedAway> {
-            if &*session.query == "paid=1" { Ok(()) } else { Err(TurnedAway("pay first".to_owned())) }
+            match &*session.query {
+                "paid=1" => Ok(()),
+                "paid=soon" => std::future::pending().await,
+                _ => Err(TurnedAway("pay first".to_owned())),
+            }
         }
 
-        fn has_left(&self, session: &Session) {
+        fn has_left(&self, session: &Session) -> bool {
             self.left.lock().push(session.clone());
+            !self.is_full.load(Ordering::Relaxed)
         }
+    }
+
+    fn nobody() -> Arc<Sessions> {
+        Arc::new(Sessions::new(IntCounter::new("untold", "untold").unwrap()))
     }
 
     fn key(name: &str) -> StreamKey {
@@ -205,7 +241,7 @@ mod tests {
 
     #[tokio::test]
     async fn sessions_are_there_until_they_end() {
-        let sessions = Arc::new(Sessions::new());
+        let sessions = nobody();
         let mut holds = Vec::new();
         for n in 0..40 {
             holds.push(enter(&sessions, if n % 2 == 0 { "a" } else { "b" }, "secret=1").await.unwrap());
@@ -220,7 +256,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_doorkeeper_that_attends_decides_and_hears_who_leaves() {
-        let sessions = Arc::new(Sessions::new());
+        let sessions = nobody();
         let strict = Arc::new(Strict::default());
         sessions.set_doorkeeper(Arc::<Strict>::clone(&strict));
         assert!(enter(&sessions, "a", "").await.is_ok(), "it does not attend");
@@ -229,8 +265,29 @@ mod tests {
         let hold = enter(&sessions, "a", "token=secret&paid=1").await.unwrap();
         assert!(strict.left.lock().is_empty() && sessions.list(None, 9).1 == 1);
         drop(hold);
-        let left = strict.left.lock();
+        let left = std::mem::take(&mut *strict.left.lock());
         assert_eq!((left.len(), &*left[0].query), (1, "paid=1"));
+        assert_eq!(sessions.untold.get(), 0);
+        strict.is_full.store(true, Ordering::Relaxed);
+        drop(enter(&sessions, "a", "paid=1").await.unwrap());
+        assert_eq!(sessions.untold.get(), 1);
+    }
+
+    #[tokio::test]
+    async fn who_leaves_while_a_doorkeeper_is_asked_has_left() {
+        let sessions = nobody();
+        let strict = Arc::new(Strict::default());
+        strict.attends.store(true, Ordering::Relaxed);
+        sessions.set_doorkeeper(Arc::<Strict>::clone(&strict));
+        let asked = enter(&sessions, "a", "paid=soon");
+        tokio::select! {
+            biased;
+            _ = asked => panic!("there is no answer"),
+            () = std::future::ready(()) => {}
+        }
+        let left = strict.left.lock();
+        assert_eq!((left.len(), &*left[0].query), (1, "paid=soon"));
+        assert_eq!(sessions.list(None, 9).1, 0);
     }
 
     #[test]

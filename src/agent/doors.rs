@@ -91,15 +91,16 @@ impl Doorkeeper for Doors {
         if ask == Ask::OrAllow { Ok(()) } else { Err(TurnedAway(UNDECIDED.to_owned())) }
     }
 
-    fn has_left(&self, session: &Session) {
+    fn has_left(&self, session: &Session) -> bool {
         if !self.policy().left {
-            return;
+            return true;
         }
         self.leaving.fetch_add(1, Ordering::Relaxed);
-        if self.left.try_send(told(session)).is_err() {
+        let is_told = self.left.try_send(told(session)).is_ok();
+        if !is_told {
             self.leaving.fetch_sub(1, Ordering::Relaxed);
-            tracing::debug!(stream = %session.key, "too many have left; the control plane is not told of all");
         }
+        is_told
     }
 }
 

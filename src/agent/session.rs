@@ -99,6 +99,8 @@ impl Agent {
         let token = format!("Bearer {}", joined.token).parse();
         let line = Line { channel, token: token.map_err(|_| Status::internal("the pass is no text"))? };
 
+        // If it still is to be drained it is told so again.
+        self.drained.send_if_modified(|drained| std::mem::take(drained));
         let (beats, sending) = mpsc::channel(MAX_WAITING);
         let mut reporter = Reporter::new(self.roles.clone());
         // The call is answered once the first heartbeat is there.

@@ -102,9 +102,10 @@ impl Call {
             closing.mark_changed();
         }
         let mut passes = interval_at(Instant::now() + RENEW, RENEW);
-        // It may have been told otherwise while nobody heard it.
-        let drain = rpc::command::Command::Drain(rpc::Drain { undo: !self.is_drained() });
-        let _ = out.try_send(Ok(rpc::Command { command: Some(drain) }));
+        if self.is_drained() {
+            let drain = rpc::command::Command::Drain(rpc::Drain { undo: false });
+            let _ = out.try_send(Ok(rpc::Command { command: Some(drain) }));
+        }
         let silence = nodes.0.patience.silence;
         let mut pace = Pace::new(nodes.0.patience.heartbeat, Instant::now());
         let end = loop {

@@ -33,13 +33,7 @@ impl Call {
         loop {
             match self.commands.message().await? {
                 Some(rpc::Command {
-                    command:
-                        Some(
-                            Command::Keys(_)
-                            | Command::Origins(_)
-                            | Command::Policy(_)
-                            | Command::Drain(rpc::Drain { undo: true }),
-                        ),
+                    command: Some(Command::Keys(_) | Command::Origins(_) | Command::Policy(_)),
                 }) => {}
                 Some(rpc::Command { command }) => return Ok(command),
                 None => return Ok(None),

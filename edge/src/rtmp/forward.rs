@@ -11,8 +11,10 @@ use media_core::hub::StreamKey;
 use media_core::rtmp::client::{self, Mode, Target};
 use media_core::rtmp::server::{self, Event, Request};
 use media_core::rtmp::{Capabilities, Error, Refusal};
+use socket2::SockRef;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::sync::watch;
 use tokio::time::timeout;
 
 use crate::metrics::Metrics;
@@ -24,8 +26,21 @@ const READ_BYTES: usize = 64 << 10;
 const CONNECT: Duration = Duration::from_secs(2);
 const CONSENT: Duration = Duration::from_secs(15);
 
-/// How long either side may take nothing of what is sent to it.
+/// How long a publisher may take nothing of what is sent to it.
 const STALL: Duration = Duration::from_secs(10);
+
+/// How long an origin may take nothing of a stream, or its machine acknowledge nothing of it.
+const LOST: Duration = Duration::from_secs(5);
+
+/// What the kernel keeps for an origin (twice that, with what it needs itself, and no more than it may): an origin that
+/// takes nothing is noticed when that is full.
+const SEND_BYTES: usize = 512 << 10;
+
+/// What is added to an encoder's name where its stream is passed on. Who publishes with it comes from an edge.
+const PASSED_ON: &str = " (by an edge of weir)";
+
+/// Of an encoder's name: with more of it, who reads it might cut off what is added.
+const MAX_NAME_BYTES: usize = 1 << 10;
 
 /// Origins that are tried.
 const TRIES: usize = 3;
@@ -55,7 +70,12 @@ pub(super) enum Failure {
     OriginStalled,
     #[error("the origin ended the stream: {0}")]
     Ended(String),
+    #[error("this edge is shutting down")]
+    Draining,
 }
+
+/// What an origin says that drains.
+const SHUTTING_DOWN: &str = "NetConnection.Connect.AppShutdown";
 
 impl Failure {
     /// What the publisher is told.
@@ -64,17 +84,30 @@ impl Failure {
             Self::Refused(Error::Refused { code, description }) if code == "NetStream.Publish.BadName" => {
                 Refusal::bad_name(description.clone())
             }
+            Self::Refused(Error::Refused { code, description }) if code == SHUTTING_DOWN => {
+                Refusal::shutting_down(description.clone())
+            }
             Self::Refused(Error::Refused { description, .. }) => Refusal::publish_denied(description.clone()),
             Self::Ended(why) => Refusal::bad_name(why.clone()),
+            Self::Draining => Refusal::shutting_down("the server is shutting down"),
             _ => Refusal::bad_name("the stream's origin was lost; publish it again"),
         }
     }
 
     /// Whether another origin may do better.
     fn is_of_that_origin(&self) -> bool {
-        matches!(self, Self::Origin(_) | Self::OriginStalled)
-            || matches!(self, Self::Refused(error) if !matches!(error, Error::Refused { .. }))
+        match self {
+            Self::Origin(_) | Self::OriginStalled => true,
+            Self::Refused(Error::Refused { code, .. }) => code == SHUTTING_DOWN,
+            Self::Refused(_) => true,
+            _ => false,
+        }
     }
+}
+
+/// Whether it was an edge that published this, by what it calls its encoder.
+pub(super) fn is_passed_on(request: &Request) -> bool {
+    request.connect.flash_ver.ends_with(PASSED_ON)
 }
 
 /// A publisher at this edge.
@@ -82,18 +115,23 @@ pub(super) struct Publisher<'a> {
     pub(super) socket: &'a mut TcpStream,
     pub(super) session: &'a mut server::Session,
     pub(super) peer: SocketAddr,
+    pub(super) drain: watch::Receiver<bool>,
 }
 
 impl Publisher<'_> {
-    /// Sends on what it publishes until it ends, or tells it why that can't be.
+    /// Sends on what it publishes until it ends or the edge drains, or tells it why that can't be.
     pub(super) async fn forward(
         &mut self,
         ingests: &Arc<dyn Ingests>,
         request: &Request,
         metrics: &Metrics,
     ) -> Result<(), Failure> {
-        let forwarded = self.begin(ingests, request).await;
-        let done = match forwarded {
+        let mut drain = self.drain.clone();
+        let begun = tokio::select! {
+            begun = self.begin(ingests, request) => begun,
+            () = draining(&mut drain) => Err(Failure::Draining),
+        };
+        let done = match begun {
             Ok(origin) => {
                 let _gauge = Counted::new(&metrics.forwarded);
                 self.pass_on(origin, request).await
@@ -109,7 +147,7 @@ impl Publisher<'_> {
         done
     }
 
-    async fn begin(&mut self, ingests: &Arc<dyn Ingests>, request: &Request) -> Result<Origin, Failure> {
+    async fn begin(&self, ingests: &Arc<dyn Ingests>, request: &Request) -> Result<Origin, Failure> {
         let refused = |code: &str, description: String| {
             Failure::Refused(Error::Refused { code: code.to_owned(), description })
         };
@@ -140,14 +178,15 @@ impl Publisher<'_> {
         let mut buffer = vec![0; READ_BYTES];
         let mut said = [0; 1024];
         loop {
-            let mut over = false;
-            while let Some(event) = self.session.poll_event() {
-                match event {
-                    Event::Media(message) => origin.session.send(&message).map_err(Failure::Refused)?,
-                    Event::Unpublished => over = true,
-                    _ => {}
+            // What it asks for after the end of this stream is not for this origin.
+            let over = loop {
+                match self.session.poll_event() {
+                    Some(Event::Media(message)) => origin.session.send(&message).map_err(Failure::Refused)?,
+                    Some(Event::Unpublished) => break true,
+                    Some(_) => {}
+                    None => break false,
                 }
-            }
+            };
             self.flush().await?;
             if over {
                 return origin.close().await;
@@ -174,6 +213,8 @@ impl Publisher<'_> {
                     let read = read.map_err(Failure::Origin)?;
                     origin.heard(said.get(..read).unwrap_or_default())?;
                 }
+                // The stream is not ended: its viewers wait for the encoder, which comes back elsewhere.
+                () = draining(&mut self.drain) => return Err(Failure::Draining),
                 () = super::listener::sleep_until(deadline) => {
                     if let Err(error) = self.session.handle_timeout(Instant::now()) {
                         origin.close().await?;
@@ -208,10 +249,13 @@ impl Origin {
         let connecting = timeout(CONNECT, TcpStream::connect((target.host.as_str(), target.port)));
         let socket = connecting.await.map_err(|_| Failure::OriginStalled)?.map_err(Failure::Origin)?;
         socket.set_nodelay(true).map_err(Failure::Origin)?;
+        let options = SockRef::from(&socket);
+        options.set_tcp_user_timeout(Some(LOST)).map_err(Failure::Origin)?;
+        options.set_send_buffer_size(SEND_BYTES).map_err(Failure::Origin)?;
         let config = client::Config {
             target,
             mode: Mode::Publish,
-            flash_ver: request.connect.flash_ver.clone(),
+            flash_ver: passed_on(&request.connect.flash_ver),
             capabilities: Capabilities::all(),
             timeout: CONSENT,
         };
@@ -255,7 +299,7 @@ impl Origin {
 
     async fn flush(&mut self) -> Result<(), Failure> {
         while let Some(bytes) = self.session.poll_output() {
-            let sent = timeout(STALL, self.socket.write_all(&bytes)).await;
+            let sent = timeout(LOST, self.socket.write_all(&bytes)).await;
             sent.map_err(|_| Failure::OriginStalled)?.map_err(Failure::Origin)?;
         }
         Ok(())
@@ -267,6 +311,18 @@ impl Origin {
         self.flush().await?;
         self.socket.shutdown().await.map_err(Failure::Origin)
     }
+}
+
+/// An encoder's name, with the mark of an edge.
+fn passed_on(name: &str) -> String {
+    let kept = name.get(..name.floor_char_boundary(MAX_NAME_BYTES)).unwrap_or_default();
+    format!("{kept}{PASSED_ON}")
+}
+
+/// Resolves when the edge drains.
+pub(super) async fn draining(drain: &mut watch::Receiver<bool>) {
+    // Fails where whoever would say it is gone.
+    let _ = drain.wait_for(|drains| *drains).await;
 }
 
 /// One more, as long as it is there.

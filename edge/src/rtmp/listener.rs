@@ -10,14 +10,15 @@ use media_core::rtmp::server::{self, Event, Request, Session};
 use media_core::rtmp::{Error, Refusal};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 use super::Play;
-use super::forward::{self, Publisher};
+use super::forward::{self, Publisher, draining};
 use crate::Edge;
 use crate::config::RtmpConfig;
 use crate::places::Places;
+use crate::seldom::Seldom;
 
 /// How much is read at once: a player's commands are some hundred bytes.
 const READ_BYTES: usize = 4 << 10;
@@ -32,7 +33,12 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// What a publisher is told.
 const NO_PUBLISHERS: &str = "this server plays streams and takes none in; publish to its origin";
 
+/// What one is told that an edge has passed on already.
+const IN_A_CIRCLE: &str =
+    "an edge passed this on, and it came to an edge: the RTMP address of an origin leads to edges";
+
 /// Accepts players until `drain` completes, and then lets those who are there finish until the configured deadline.
+/// Publishers are told to come back elsewhere, and who has asked for nothing yet is hung up on.
 pub(crate) async fn serve(edge: &Edge, listener: TcpListener, drain: impl Future<Output = ()>) {
     let config = &edge.shared.rtmp;
     let metrics = &edge.shared.metrics;
@@ -41,6 +47,8 @@ pub(crate) async fn serve(edge: &Edge, listener: TcpListener, drain: impl Future
     let places = Places::new(total, per_address, gauge, Arc::clone(metrics));
     // Nothing is ever sent: each player holds a sender, and the channel closes with the last.
     let (playing, mut players) = mpsc::channel::<Infallible>(1);
+    let (drains, drained) = watch::channel(false);
+    let circles = Arc::new(Seldom::default());
     let mut connections = JoinSet::new();
     let mut drain = std::pin::pin!(drain);
     loop {
@@ -63,8 +71,9 @@ pub(crate) async fn serve(edge: &Edge, listener: TcpListener, drain: impl Future
         }
         let Some(place) = places.take(peer.ip(), false) else { continue };
         let (edge, session, playing) = (edge.clone(), session(config), playing.clone());
+        let (drain, circles) = (drained.clone(), Arc::clone(&circles));
         connections.spawn(async move {
-            let mut connection = Connection { socket, session, peer };
+            let mut connection = Connection { socket, session, peer, drain, circles };
             match connection.until_play(&edge).await {
                 Ok(Some(request)) => {
                     let Connection { socket, session, .. } = connection;
@@ -83,8 +92,12 @@ pub(crate) async fn serve(edge: &Edge, listener: TcpListener, drain: impl Future
         });
     }
     drop((listener, playing));
-    while connections.join_next().await.is_some() {}
-    edge.drain_players(async { while players.recv().await.is_some() {} }).await;
+    drains.send_replace(true);
+    let left = async {
+        while connections.join_next().await.is_some() {}
+        while players.recv().await.is_some() {}
+    };
+    edge.drain_players(left).await;
 }
 
 fn session(config: &RtmpConfig) -> Session {
@@ -110,6 +123,9 @@ struct Connection {
     socket: TcpStream,
     session: Session,
     peer: SocketAddr,
+    drain: watch::Receiver<bool>,
+    /// Lines about publishers who come again and again.
+    circles: Arc<Seldom>,
 }
 
 impl Connection {
@@ -143,6 +159,7 @@ impl Connection {
                     late?;
                     continue;
                 }
+                () = draining(&mut self.drain) => return Ok(None),
             };
             if read == 0 {
                 return Ok(None);
@@ -159,8 +176,15 @@ impl Connection {
         let Some(ingests) = edge.shared.ingests.get() else {
             return Ok(self.session.refuse(request.id, &Refusal::publish_denied(NO_PUBLISHERS))?);
         };
-        let Self { socket, session, peer } = self;
-        let mut publisher = Publisher { socket, session, peer: *peer };
+        if forward::is_passed_on(request) {
+            if let Some(left_out) = self.circles.line(Instant::now()) {
+                let (app, name) = (&request.app, &request.name);
+                tracing::warn!(peer = %self.peer, ?app, ?name, left_out, "a publisher is refused: {IN_A_CIRCLE}");
+            }
+            return Ok(self.session.refuse(request.id, &Refusal::publish_denied(IN_A_CIRCLE))?);
+        }
+        let Self { socket, session, peer, drain, .. } = self;
+        let mut publisher = Publisher { socket, session, peer: *peer, drain: drain.clone() };
         match publisher.forward(ingests, request, &edge.shared.metrics).await {
             // It is told, or the connection is over when it has said no more.
             Ok(()) => Ok(()),

@@ -12,6 +12,7 @@ mod h3;
 mod hls;
 mod limits;
 mod origin;
+mod publishers;
 mod rtmp;
 mod rules;
 mod secure;

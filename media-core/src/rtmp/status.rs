@@ -46,6 +46,11 @@ impl Refusal {
         Self { code: "NetStream.Publish.BadName", description: description.into() }
     }
 
+    /// This server takes it no longer, and another one may: encoders come back.
+    pub fn shutting_down(description: impl Into<String>) -> Self {
+        Self { code: "NetConnection.Connect.AppShutdown", description: description.into() }
+    }
+
     /// Nothing of that name is live.
     pub fn not_found(description: impl Into<String>) -> Self {
         Self { code: "NetStream.Play.StreamNotFound", description: description.into() }

@@ -52,9 +52,9 @@ async fn viewers_of_a_killed_edge_play_elsewhere_and_those_of_a_killed_origin_st
 
     // The origin, and its encoder goes to the other one.
     crowd.mark();
-    drop(publication);
     let origin = cluster.origins.remove(0);
     origin.process.signal("KILL").await;
+    drop(publication);
     let killed = Instant::now();
     let _publication = reconnect(&cluster.origins[0], &clip).await;
     let published = killed.elapsed();

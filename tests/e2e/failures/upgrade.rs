@@ -18,7 +18,8 @@ const SETTINGS: Settings = Settings {
     edge: "[edge.http]\ndrain_ms = 1000\n",
 };
 
-/// Viewers moved, and to none of them was anything refused, or broken off in the middle.
+/// Viewers moved, and to none of them was anything refused, withheld, or broken off in the middle. A live stream by HTTP is cut
+/// where a frame ends: with its last chunk players would take it to be over.
 fn moved(crowd: &Crowd, what: &str) {
     let counts = crowd.counts();
     println!("{what}: {counts}; longest gap {:.2?}", crowd.longest_gap());
@@ -28,6 +29,7 @@ fn moved(crowd: &Crowd, what: &str) {
     let wrong = [
         Count::Refused,
         Count::Truncated,
+        Count::MissingPart,
         Count::Backwards,
         Count::Unavailable,
         Count::Stalled,

@@ -19,7 +19,7 @@ use tokio::time::{sleep_until, timeout};
 
 use crate::auth::Pass;
 use crate::opening::Opening;
-use crate::{Publication, Publisher};
+use crate::{Publication, PublishError, Publisher};
 
 use super::limits::Slot;
 use super::publishing::{Publishing, refusal};
@@ -258,7 +258,10 @@ impl Connection {
             trace: opening.context(),
         };
         let admitted = self.ingest.0.origin.admit(&key, publisher).await;
-        admitted.map_err(|error| ("stream", Refusal::bad_name(error.to_string())))
+        admitted.map_err(|error| match error {
+            PublishError::Draining => ("stream", Refusal::shutting_down(error.to_string())),
+            _ => ("stream", Refusal::bad_name(error.to_string())),
+        })
     }
 
     fn revoke(&mut self, revoked: Revoked) -> Result<(), Error> {

@@ -31,7 +31,7 @@ pub(super) async fn play(seen: &Seen, node: &str, url: &str) -> End {
             }
             Ok(Ok(None)) if reader.is_between() => return End::of(Count::Ended, "regularly"),
             Ok(Err(Lost::Closed)) if reader.is_between() => {
-                return End::of(Count::Closed, "between two tags");
+                return End::of(Count::Cut, "between two tags");
             }
             Ok(_) => return End::of(Count::Truncated, "within a tag"),
             Err(_) => return End::of(Count::Stalled, "nothing came"),

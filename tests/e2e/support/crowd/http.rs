@@ -25,9 +25,9 @@ pub(super) struct Answer {
 /// Why there is no answer, or not all of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Lost {
-    /// There was nothing of it.
+    /// There was nothing of it, as was announced; or of a chunk.
     Closed,
-    /// There was some of it.
+    /// There was some of it, or it was owed.
     Truncated,
 }
 
@@ -51,7 +51,7 @@ impl Connection {
             self.host
         );
         self.socket.get_mut().write_all(request.as_bytes()).await.map_err(|_| Lost::Closed)?;
-        let status = self.line(Lost::Closed).await?;
+        let status = self.line(if self.closes { Lost::Closed } else { Lost::Truncated }).await?;
         let status = status.split(' ').nth(1).and_then(|code| code.parse().ok()).ok_or(Lost::Truncated)?;
         let mut answer = Answer { status, length: Some(0) };
         loop {

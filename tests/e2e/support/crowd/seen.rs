@@ -35,13 +35,15 @@ pub enum Count {
     Ended,
     /// A connection that was closed between two frames or answers: go elsewhere.
     Closed,
-    /// One that broke off in the middle of one.
+    /// An answer that broke off between two frames, without its last chunk.
+    Cut,
+    /// A connection that broke off in the middle of a frame or an answer.
     Truncated,
     /// One by which nothing came any more.
     Stalled,
 }
 
-const COUNTS: usize = 9;
+const COUNTS: usize = 10;
 
 /// How often each was.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -55,7 +57,7 @@ impl Counts {
 
     /// Streams that somebody lost, however.
     pub fn disconnected(&self) -> u64 {
-        [Count::Ended, Count::Closed, Count::Truncated, Count::Stalled]
+        [Count::Ended, Count::Closed, Count::Cut, Count::Truncated, Count::Stalled]
             .map(|count| self.of(count))
             .iter()
             .sum()
@@ -76,7 +78,9 @@ impl Counts {
 
 impl std::fmt::Display for Counts {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        use Count::{Backwards, Closed, Ended, Frame, MissingPart, Refused, Stalled, Truncated, Unavailable};
+        use Count::{
+            Backwards, Closed, Cut, Ended, Frame, MissingPart, Refused, Stalled, Truncated, Unavailable,
+        };
         write!(f, "{} frames", self.of(Frame))?;
         let others = [
             (Backwards, "backwards"),
@@ -85,6 +89,7 @@ impl std::fmt::Display for Counts {
             (Unavailable, "unavailable"),
             (Ended, "ended"),
             (Closed, "closed"),
+            (Cut, "cut"),
             (Truncated, "truncated"),
             (Stalled, "stalled"),
         ];
