@@ -100,7 +100,7 @@ impl Agent {
         let line = Line { channel, token: token.map_err(|_| Status::internal("the pass is no text"))? };
 
         // If it still is to be drained it is told so again.
-        self.drained.send_if_modified(|drained| std::mem::take(drained));
+        self.drained.send_if_modified(std::mem::take);
         let (beats, sending) = mpsc::channel(MAX_WAITING);
         let mut reporter = Reporter::new(self.roles.clone());
         // The call is answered once the first heartbeat is there.
