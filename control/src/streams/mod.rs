@@ -3,6 +3,7 @@
 //! A record is changed by compare-and-swap alone, so that of all replicas that see that something is due one does it; that
 //! one says so ([`News`]).
 
+mod claim;
 mod due;
 mod record;
 mod service;
@@ -22,11 +23,10 @@ use control_api::rpc::publish_request::As;
 use parking_lot::RwLock;
 use tokio::sync::broadcast;
 
-use crate::nodes::{Caller, Known, Nodes, Why};
+use crate::nodes::{Caller, Nodes, Why};
 use crate::registry::{Change, Entry, Expect, Registry, RegistryError, Revision};
 use crate::replica::Clock;
 use crate::replica::follow::{Step, follow};
-use crate::schedule::Labels;
 pub(crate) use record::{Record, State};
 pub(crate) use service::Service;
 use standby::standbys_with;
@@ -36,9 +36,6 @@ const PREFIX: &str = "streams/";
 
 /// How often a change is tried again that others change at the same time.
 const ATTEMPTS: usize = 8;
-
-/// Origins that a publisher is told of: one to go to, and those to try if that fails.
-const ORIGINS: usize = 3;
 
 /// How far the clock of an origin may be ahead of ours before its epochs are not believed.
 const MAX_AHEAD_MS: u64 = 60_000;
@@ -278,49 +275,6 @@ impl Streams {
             return Ok(Lease::Held(record.epoch));
         }
         Err(LeaseError::Contended)
-    }
-
-    /// Whether a publisher is to wait, as backups do; who does not wait is refused instead.
-    async fn waits(
-        &self,
-        caller: &Caller,
-        wanted: &Wanted,
-        before: Option<&Record>,
-    ) -> Result<bool, LeaseError> {
-        if wanted.purpose == As::Standby {
-            return Ok(true);
-        }
-        // Its own origin says that nobody publishes it there.
-        let Some(record) = before.filter(|record| record.is_live() && !record.is_of(caller)) else {
-            return Ok(false);
-        };
-        let gives_way = wanted.purpose == As::Publisher && (wanted.takeover || record.backup);
-        if gives_way || !self.0.nodes.is_heard(&record.node, record.instance).await? {
-            return Ok(false);
-        }
-        if wanted.purpose == As::Backup {
-            return Ok(true);
-        }
-        Err(LeaseError::Busy { path: record.path(), node: record.node.clone() })
-    }
-
-    /// Where a publisher is to go, the best first: to the origin that has the stream, or had it a moment ago, if that still
-    /// takes publishers. A backup goes to another one, if there is another.
-    pub(crate) fn origins_for(&self, path: &str, near: &Labels, backup: bool) -> Vec<Known> {
-        let nodes = &self.0.nodes;
-        let own = self.get(path).and_then(|record| {
-            let node = nodes.get(&record.node)?;
-            (node.record.instance == record.instance && node.takes()).then_some(node)
-        });
-        let mut all = nodes.origins_for(path, near, ORIGINS);
-        if let Some(own) = own {
-            all.retain(|node| node.record.name != own.record.name);
-            all.insert(0, own);
-        }
-        if backup && all.len() > 1 {
-            all.rotate_left(1);
-        }
-        all
     }
 
     /// Whoever had the stream before is to stop: an older epoch is served to nobody, and its publisher learns why.
