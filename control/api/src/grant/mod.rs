@@ -6,11 +6,13 @@
 mod claims;
 mod config;
 mod key;
+mod query;
 mod verify;
 
 pub use claims::{Audience, Claims};
 pub use config::{Config, KeyConfig, Play};
 pub use key::{Algorithm, BadKey, CannotSign, Key, Signer};
+pub use query::without_secrets;
 pub use verify::{Asked, Grants, KeySet, Refused, SameKid};
 
 /// Longest grant, in bytes. Those that are signed here have some 250.

@@ -8,6 +8,7 @@ use std::pin::{Pin, pin};
 use std::task::{Poll, ready};
 use std::time::{Duration, Instant};
 
+use control_api::grant::without_secrets;
 use media_core::hub::{Revoked, StreamKey};
 use media_core::rtmp::server::{Event, Request, Session};
 use media_core::rtmp::{Error, Refusal};
@@ -254,7 +255,7 @@ impl Connection {
             protocol: PROTOCOL,
             remote_addr: self.remote.to_string(),
             backup,
-            query: without_secrets(&request.query),
+            query: without_secrets(&request.query, MAX_QUERY_BYTES),
             trace: opening.context(),
         };
         let admitted = self.ingest.0.origin.admit(&key, publisher).await;
@@ -273,22 +274,6 @@ impl Connection {
         tracing::info!(remote = %self.remote, "publisher disconnected: {}", refusal.description);
         self.session.refuse(publishing.id, refusal)
     }
-}
-
-/// Of a query, what others may know, within [`MAX_QUERY_BYTES`].
-fn without_secrets(query: &str) -> String {
-    let is_secret = |pair: &str| pair.starts_with("key=") || pair.starts_with("token=");
-    let mut kept = String::new();
-    for pair in query.split('&').filter(|pair| !pair.is_empty() && !is_secret(pair)) {
-        if kept.len() + 1 + pair.len() > MAX_QUERY_BYTES {
-            break;
-        }
-        if !kept.is_empty() {
-            kept.push('&');
-        }
-        kept.push_str(pair);
-    }
-    kept
 }
 
 /// Completes when the publisher, if there is one, may not go on.
