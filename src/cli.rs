@@ -93,6 +93,9 @@ pub(crate) struct Serve {
     /// Where RTMP is published and played [default: 0.0.0.0:1935]
     #[arg(long, value_name = "IP:PORT")]
     pub(crate) rtmp: Option<SocketAddr>,
+    /// Where SRT is published and played, by UDP [default: 0.0.0.0:10080]
+    #[arg(long, value_name = "IP:PORT")]
+    pub(crate) srt: Option<SocketAddr>,
     /// Also publish a sample clip in a loop to live/demo
     #[arg(long)]
     pub(crate) demo: bool,
@@ -111,6 +114,9 @@ pub(crate) struct ServeOrigin {
     /// Where RTMP is published [default: 0.0.0.0:1935]
     #[arg(long, value_name = "IP:PORT")]
     pub(crate) rtmp: Option<SocketAddr>,
+    /// Where SRT is published, by UDP [default: 0.0.0.0:10080]
+    #[arg(long, value_name = "IP:PORT")]
+    pub(crate) srt: Option<SocketAddr>,
 }
 
 /// Flags of `weir edge`.
@@ -132,6 +138,9 @@ pub(crate) struct ServeEdge {
     /// Where RTMP is played [default: 0.0.0.0:1935]
     #[arg(long, value_name = "IP:PORT")]
     pub(crate) rtmp: Option<SocketAddr>,
+    /// Where SRT is played, by UDP [default: 0.0.0.0:10080]
+    #[arg(long, value_name = "IP:PORT")]
+    pub(crate) srt: Option<SocketAddr>,
 }
 
 /// Flags of `weir control`.

@@ -16,6 +16,9 @@ pub enum Error {
         /// What libsrt says.
         why: String,
     },
+    /// The UDP port that is to be listened at is none.
+    #[error("a UDP port for SRT: {0}")]
+    Port(std::io::Error),
     /// The other side refuses the call: a wrong passphrase, a wrong stream id, or what it decides by.
     #[error("{peer} refuses the SRT connection: {why} (reason {reason})")]
     Refused {

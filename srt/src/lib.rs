@@ -25,6 +25,8 @@ mod listener;
 #[cfg(feature = "libsrt")]
 mod options;
 #[cfg(feature = "libsrt")]
+mod passphrases;
+#[cfg(feature = "libsrt")]
 mod raw;
 #[cfg(feature = "libsrt")]
 mod reactor;
@@ -43,6 +45,8 @@ pub use error::Error;
 pub use listener::{Decision, Listener, Request, Terms};
 #[cfg(feature = "libsrt")]
 pub use options::{KeyLength, Options, Passphrase, PassphraseLength};
+#[cfg(feature = "libsrt")]
+pub use passphrases::{PassphraseConfig, PassphraseError, Passphrases};
 #[cfg(feature = "libsrt")]
 pub use reject::Reject;
 #[cfg(feature = "libsrt")]

@@ -1,7 +1,7 @@
 //! Takes callers in, each by a decision about its address and its stream id.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, UdpSocket};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -95,21 +95,21 @@ fn ask(number: usize, id: Id, peer: SocketAddr, stream_id: &[u8]) -> Result<(), 
 }
 
 impl Listener {
-    /// Listens at an address; port 0 takes a free one. `decide` is asked in a thread that serves the port: it must not
-    /// wait.
-    pub fn bind(
-        at: SocketAddr,
+    /// Listens at a UDP port that is bound already, which it takes over. `decide` is asked in a thread that serves the port:
+    /// it must not wait.
+    pub fn over(
+        port: UdpSocket,
         options: &Options,
         decide: impl Fn(Request<'_>) -> Decision + Send + Sync + 'static,
     ) -> Result<Self, Error> {
         raw::hook(ask);
+        let at = port.local_addr().map_err(Error::Port)?;
         let failed = |failed: Failed| Error::local(at, &failed);
         let decides = Decides::new(Arc::new(decide));
         let socket = Socket::new(raw::create().map_err(failed)?).map_err(failed)?;
         options.set(socket.id).map_err(failed)?;
-        raw::bind(socket.id, at).map_err(failed)?;
+        raw::bind_over(socket.id, port).map_err(failed)?;
         raw::listen(socket.id, BACKLOG, decides.0).map_err(failed)?;
-        let at = raw::local_addr(socket.id).unwrap_or(at);
         Ok(Self { socket, at, _decides: decides })
     }
 

@@ -7,7 +7,8 @@
 #![allow(unsafe_code, reason = "libsrt is a C library")]
 
 use std::ffi::{CStr, c_char, c_int, c_void};
-use std::net::SocketAddr;
+use std::net::{SocketAddr, UdpSocket};
+use std::os::fd::{FromRawFd, IntoRawFd};
 use std::panic::catch_unwind;
 use std::sync::OnceLock;
 use std::{io, mem};
@@ -128,12 +129,11 @@ unsafe extern "C" {
     fn srt_setloglevel(level: c_int);
     fn srt_create_socket() -> Id;
     fn srt_close(id: Id) -> c_int;
-    fn srt_bind(id: Id, name: *const c_void, len: c_int) -> c_int;
+    fn srt_bind_acquire(id: Id, socket: c_int) -> c_int;
     fn srt_listen(id: Id, backlog: c_int) -> c_int;
     fn srt_listen_callback(id: Id, hook: HookFn, opaque: *mut c_void) -> c_int;
     fn srt_accept(id: Id, name: *mut c_void, len: *mut c_int) -> Id;
     fn srt_connect(id: Id, name: *const c_void, len: c_int) -> c_int;
-    fn srt_getsockname(id: Id, name: *mut c_void, len: *mut c_int) -> c_int;
     fn srt_setsockflag(id: Id, option: c_int, value: *const c_void, len: c_int) -> c_int;
     fn srt_getsockflag(id: Id, option: c_int, value: *mut c_void, len: *mut c_int) -> c_int;
     fn srt_sendmsg(id: Id, bytes: *const c_char, len: c_int, ttl_ms: c_int, in_order: c_int) -> c_int;
@@ -221,10 +221,16 @@ pub(crate) fn close(id: Id) {
     unsafe { srt_close(id) };
 }
 
-pub(crate) fn bind(id: Id, at: SocketAddr) -> Result<(), Failed> {
-    let at = SockAddr::from(at);
-    // SAFETY: an address and its length, which it copies.
-    done(unsafe { srt_bind(id, at.as_ptr().cast(), c_int::try_from(at.len()).unwrap_or(0)) })
+/// Takes a UDP socket over, which is closed with the last SRT socket that uses it.
+pub(crate) fn bind_over(id: Id, socket: UdpSocket) -> Result<(), Failed> {
+    let file = socket.into_raw_fd();
+    // SAFETY: a file that is open and nobody else's any more.
+    let done = done(unsafe { srt_bind_acquire(id, file) });
+    if done.is_err() {
+        // SAFETY: where it was not taken over it is still ours.
+        drop(unsafe { UdpSocket::from_raw_fd(file) });
+    }
+    done
 }
 
 pub(crate) fn connect(id: Id, to: SocketAddr) -> Result<(), Failed> {
@@ -319,11 +325,6 @@ pub(crate) fn accept(listener: Id) -> Result<(Id, Option<SocketAddr>), Failed> {
         Some(why) => Err(why),
         None => Ok((accepted, peer)),
     }
-}
-
-pub(crate) fn local_addr(id: Id) -> Option<SocketAddr> {
-    // SAFETY: room for an address, and how much.
-    address(|storage, len| done(unsafe { srt_getsockname(id, storage, len) }))
 }
 
 pub(crate) fn set_number(id: Id, option: i32, value: i32) -> Result<(), Failed> {

@@ -109,6 +109,8 @@ fn info(record: &Record, said: Said) -> StreamInfo {
             protocol: record.protocol.clone(),
             remote_addr: text(record.remote_addr.clone()),
             encoder: text(published.encoder),
+            // Its origin knows.
+            line: None,
         },
         tracks: published.tracks.into_iter().map(track).collect(),
         bitrate_bps: published.bitrate_bps,

@@ -8,10 +8,11 @@ use super::Finding;
 const MAY_USE: &[(&str, &[&str])] = &[
     ("media-core", &[]),
     ("control-api", &[]),
-    ("origin", &["media-core", "control-api"]),
-    ("edge", &["media-core", "control-api"]),
+    ("srt", &["control-api"]),
+    ("origin", &["media-core", "control-api", "srt"]),
+    ("edge", &["media-core", "control-api", "srt"]),
     ("control", &["control-api"]),
-    ("weir", &["media-core", "control-api", "origin", "edge", "control"]),
+    ("weir", &["media-core", "control-api", "srt", "origin", "edge", "control"]),
 ];
 
 const RULE: &str = "who may use whom (ARCHITECTURE.md, Houses)";

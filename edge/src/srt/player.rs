@@ -1,0 +1,116 @@
+//! A player: the units of its stream, cut into datagrams.
+
+use std::future::{pending, poll_fn};
+use std::time::{Duration, Instant};
+
+use control_api::trace::Span;
+use srt::{Connection, MAX_DATAGRAM_BYTES, PAYLOAD_BYTES, Stats};
+use tokio::task::yield_now;
+use tokio::time::{MissedTickBehavior, interval, sleep_until};
+
+use super::Entered;
+use crate::fanout::Over;
+use crate::guard::Record;
+use crate::http::Shared;
+use crate::metrics::Metrics;
+use crate::shard::Leave;
+
+/// How often its line is looked at.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// Sends a player its stream until it leaves or may watch no more. How many bytes, and why it left.
+pub(super) async fn play(
+    shared: &Shared,
+    connection: &Connection,
+    entered: Entered,
+    mut record: Option<&mut Record>,
+    mut span: Option<Span>,
+) -> (u64, Leave) {
+    let Entered { mut viewer, seat: _seat, window: _, until } = entered;
+    let mut cut = shared.srt.cut.subscribe();
+    let mut line = Line { metrics: &shared.metrics, last: Stats::default() };
+    let mut looks = interval(LOOK);
+    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut room = [0; MAX_DATAGRAM_BYTES];
+    let mut bytes = 0u64;
+    let why = loop {
+        let sent = tokio::select! {
+            biased;
+            // Fails where the edge is gone.
+            _ = cut.wait_for(|cut| *cut) => break Leave::Cut,
+            () = expired(until) => {
+                viewer.dropped(Over::Expired);
+                break Leave::Over(Over::Expired);
+            }
+            // A player has nothing to say; this tells when it has gone.
+            heard = connection.recv(&mut room) => match heard {
+                Ok(_) => {
+                    // Whoever talks all the same does not keep others from their turn.
+                    yield_now().await;
+                    continue;
+                }
+                Err(_) => break Leave::Gone,
+            },
+            _ = looks.tick() => {
+                line.look(connection.stats());
+                if let Some(record) = record.as_deref_mut() {
+                    record.so_far(bytes);
+                }
+                continue;
+            }
+            unit = poll_fn(|cx| viewer.poll_next(cx)) => match unit {
+                Ok(unit) => send(connection, &unit).await.map(|()| unit.len()),
+                Err(over) => break Leave::Over(over),
+            },
+        };
+        match sent {
+            Ok(len) => {
+                span = None;
+                bytes += len as u64;
+                shared.metrics.sent_bytes.inc_by(len as u64);
+            }
+            Err(_) => break Leave::Gone,
+        }
+    };
+    drop(span);
+    line.look(connection.stats());
+    (bytes, why)
+}
+
+/// A unit is whole packets of MPEG-TS: each datagram but the last is full of them. It waits while libsrt has no room.
+async fn send(connection: &Connection, unit: &[u8]) -> Result<(), srt::Error> {
+    for datagram in unit.chunks(PAYLOAD_BYTES) {
+        connection.send(datagram).await?;
+    }
+    Ok(())
+}
+
+async fn expired(until: Option<Instant>) {
+    match until {
+        Some(until) => sleep_until(until.into()).await,
+        None => pending().await,
+    }
+}
+
+/// What of a player's statistics is in the metrics already.
+struct Line<'a> {
+    metrics: &'a Metrics,
+    last: Stats,
+}
+
+impl Line<'_> {
+    fn look(&mut self, stats: Option<Stats>) {
+        let Some(stats) = stats else { return };
+        let kinds = [
+            ("sent", self.last.sent_packets, stats.sent_packets),
+            ("lost", self.last.send_lost_packets, stats.send_lost_packets),
+            ("retransmitted", self.last.retransmitted_packets, stats.retransmitted_packets),
+            ("dropped", self.last.send_dropped_packets, stats.send_dropped_packets),
+        ];
+        for (kind, before, now) in kinds {
+            self.metrics.srt_packets.with_label_values(&[kind]).inc_by(now.saturating_sub(before));
+        }
+        self.metrics.srt_rtt.observe(stats.rtt.as_secs_f64());
+        self.last = stats;
+    }
+}
