@@ -206,7 +206,11 @@ fn a_lost_packet_costs_its_frame_and_is_counted() {
         let (_, again) = parts(&events);
         let on_its_pid = |bytes: &[u8]| {
             let packets = bytes.as_chunks::<PACKET_BYTES>().0.iter();
-            packets.filter(|other| other[1] & 0x1f == gone[1] & 0x1f && other[2] == gone[2]).count()
+            packets
+                .filter(|other| {
+                    other[3] & 0x10 != 0 && other[1] & 0x1f == gone[1] & 0x1f && other[2] == gone[2]
+                })
+                .count()
         };
         let (before, after) =
             (on_its_pid(&wire[..lost * PACKET_BYTES]), on_its_pid(&damaged[lost * PACKET_BYTES..]));
