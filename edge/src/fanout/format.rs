@@ -36,15 +36,8 @@ pub(crate) const RTMP_MESSAGE_STREAM: u32 = 1;
 
 impl Format {
     /// All of them.
-    pub(crate) const ALL: [Self; 7] = [
-        Self::Flv,
-        Self::ChunkedFlv,
-        Self::WsFlv,
-        Self::Rtmp,
-        Self::Relay,
-        Self::Ts,
-        Self::ChunkedTs,
-    ];
+    pub(crate) const ALL: [Self; 7] =
+        [Self::Flv, Self::ChunkedFlv, Self::WsFlv, Self::Rtmp, Self::Relay, Self::Ts, Self::ChunkedTs];
 
     /// Its place in [`Self::ALL`].
     pub(crate) const fn index(self) -> usize {
