@@ -28,7 +28,8 @@ Beyond this machine edges need a key; `openssl rand -hex 24` makes one.";
 
 const EDGE_EXAMPLES: &str = "\
 Examples:
-  weir edge --origin http://127.0.0.1:8081 --rtmp 0.0.0.0:1936 --admin 127.0.0.1:9911 --data edge-data
+  weir edge --origin http://127.0.0.1:8081 --rtmp 0.0.0.0:1936 --srt 0.0.0.0:10081 \\
+      --admin 127.0.0.1:9911 --data edge-data
                                            beside an origin on one machine
   WEIR_EDGE__UPSTREAM__KEY=SECRET weir edge --origin http://10.0.0.1:8081 --origin http://10.0.0.2:8081
                                            on a machine of its own, with two origins

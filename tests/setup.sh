@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Makes a Debian machine ready: installs what is missing, and only that.
 #
-#   tests/setup.sh run     what `make run` needs: a C compiler, protoc, Node with npm, Rust
+#   tests/setup.sh run     what `make run` needs: a C++ compiler, libsrt, protoc, Node with npm, Rust
 #   tests/setup.sh test    and the clients, judges and engines that the tests use
 #   tests/setup.sh bench   and the servers and attackers that the benches need
 #   tests/setup.sh cluster what `make cluster` runs
@@ -81,6 +81,10 @@ setup_run() {
   need_command cc build-essential
   need_command protoc protobuf-compiler # etcd-client compiles etcd's protocol
   [ -e /usr/include/google/protobuf/descriptor.proto ] || missing+=(libprotobuf-dev)
+  need_command c++ build-essential
+  need_package libsrt-openssl-dev # linked in, with the OpenSSL that it encrypts with
+  need_package libssl-dev
+  need_command pkg-config pkg-config
   need_command node nodejs
   need_command npm npm
   install_missing
@@ -89,8 +93,8 @@ setup_run() {
 
 setup_test() {
   setup_run
-  need_command c++ build-essential
   need_command ffmpeg ffmpeg
+  need_command srt-live-transmit srt-tools
   need_command rtmpdump rtmpdump
   need_command chromium chromium
   need_command promtool prometheus

@@ -37,6 +37,7 @@ use control_api::trace::Tracer;
 use media_core::hub::{Epoch, StreamKey};
 use tokio::net::TcpListener;
 
+pub use self::srt::SrtPlay;
 pub use config::{
     AccessLogConfig, CacheConfig, Config, FanoutBackend, FanoutConfig, FeedConfig, GuardConfig, HlsConfig,
     HttpConfig, RtmpConfig, StreamLatency, TlsConfig, UpstreamConfig,
@@ -46,7 +47,6 @@ pub use http::{CertificateError, Certificates, Https, Listeners};
 pub use rtmp::{Ingests, Play};
 pub use sessions::{Doorkeeper, Session, TurnedAway};
 pub use shard::Window;
-pub use srt::SrtPlay;
 pub use upstream::{Body, BoxError, OriginUrlError, Origins, Pages, TrustError, Upstream, UpstreamError};
 
 use feed::Feeds;

@@ -144,7 +144,8 @@ impl StreamId {
     pub fn query(&self) -> String {
         let encoded = |text| utf8_percent_encode(text, NON_ALPHANUMERIC);
         let pairs = self.params.iter().filter(|(key, _)| key != "mode");
-        let pairs: Vec<_> = pairs.map(|(key, value)| format!("{key}={}", encoded(value))).collect();
+        let pairs: Vec<_> =
+            pairs.map(|(key, value)| format!("{}={}", encoded(key), encoded(value))).collect();
         pairs.join("&")
     }
 }

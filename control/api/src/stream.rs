@@ -115,12 +115,14 @@ pub struct Viewers {
     pub hls: u64,
     /// MPEG-TS over HTTP.
     pub ts: u64,
+    /// SRT play.
+    pub srt: u64,
 }
 
 impl Viewers {
     /// All of them.
     pub fn total(&self) -> u64 {
-        self.flv + self.ws_flv + self.rtmp + self.hls + self.ts
+        self.flv + self.ws_flv + self.rtmp + self.hls + self.ts + self.srt
     }
 }
 

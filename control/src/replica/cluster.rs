@@ -24,6 +24,7 @@ impl Replica {
                     said.viewers.rtmp += u64::from(viewers.rtmp);
                     said.viewers.hls += u64::from(viewers.hls);
                     said.viewers.ts += u64::from(viewers.ts);
+                    said.viewers.srt += u64::from(viewers.srt);
                 }
                 let newest = said.published.as_ref().map_or(0, |published| published.epoch);
                 if let Some(published) =
@@ -87,6 +88,7 @@ impl Cluster for Replica {
             stats.viewers.rtmp += said.viewers.rtmp;
             stats.viewers.hls += said.viewers.hls;
             stats.viewers.ts += said.viewers.ts;
+            stats.viewers.srt += said.viewers.srt;
         }
         for known in self.nodes().all() {
             stats.bitrate_in_bps += known.load.in_bps;

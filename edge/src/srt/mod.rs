@@ -18,11 +18,11 @@ use tokio::sync::watch;
 use crate::config::SrtConfig;
 use crate::fanout::Format;
 use crate::feed::Viewer;
-use crate::guard::{Guard, Record, Seat};
+use crate::guard::{Denial, Guard, Record, Seat};
 use crate::http::{Shared, denied_with, refused_with};
 use crate::places::network;
 use crate::sessions::Arriving;
-use crate::shard::{Latency, Leave, Window};
+use crate::shard::{Latency, Leave};
 use crate::traced::Asking;
 
 /// What they are called in the API and in the log.
@@ -64,7 +64,6 @@ pub(crate) fn may(shared: &Shared, peer: SocketAddr, id: &StreamId) -> Result<()
 struct Entered {
     viewer: Viewer,
     seat: Seat,
-    window: Window,
     /// When its grant expires.
     until: Option<Instant>,
 }
@@ -118,7 +117,7 @@ async fn enter(
     *asking = Asking::new(shared.feeds.tracer(), PROTOCOL, &key, None);
     let guard = &shared.guard;
     let address = peer.ip().to_canonical();
-    let denied = |denial| TurnedAway(denied_with(denial), format!("{denial}"));
+    let denied = |denial: Denial| TurnedAway(denied_with(denial), format!("{denial}"));
     guard.may_connect(address).map_err(denied)?;
     guard.may_ask(network(address)).map_err(denied)?;
     let claims = guard.may_play(&key, id.param("token"), address).map_err(denied)?;
@@ -134,12 +133,12 @@ async fn enter(
     let session =
         session.map_err(|turned_away| TurnedAway(denied_with(guard.turned_away()), turned_away.0))?;
     let seat = seat.of(session);
-    // SRT's own `latency` is about packets.
-    let latency = Latency::parse(id.param("flush"), shared.feeds.latency(&key))
+    // `low` begins at the live edge; how long a flush waits is nothing that a player of datagrams would notice.
+    let latency = Latency::parse(id.param("latency"), shared.feeds.latency(&key))
         .map_err(|error| bad(error.to_string()))?;
     let hls = shared.hls.viewers(&key);
     let joined = shared.feeds.join(&key, Format::Srt, latency.start, hls, None).await;
     let viewer = joined.map_err(|refusal| TurnedAway(refused_with(refusal), refusal.to_string()))?;
     let until = claims.as_deref().and_then(Guard::until);
-    Ok(Entered { viewer, seat, window: latency.window, until })
+    Ok(Entered { viewer, seat, until })
 }

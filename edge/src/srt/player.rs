@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use control_api::trace::Span;
 use srt::{Connection, MAX_DATAGRAM_BYTES, PAYLOAD_BYTES, Stats};
+use tokio::sync::watch;
 use tokio::task::yield_now;
 use tokio::time::{MissedTickBehavior, interval, sleep_until};
 
@@ -26,7 +27,7 @@ pub(super) async fn play(
     mut record: Option<&mut Record>,
     mut span: Option<Span>,
 ) -> (u64, Leave) {
-    let Entered { mut viewer, seat: _seat, window: _, until } = entered;
+    let Entered { mut viewer, seat: _seat, until } = entered;
     let mut cut = shared.srt.cut.subscribe();
     let mut line = Line { metrics: &shared.metrics, last: Stats::default() };
     let mut looks = interval(LOOK);
@@ -36,8 +37,7 @@ pub(super) async fn play(
     let why = loop {
         let sent = tokio::select! {
             biased;
-            // Fails where the edge is gone.
-            _ = cut.wait_for(|cut| *cut) => break Leave::Cut,
+            () = hung_up(&mut cut) => break Leave::Cut,
             () = expired(until) => {
                 viewer.dropped(Over::Expired);
                 break Leave::Over(Over::Expired);
@@ -83,6 +83,12 @@ async fn send(connection: &Connection, unit: &[u8]) -> Result<(), srt::Error> {
         connection.send(datagram).await?;
     }
     Ok(())
+}
+
+/// Resolves when the edge hangs up on all players.
+async fn hung_up(cut: &mut watch::Receiver<bool>) {
+    // Fails where the edge is gone.
+    let _ = cut.wait_for(|cut| *cut).await;
 }
 
 async fn expired(until: Option<Instant>) {
