@@ -6,7 +6,7 @@ use control_api::rpc;
 
 use super::*;
 use crate::replica::Replica;
-use crate::replica::testing::{self, Cluster, Node};
+use crate::replica::testing::{self, Cluster, Node, Op};
 
 fn wanted(name: &str, takeover: bool) -> Wanted {
     Wanted {
@@ -232,4 +232,42 @@ async fn a_clock_that_is_an_hour_ahead_takes_no_stream_from_another_origin() {
     // Older than that is refused, and counted.
     assert_eq!(one.streams().renew(&b.caller(), vec![ahead.clone()]).await.unwrap(), [ahead]);
     assert_eq!(one.nodes().refusals().total(Why::Outdated), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_backup_that_was_let_in_while_its_origin_was_cut_off_gives_way_to_a_publisher() {
+    let cluster = Cluster::new();
+    let one = cluster.replica();
+    let a = Node::join(&one, testing::origin("origin-1", 1)).await;
+    let b = Node::join(&one, testing::origin("origin-2", 2)).await;
+    let first = publish(&one, &a.caller(), &wanted("a", false)).await;
+    let by_backup = rpc::Held { backup: true, ..held(first + 10, false) };
+    let (streams, by_b) = (one.streams(), b.caller());
+    let lost = streams.renew(&by_b, vec![by_backup.clone()]).await.unwrap();
+    assert_eq!(lost, std::slice::from_ref(&by_backup), "though its epoch is higher");
+    assert_eq!(streams.get("live/a").unwrap().epoch, first);
+    // Of an origin that nobody hears it takes the stream.
+    a.dies().await;
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert!(streams.renew(&by_b, vec![by_backup]).await.unwrap().is_empty());
+    let record = streams.get("live/a").unwrap();
+    assert_eq!((record.epoch, record.backup, &*record.node), (first + 10, true, "origin-2"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_is_ended_though_one_of_its_backups_cannot_be_told() {
+    use control_api::Cluster as _;
+    let cluster = Cluster::new();
+    let (one, two) = (cluster.replica(), cluster.replica());
+    let a = Node::join(&one, testing::origin("origin-1", 1)).await;
+    let b = Node::join(&two, testing::origin("origin-2", 2)).await;
+    publish(&one, &a.caller(), &wanted("a", false)).await;
+    let backup = Wanted { purpose: As::Backup, ..wanted("a", false) };
+    assert_eq!(one.streams().publish(&b.caller(), &backup).await.unwrap(), Lease::Standby);
+    cluster.registry().fails(Op::Get, "nodes/origin-2");
+    assert!(one.kick("live", "a").await.is_err());
+    assert_eq!(a.kicked().await, ("live/a".to_owned(), 0));
+    cluster.registry().is_well();
+    one.kick("live", "a").await.unwrap();
+    assert_eq!(b.kicked().await, ("live/a".to_owned(), 0));
 }
