@@ -51,7 +51,8 @@ impl Service {
 fn status(error: &KeysError) -> Status {
     match error {
         KeysError::Bad(what) => Status::invalid_argument(what.clone()),
-        KeysError::None => Status::unavailable(error.to_string()),
+        KeysError::TooMany => Status::resource_exhausted(error.to_string()),
+        KeysError::Failed => Status::failed_precondition(error.to_string()),
         _ => Status::unavailable(error.to_string()),
     }
 }
