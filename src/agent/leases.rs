@@ -206,7 +206,7 @@ impl Keeper {
             let over = if now.contains_key(&gift.key) { Why::Dropped } else { Why::Ended };
             let (epoch, why) = match gift.what {
                 What::Lease(epoch) => (epoch, over),
-                What::Perhaps(_) => (Epoch::default(), over),
+                What::Perhaps(proposed) => (proposed, Why::Unanswered),
                 What::Standby => (Epoch::default(), Why::StandbyLeft),
             };
             release(&mut client, line, &gift.key, epoch, why).await?;

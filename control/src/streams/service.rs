@@ -123,7 +123,7 @@ impl StreamService for Service {
             release_request::Why::Dropped => self.streams.release(&caller, &key, of, true).await,
             release_request::Why::Ended => self.streams.release(&caller, &key, of, false).await,
             release_request::Why::Unanswered => {
-                self.streams.release(&caller, &key, Of::Proposal(request.epoch), false).await
+                self.streams.release(&caller, &key, Of::Proposal(request.epoch), true).await
             }
         };
         released.map_err(|error| status(&error))?;

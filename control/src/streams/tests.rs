@@ -265,6 +265,25 @@ async fn a_lease_that_was_not_answered_is_given_back_and_none_that_was_given_sin
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_lease_that_was_not_answered_ends_no_grace() {
+    let cluster = Cluster::new();
+    let one = cluster.replica();
+    let a = Node::join(&one, testing::origin("origin-1", 1)).await;
+    let streams = one.streams();
+    let first = publish(&one, &a.caller(), &wanted("a", false)).await;
+    assert!(streams.renew(&a.caller(), vec![held(first, true)]).await.unwrap().is_empty());
+    // Its publisher comes back, and the origin hears of no lease.
+    let second = publish(&one, &a.caller(), &Wanted { epoch: first + 1, ..wanted("a", false) }).await;
+    assert!(second > first);
+    let confirm = async || streams.renew(&a.caller(), vec![held(first, true)]).await.unwrap();
+    assert!(confirm().await.is_empty(), "it is another's only where another has it");
+    streams.release(&a.caller(), &key(), Of::Proposal(first + 1), true).await.unwrap();
+    assert!(confirm().await.is_empty());
+    let record = streams.get("live/a").unwrap();
+    assert_eq!((record.epoch, record.is_live(), record.is_there()), (second, false, true));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_backup_that_was_let_in_while_its_origin_was_cut_off_gives_way_to_a_publisher() {
     let cluster = Cluster::new();
     let one = cluster.replica();
