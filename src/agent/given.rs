@@ -75,7 +75,8 @@ mod tests {
         assert!(given.unused_at(now, has).is_empty(), "it may come yet");
         let later = now + 2 * PATIENCE;
         let unused = given.unused_at(later, has);
-        let names = |gifts: &[Gift]| gifts.iter().map(|gift| (gift.key.clone(), gift.what)).collect::<Vec<_>>();
+        let names =
+            |gifts: &[Gift]| gifts.iter().map(|gift| (gift.key.clone(), gift.what)).collect::<Vec<_>>();
         assert_eq!(names(&unused), [(key("unused"), What::Lease(Epoch(2)))]);
         assert_eq!(given.unused_at(later, has), unused, "until it is back");
         given.is_back(&unused[0]);
