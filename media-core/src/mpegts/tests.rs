@@ -320,14 +320,26 @@ fn with_map(section: &[u8]) -> BytesMut {
 #[test]
 fn maps_that_are_bombs_take_little() {
     // As many streams as fit, all of them pictures, on PIDs of their own.
-    let streams: Vec<u8> =
-        (0..200u16).flat_map(|n| [0x1b, 0xe1 + u8::try_from(n >> 8).unwrap(), n as u8, 0xf0, 0]).collect();
+    let streams: Vec<u8> = (0..200u16)
+        .flat_map(|n| [0x1b, 0xe1 + u8::try_from(n >> 8).unwrap(), n.to_be_bytes()[1], 0xf0, 0])
+        .collect();
     let mut wire = with_map(&program_map(&streams, 0));
     // None of them ever ends a PES packet.
     let mut demuxer = Demuxer::new();
     for pid in 0x100..0x1c8u16 {
         let mut head = [0u8; PACKET_BYTES];
-        head[..10].copy_from_slice(&[0x47, 0x40 | (pid >> 8) as u8, pid as u8, 0x10, 0, 0, 1, 0xe0, 0, 0]);
+        head[..10].copy_from_slice(&[
+            0x47,
+            0x40 | pid.to_be_bytes()[0],
+            pid.to_be_bytes()[1],
+            0x10,
+            0,
+            0,
+            1,
+            0xe0,
+            0,
+            0,
+        ]);
         wire.extend_from_slice(&head);
     }
     demuxer.push(&wire);
@@ -338,7 +350,12 @@ fn maps_that_are_bombs_take_little() {
         counter = counter.wrapping_add(1);
         let mut packet = [0xaa; PACKET_BYTES];
         let pid = 0x100u16;
-        packet[..4].copy_from_slice(&[0x47, (pid >> 8) as u8, pid as u8, 0x10 | counter & 0x0f]);
+        packet[..4].copy_from_slice(&[
+            0x47,
+            pid.to_be_bytes()[0],
+            pid.to_be_bytes()[1],
+            0x10 | counter & 0x0f,
+        ]);
         demuxer.push(&packet);
         assert_eq!(demuxer.next_event(), None);
         assert!(demuxer.buffered_bytes() <= 17 * 1024 * 1024);
@@ -407,7 +424,7 @@ proptest! {
                     (false, true) => &[0x65],
                     (false, false) => &[0x41],
                 };
-                let unit: Vec<u8> = head.iter().copied().chain((0..bytes).map(|n| (n % 250) as u8 + 2)).collect();
+                let unit: Vec<u8> = head.iter().copied().chain((0..bytes).map(|n| u8::try_from(n % 250).unwrap() + 2)).collect();
                 let mut data = u32::try_from(unit.len()).unwrap().to_be_bytes().to_vec();
                 data.extend_from_slice(&unit);
                 let dts = Timestamp(start + index as i64 * 3_000);
