@@ -13,5 +13,6 @@ pub mod fmp4;
 pub mod frame;
 pub mod hls;
 pub mod hub;
+pub mod mpegts;
 pub mod relay;
 pub mod rtmp;

@@ -35,5 +35,6 @@ mod secure;
 mod support;
 mod tidy;
 mod traces;
+mod transport_stream;
 mod unusual_media;
 mod watching;

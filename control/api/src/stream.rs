@@ -87,12 +87,14 @@ pub struct Viewers {
     pub rtmp: u64,
     /// LL-HLS: clients that asked for a playlist in the last seconds.
     pub hls: u64,
+    /// MPEG-TS over HTTP.
+    pub ts: u64,
 }
 
 impl Viewers {
     /// All of them.
     pub fn total(&self) -> u64 {
-        self.flv + self.ws_flv + self.rtmp + self.hls
+        self.flv + self.ws_flv + self.rtmp + self.hls + self.ts
     }
 }
 

@@ -24,6 +24,7 @@ impl Replica {
                     said.viewers.ws_flv += u64::from(viewers.ws_flv);
                     said.viewers.rtmp += u64::from(viewers.rtmp);
                     said.viewers.hls += u64::from(viewers.hls);
+                    said.viewers.ts += u64::from(viewers.ts);
                 }
                 let newest = said.published.as_ref().map_or(0, |published| published.epoch);
                 if let Some(published) =
@@ -86,6 +87,7 @@ impl Cluster for Replica {
             stats.viewers.ws_flv += said.viewers.ws_flv;
             stats.viewers.rtmp += said.viewers.rtmp;
             stats.viewers.hls += said.viewers.hls;
+            stats.viewers.ts += said.viewers.ts;
         }
         for known in self.nodes().all() {
             stats.bitrate_in_bps += known.load.in_bps;

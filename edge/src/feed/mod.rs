@@ -179,7 +179,13 @@ impl Feeds {
     /// Who watches anything.
     pub(crate) fn all_viewers(&self) -> Viewers {
         let count = |format| u64::try_from(self.metrics.viewers(format)).unwrap_or_default();
-        Viewers { flv: count(Format::Flv), ws_flv: count(Format::WsFlv), rtmp: count(Format::Rtmp), hls: 0 }
+        Viewers {
+            flv: count(Format::Flv),
+            ws_flv: count(Format::WsFlv),
+            rtmp: count(Format::Rtmp),
+            hls: 0,
+            ts: count(Format::Ts),
+        }
     }
 
     #[cfg(test)]
@@ -230,6 +236,7 @@ impl Feed {
             ws_flv: count(Format::WsFlv),
             rtmp: count(Format::Rtmp),
             hls: 0,
+            ts: count(Format::Ts) + count(Format::ChunkedTs),
         }
     }
 

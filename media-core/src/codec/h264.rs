@@ -60,6 +60,19 @@ impl<'a> Record<'a> {
     }
 }
 
+/// The SPS and then the PPS of a record.
+pub(super) fn parameter_sets_of(record: &[u8]) -> Result<Vec<&[u8]>, Error> {
+    Record::parse(record)?;
+    let mut rest = record.get(5..).ok_or(Error::Truncated(RECORD))?;
+    let mut sets = Vec::new();
+    for count_mask in [0x1f, 0xff] {
+        for _ in 0..nal::take_byte(&mut rest, RECORD)? & count_mask {
+            sets.push(nal::take_sized(&mut rest, RECORD)?);
+        }
+    }
+    Ok(sets)
+}
+
 /// Takes `count` parameter sets of one type; the first of them.
 fn parameter_sets<'a>(rest: &mut &'a [u8], count: u8, expected: u8) -> Result<Option<&'a [u8]>, Error> {
     let mut first = None;

@@ -104,6 +104,25 @@ impl<'a> Record<'a> {
     }
 }
 
+/// The VPS, SPS and PPS of a record, in this order whatever order they lie in.
+pub(super) fn parameter_sets_of(record: &[u8]) -> Result<Vec<&[u8]>, Error> {
+    Record::parse(record)?;
+    let mut rest = record.get(22..).ok_or(Error::Truncated(RECORD))?;
+    let mut sets = Vec::new();
+    for _ in 0..nal::take_byte(&mut rest, RECORD)? {
+        let array_type = nal::take_byte(&mut rest, RECORD)? & 0x3f;
+        let units = [nal::take_byte(&mut rest, RECORD)?, nal::take_byte(&mut rest, RECORD)?];
+        for _ in 0..u16::from_be_bytes(units) {
+            let unit = nal::take_sized(&mut rest, RECORD)?;
+            if (NAL_VPS..=NAL_PPS).contains(&array_type) {
+                sets.push((array_type, unit));
+            }
+        }
+    }
+    sets.sort_by_key(|&(array_type, _)| array_type);
+    Ok(sets.into_iter().map(|(_, unit)| unit).collect())
+}
+
 /// An `HEVCDecoderConfigurationRecord` with 4-byte NAL unit lengths from parameter sets without
 /// start codes. The first SPS gives the profile.
 pub fn config_from_parameter_sets(vps: &[&[u8]], sps: &[&[u8]], pps: &[&[u8]]) -> Result<Bytes, Error> {
