@@ -1,0 +1,94 @@
+//! Configuration: the section `[turn]`.
+
+use std::net::{IpAddr, SocketAddr};
+
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+
+/// The TURN and STUN server.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// STUN and TURN over UDP and over TCP; no server without it.
+    pub listen: Option<SocketAddr>,
+    /// TURN over TLS; not without a certificate.
+    pub tls_listen: Option<SocketAddr>,
+    /// What credentials are made with; random where empty.
+    pub secret: Secret,
+    /// What clients are told they log in to.
+    pub realm: String,
+    /// The address of this machine that peers reach; found out where empty.
+    pub external_ip: Option<IpAddr>,
+    /// Where peers reach what is relayed: the lowest and the highest port.
+    pub relay_ports: [u16; 2],
+    /// Allocations at once.
+    pub max_allocations: usize,
+    /// Allocations of one user at once.
+    pub max_allocations_per_user: usize,
+    /// Seconds after which an allocation ends, however often it is refreshed.
+    pub max_lifetime_s: u64,
+    /// Seconds for which credentials are good.
+    pub credentials_last_s: u64,
+    /// Connections over TCP and TLS at once.
+    pub max_connections: usize,
+    /// Requests of one address (for IPv6, of its /64) that are answered in a second.
+    pub requests_per_second: u32,
+    /// Networks that may be relayed to, beside the public ones.
+    pub allow_peers: Vec<IpNet>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            listen: None,
+            tls_listen: None,
+            secret: Secret::default(),
+            realm: "weir".to_owned(),
+            external_ip: None,
+            relay_ports: [49_152, 65_535],
+            max_allocations: 1_000,
+            max_allocations_per_user: 10,
+            max_lifetime_s: 6 * 3_600,
+            credentials_last_s: 3_600,
+            max_connections: 1_000,
+            requests_per_second: 50,
+            allow_peers: Vec::new(),
+        }
+    }
+}
+
+/// A secret, which is in no log.
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Secret(String);
+
+impl Secret {
+    /// One that nobody else has.
+    pub(crate) fn random() -> Result<Self, getrandom::Error> {
+        use base64::Engine as _;
+
+        let mut bytes = [0; 24];
+        getrandom::fill(&mut bytes)?;
+        Ok(Self(base64::prelude::BASE64_STANDARD.encode(bytes)))
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub(crate) fn bytes(&self) -> &[u8] {
+        self.0.as_bytes()
+    }
+}
+
+impl From<String> for Secret {
+    fn from(text: String) -> Self {
+        Self(text)
+    }
+}
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(if self.0.is_empty() { "none" } else { "set" })
+    }
+}
