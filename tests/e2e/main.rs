@@ -35,5 +35,6 @@ mod secure;
 mod support;
 mod tidy;
 mod traces;
+mod turn;
 mod unusual_media;
 mod watching;

@@ -5,6 +5,9 @@ use std::net::{IpAddr, SocketAddr};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
+/// The longest realm: it is in each challenge. RFC 8489 §14.9 allows 763 bytes.
+const MAX_REALM_BYTES: usize = 128;
+
 /// The TURN and STUN server.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -35,6 +38,38 @@ pub struct Config {
     pub requests_per_second: u32,
     /// Networks that may be relayed to, beside the public ones.
     pub allow_peers: Vec<IpNet>,
+}
+
+impl Config {
+    /// What is wrong with it, each with its key.
+    pub fn mistakes(&self) -> Vec<(&'static str, String)> {
+        let mut mistakes = Vec::new();
+        let [low, high] = self.relay_ports;
+        if low == 0 || low > high {
+            let what = format!("expected two ports, the lower one first, such as [49152, 65535]; it is [{low}, {high}]");
+            mistakes.push(("relay_ports", what));
+        }
+        if self.tls_listen.is_some() && self.listen.is_none() {
+            mistakes.push(("tls_listen", "needs `turn.listen` beside it".to_owned()));
+        }
+        if self.realm.is_empty() || self.realm.len() > MAX_REALM_BYTES {
+            mistakes.push(("realm", format!("expected 1 to {MAX_REALM_BYTES} bytes")));
+        }
+        let at_least_one = [
+            ("max_allocations", self.max_allocations == 0),
+            ("max_allocations_per_user", self.max_allocations_per_user == 0),
+            ("max_lifetime_s", self.max_lifetime_s == 0),
+            ("credentials_last_s", self.credentials_last_s == 0),
+            ("max_connections", self.max_connections == 0),
+            ("requests_per_second", self.requests_per_second == 0),
+        ];
+        for (key, is_none) in at_least_one {
+            if is_none {
+                mistakes.push((key, "must be at least 1".to_owned()));
+            }
+        }
+        mistakes
+    }
 }
 
 impl Default for Config {

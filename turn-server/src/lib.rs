@@ -52,9 +52,6 @@ pub enum Error {
     /// A metric is there already.
     #[error("metrics of the TURN server: {0}")]
     Metrics(#[from] prometheus::Error),
-    /// A port range that is none.
-    #[error("`turn.relay_ports` must be two ports, the lower one first; it is [{0}, {1}]")]
-    Ports(u16, u16),
 }
 
 /// What it listens on.
@@ -75,12 +72,8 @@ pub struct TurnServer {
 }
 
 impl TurnServer {
-    /// A server with its metrics. Without a secret it takes a random one, so that only its own credentials are good.
+    /// A server with its metrics. What [`Config::mistakes`] finds is not looked for again. Without a secret it takes a random one, so that only its own credentials are good.
     pub fn new(mut config: Config, registry: &prometheus::Registry) -> Result<Self, Error> {
-        let [low, high] = config.relay_ports;
-        if low == 0 || low > high {
-            return Err(Error::Ports(low, high));
-        }
         if config.secret.is_empty() {
             config.secret = Secret::random()?;
         }

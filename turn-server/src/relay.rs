@@ -44,7 +44,7 @@ impl Relays {
             return UdpSocket::bind((any, requested)).await;
         }
         let [low, high] = self.shared.config.relay_ports;
-        let ports = u32::from(high - low) + 1;
+        let ports = u32::from(high.saturating_sub(low)) + 1;
         let mut last = io::Error::from(io::ErrorKind::AddrInUse);
         for _ in 0..ATTEMPTS {
             let mut random = [0; 4];
