@@ -36,5 +36,6 @@ mod support;
 mod tidy;
 mod traces;
 mod transport_stream;
+mod turn;
 mod unusual_media;
 mod watching;

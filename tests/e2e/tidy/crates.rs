@@ -11,7 +11,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("origin", &["media-core", "control-api"]),
     ("edge", &["media-core", "control-api"]),
     ("control", &["control-api"]),
-    ("weir", &["media-core", "control-api", "origin", "edge", "control"]),
+    ("turn-server", &[]),
+    ("weir", &["media-core", "control-api", "origin", "edge", "control", "turn-server"]),
 ];
 
 const RULE: &str = "who may use whom (ARCHITECTURE.md, Houses)";
