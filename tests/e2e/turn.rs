@@ -23,7 +23,8 @@ fn port(weir: &Weir) -> String {
 async fn run(program: &str, arguments: &[&str]) -> (Output, String) {
     let mut command = Command::new(program);
     let output = within(program, command.args(arguments).kill_on_drop(true).output()).await.unwrap();
-    let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    let text =
+        String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
     (output, text)
 }
 

@@ -46,7 +46,9 @@ impl Config {
         let mut mistakes = Vec::new();
         let [low, high] = self.relay_ports;
         if low == 0 || low > high {
-            let what = format!("expected two ports, the lower one first, such as [49152, 65535]; it is [{low}, {high}]");
+            let what = format!(
+                "expected two ports, the lower one first, such as [49152, 65535]; it is [{low}, {high}]"
+            );
             mistakes.push(("relay_ports", what));
         }
         if self.tls_listen.is_some() && self.listen.is_none() {

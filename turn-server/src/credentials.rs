@@ -107,7 +107,9 @@ mod tests {
         assert_eq!(expected(&secret, &credentials.username, now), Ok(credentials.password.clone()));
         let late = now + Duration::from_secs(61);
         assert_eq!(expected(&secret, &credentials.username, late), Err(Invalid::Expired));
-        for nonsense in ["", ":ann", "ann", "-5:ann", &format!("1700000060:{}", "x".repeat(MAX_USERNAME_BYTES))] {
+        for nonsense in
+            ["", ":ann", "ann", "-5:ann", &format!("1700000060:{}", "x".repeat(MAX_USERNAME_BYTES))]
+        {
             assert_eq!(expected(&secret, nonsense, now), Err(Invalid::Username), "{nonsense}");
         }
         assert_eq!((user("17:ann"), user("17"), user("17:")), ("ann", "17", "17:"));
