@@ -81,6 +81,7 @@ weir {version}, an edge
   Watch
     page    {http}/watch/live/a
     FLV     {http}/live/a.flv
+    TS      {http}/live/a.ts
     HLS     {http}/live/a/index.m3u8
     RTMP    {rtmp}/live/a
 {play}{https}  Metrics   http://{admin}/metrics
@@ -108,6 +109,7 @@ weir {version}
 {srt}  Watch
     page    {http}/watch/{app}/{name}
     FLV     {http}/{app}/{name}.flv
+    TS      {http}/{app}/{name}.ts
     HLS     {http}/{app}/{name}/index.m3u8
     RTMP    {rtmp}/{app}/{name}
 {play}  Streams   {http}/
@@ -158,6 +160,7 @@ mod tests {
             http: http.parse().unwrap(),
             https: None,
             admin,
+            turn: None,
         }
     }
 

@@ -36,5 +36,7 @@ mod srt;
 mod support;
 mod tidy;
 mod traces;
+mod transport_stream;
+mod turn;
 mod unusual_media;
 mod watching;

@@ -136,7 +136,7 @@ def transport_streams(ffmpeg, folder):
         command = [ffmpeg, "-v", "error", *arguments, *size, "-t", "0.4", "-flags:v", "+bitexact", str(path)]
         subprocess.run(command, check=True, stdin=subprocess.DEVNULL)
         ts = path.read_bytes()
-        put("ts_demuxer", name, b"\xbc" + ts[:188 * 40])
+        put("ts_demuxer", name, b"\xbc" + ts[:188 * 120])
         pids = [256] if video is None else [256, 257]
         for pid, coding in zip(pids, [audio] if video is None else [video, audio]):
             packets = [packet[:1500] for packet in pes_packets(ts, pid)[:4]]

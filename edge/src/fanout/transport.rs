@@ -27,8 +27,11 @@ impl Transport {
 
     /// A flush, which is nothing if it has no more than headers. One at which viewers can start begins with the tables.
     pub(super) fn flush(&mut self, flush: &Flush) -> Bytes {
-        if matches!(flush.role, Role::Point(_)) {
-            self.muxer.begin_point();
+        match flush.role {
+            // These are all tracks that there are: none of those before is left.
+            Role::Headers => self.demuxer = Demuxer::new(),
+            Role::Point(_) => self.muxer.begin_point(),
+            Role::Media => {}
         }
         let mut out = BytesMut::new();
         flush.tags.iter().for_each(|tag| self.push(tag, &mut out));

@@ -144,9 +144,9 @@ impl<'a> Section<'a> {
 pub(super) fn crc32(bytes: &[u8]) -> u32 {
     const TABLE: [u32; 256] = {
         let mut table = [0; 256];
-        let mut index = 0;
+        let mut index = 0u32;
         while index < 256 {
-            let mut value = (index as u32) << 24;
+            let mut value = index << 24;
             let mut bit = 0;
             while bit < 8 {
                 value = if value & 0x8000_0000 != 0 { value << 1 ^ 0x04c1_1db7 } else { value << 1 };
@@ -154,7 +154,7 @@ pub(super) fn crc32(bytes: &[u8]) -> u32 {
             }
             #[allow(clippy::indexing_slicing, reason = "at compile time, and the index is below 256")]
             {
-                table[index] = value;
+                table[index as usize] = value;
             }
             index += 1;
         }

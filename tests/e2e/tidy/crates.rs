@@ -12,7 +12,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("origin", &["media-core", "control-api", "srt"]),
     ("edge", &["media-core", "control-api", "srt"]),
     ("control", &["control-api"]),
-    ("weir", &["media-core", "control-api", "srt", "origin", "edge", "control"]),
+    ("turn-server", &[]),
+    ("weir", &["media-core", "control-api", "srt", "origin", "edge", "control", "turn-server"]),
 ];
 
 /// What the tests of a crate may use beside that: media-core's replay the corpora of all fuzz targets.

@@ -148,7 +148,7 @@ mod tests {
     #[test]
     fn a_configuration_holds_until_the_next_one() {
         let mut reader = Reader::default();
-        let frame: Vec<u8> = (0..=255).cycle().take(600).map(|n: u16| n as u8).collect();
+        let frame: Vec<u8> = (0..=255).cycle().take(600).collect();
         let same = element("1", "", "", &[1, 2]);
         assert_eq!(reader.read(&same), Ok(None));
         let first = element("0 0 1 000000 0000 000", CONFIG, "000 11111111 0 0", &frame);

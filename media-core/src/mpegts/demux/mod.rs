@@ -141,7 +141,7 @@ impl Demuxer {
             NULL_PID => {}
             PAT_PID => self.pat_packet(&packet),
             pid if self.programs.iter().any(|watched| watched.program.pmt_pid == pid) => {
-                self.pmt_packet(&packet)
+                self.pmt_packet(&packet);
             }
             _ => self.stream_packet(&packet),
         }

@@ -94,8 +94,14 @@ impl Sound {
                 Found::Frame(bytes, frame) => {
                     in_garbage = false;
                     at += bytes.max(1);
-                    let told =
-                        frame.is_some_and(|(description, data)| self.frame(id, description, data, out));
+                    let told = match frame {
+                        Some((description, data)) => self.frame(id, description, data, out),
+                        None => {
+                            // How long it lasts is not known either.
+                            self.clock.stop();
+                            false
+                        }
+                    };
                     counters.dropped_frames += u64::from(!told);
                 }
             }

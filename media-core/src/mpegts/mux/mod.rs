@@ -17,10 +17,10 @@ use packets::{Adaptation, put_payload, put_reference};
 const PROGRAM: Program = Program { number: 1, pmt_pid: 0x1000 };
 /// PIDs of pictures from here on, one a track.
 const FIRST_VIDEO_PID: u16 = 0x100;
-/// PIDs of sounds.
-const FIRST_AUDIO_PID: u16 = 0x110;
 /// Tracks of a kind that are carried: `stream_id` has 16 numbers for pictures.
 const MAX_TRACKS: u8 = 16;
+/// PIDs of sounds, behind those.
+const FIRST_AUDIO_PID: u16 = FIRST_VIDEO_PID + MAX_TRACKS as u16;
 
 /// How far the programme's clock is behind decoding times: what tracks that are interleaved lie apart, with room.
 /// Receivers that go by the clock wait as long.
@@ -43,8 +43,10 @@ pub struct Muxer {
     outlets: Vec<Outlet>,
     /// `version_number` of the tables.
     version: u8,
-    /// Counters of the PAT and the PMT.
+    /// `continuity_counter` of the next PAT and the next PMT.
     table_counters: [u8; 2],
+    /// And of the next payload of each PID, pictures first: a track that is left out for a while goes on with its own.
+    counters: [u8; 2 * MAX_TRACKS as usize],
     tables: BytesMut,
     /// The first byte behind the PAT in `tables`.
     pmt_at: usize,
@@ -52,6 +54,8 @@ pub struct Muxer {
     tables_at: Option<i64>,
     reference_at: Option<i64>,
     head: Option<i64>,
+    /// Somebody may begin with the next frame.
+    at_point: bool,
     /// A PES packet is put together here.
     scratch: BytesMut,
 }
@@ -65,8 +69,6 @@ struct Outlet {
     stream: Stream,
     stream_id: u8,
     form: Form,
-    /// `continuity_counter` of the next packet with a payload.
-    counter: u8,
 }
 
 impl Muxer {
@@ -84,11 +86,6 @@ impl Muxer {
             match Outlet::new(track) {
                 Some(outlet) => self.outlets.push(outlet),
                 None => left_out.push(track.id),
-            }
-        }
-        for outlet in &mut self.outlets {
-            if let Some(same) = before.iter().find(|o| o.stream.pid == outlet.stream.pid) {
-                outlet.counter = same.counter;
             }
         }
         let streams = |outlets: &[Outlet]| -> Vec<(u8, Stream)> {
@@ -112,6 +109,11 @@ impl Muxer {
     /// Whether there is nothing that can be carried.
     pub fn is_empty(&self) -> bool {
         self.outlets.is_empty()
+    }
+
+    /// Of a PID with a track.
+    fn counter(&mut self, pid: u16) -> Option<&mut u8> {
+        self.counters.get_mut(usize::from(pid.checked_sub(FIRST_VIDEO_PID)?))
     }
 
     /// The PID with the clock: that of the first picture, or else of the first sound.
@@ -138,8 +140,7 @@ impl Muxer {
 
     /// Somebody may begin with the next frame: the tables and a reference of the clock are due before it.
     pub fn begin_point(&mut self) {
-        self.tables_at = None;
-        self.reference_at = None;
+        self.at_point = true;
     }
 
     /// Writes a frame, before it the tables if they are due, and the clock's reference with it or, if that is due and the
@@ -149,7 +150,7 @@ impl Muxer {
         let Some(clock_pid) = self.clock_pid() else { return };
         let Some(at) = self.outlets.iter().position(|outlet| outlet.id == frame.track) else { return };
         let Some(outlet) = self.outlets.get(at) else { return };
-        let (timescale, pid) = (outlet.timescale, outlet.stream.pid);
+        let (timescale, pid, stream_id) = (outlet.timescale, outlet.stream.pid, outlet.stream_id);
         let ticks = |time: Timestamp| time.rescale(timescale, Timescale::HZ_90K).0;
         let (dts, pts) = (ticks(frame.dts), ticks(frame.pts()));
         self.scratch.clear();
@@ -166,32 +167,35 @@ impl Muxer {
         self.head = Some(self.head.map_or(dts, |head| head.max(dts)));
         let carries_clock = pid == clock_pid;
         let starts = carries_clock && frame.keyframe && frame.track.kind == Kind::Video;
+        let starts = std::mem::take(&mut self.at_point) || starts;
         if starts || self.tables_at.is_none_or(|at| dts.saturating_sub(at) >= TABLES_TICKS) {
             self.tables(out);
             self.tables_at = Some(dts);
         }
         let since = self.reference_at.map(|at| dts.saturating_sub(at));
         let after = if carries_clock { REFERENCE_TICKS } else { LONE_REFERENCE_TICKS };
-        let reference = (since.is_none_or(|since| since >= after) || starts).then(|| clock(dts));
+        // A clock does not go back, though a frame of another track may be due before.
+        let reference = since.is_none_or(|since| since >= after || starts && since > 0).then(|| clock(dts));
         if reference.is_some() {
             self.reference_at = Some(dts);
         }
-        if let Some(reference) = reference.filter(|_| !carries_clock)
-            && let Some(outlet) = self.outlets.iter().find(|outlet| outlet.stream.pid == clock_pid)
-        {
-            put_reference(clock_pid, outlet.counter, (reference, jumped), out);
+        if let Some(reference) = reference.filter(|_| !carries_clock) {
+            let next = self.counter(clock_pid).map_or(0, |counter| *counter);
+            put_reference(clock_pid, next, (reference, jumped), out);
         }
 
         let mut header = BytesMut::with_capacity(pes::MAX_HEADER_BYTES);
-        let Some(outlet) = self.outlets.get_mut(at) else { return };
-        let (pts, dts) = (wire(pts), wire(dts));
-        pes::write_header(outlet.stream_id, pts, dts, self.scratch.len(), &mut header);
+        pes::write_header(stream_id, wire(pts), wire(dts), self.scratch.len(), &mut header);
         let adaptation = Adaptation {
             reference: reference.filter(|_| carries_clock),
             discontinuity: jumped && carries_clock,
             random_access: frame.keyframe && frame.track.kind == Kind::Video,
         };
-        put_payload(pid, &mut outlet.counter, adaptation, [&header, &self.scratch], out);
+        let scratch = std::mem::take(&mut self.scratch);
+        if let Some(counter) = self.counter(pid) {
+            put_payload(pid, counter, adaptation, [&header, &scratch], out);
+        }
+        self.scratch = scratch;
         if self.scratch.capacity() > MAX_SCRATCH_BYTES {
             self.scratch = BytesMut::new();
         }
@@ -246,7 +250,6 @@ impl Outlet {
             stream: Stream { pid: first_pid + u16::from(index), coding },
             stream_id: if track.codec == Codec::Opus { PRIVATE } else { first_id | index },
             form,
-            counter: 0,
         })
     }
 }
