@@ -69,12 +69,14 @@ async fn a_stream_comes_in_by_srt_and_goes_out_by_everything() {
     assert_eq!(info["publisher"]["protocol"], "srt");
     weir.until_hls("live/a").await;
     let (seconds, play) = (8, srt_play(&weir, "read:live/a"));
+    let (flv, ts, hls) = (weir.url("/live/a.flv"), weir.url("/live/a.ts"), weir.url("/live/a/index.m3u8"));
+    let rtmp = weir.rtmp_url("live/a");
     let (flv, ts, rtmp, hls, srt) = within("five players", async {
         tokio::join!(
-            ffmpeg::probe(&weir.url("/live/a.flv"), seconds),
-            ffmpeg::probe(&weir.url("/live/a.ts"), seconds),
-            ffmpeg::probe(&weir.rtmp_url("live/a"), seconds),
-            ffmpeg::probe(&weir.url("/live/a/index.m3u8"), seconds),
+            ffmpeg::probe(&flv, seconds),
+            ffmpeg::probe(&ts, seconds),
+            ffmpeg::probe(&rtmp, seconds),
+            ffmpeg::probe(&hls, seconds),
             ffmpeg::probe(&play, seconds),
         )
     })
@@ -195,9 +197,9 @@ async fn a_line_that_loses_packets_loses_no_frame() {
     let url = |line: &Lossy, id| format!("srt://{}?streamid={id}&latency=300000", line.at);
     let sender = ffmpeg::send_srt(&file, &url(&there, "publish:live/a"));
     weir.until_live("live/a", 2).await;
+    let (flv, srt) = (weir.url("/live/a.flv"), url(&back, "read:live/a"));
     let (flv, srt) = within("two players", async {
-        let flv = ffmpeg::play(Version::Five, &weir.url("/live/a.flv"), 12);
-        tokio::join!(flv, ffmpeg::play(Version::Five, &url(&back, "read:live/a"), 12))
+        tokio::join!(ffmpeg::play(Version::Five, &flv, 12), ffmpeg::play(Version::Five, &srt, 12))
     })
     .await;
     let line = weir.stream("live/a").await.unwrap()["publisher"]["line"].clone();
