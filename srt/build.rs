@@ -13,17 +13,40 @@ fn main() {
         return;
     }
     let folder = folder();
-    if let Some(folder) = &folder {
-        println!("cargo:rustc-link-search=native={}", folder.display());
-    }
+    println!("cargo::rustc-check-cfg=cfg(srt_without_filters)");
     let is_there = |name: &str| folder.as_ref().is_some_and(|folder| folder.join(name).is_file());
     let is_static =
         env::var_os("WEIR_SRT_DYNAMIC").is_none() && is_there("libsrt.a") && is_there("libcrypto.a");
+    if let (true, Some(folder)) = (is_static, &folder) {
+        without_filters(&folder.join("libsrt.a"));
+    }
+    if let Some(folder) = &folder {
+        println!("cargo:rustc-link-search=native={}", folder.display());
+    }
     let kind = if is_static { "static:-bundle" } else { "dylib" };
     println!("cargo:rustc-link-lib={kind}=srt");
     if is_static {
         println!("cargo:rustc-link-lib={kind}=crypto");
         println!("cargo:rustc-link-lib=dylib=stdc++");
+    }
+}
+
+/// `FECFilterBuiltin::verifyConfig`, in whose place `raw` has its own.
+const VERIFY: &str = "_ZN3srt16FECFilterBuiltin12verifyConfigERKNS_15SrtFilterConfigERNSt7__cxx1112basic_stringIcSt11char_traitsIcESaIcEEE";
+
+/// Puts a copy of the library first in which callers' packet filters are decided about by `raw`.
+fn without_filters(library: &Path) {
+    let Some(out) = env::var_os("OUT_DIR").map(PathBuf::from) else { return };
+    let mut copy = Command::new("objcopy");
+    copy.arg(format!("--weaken-symbol={VERIFY}")).arg(library).arg(out.join("libsrt.a"));
+    match copy.status() {
+        Ok(status) if status.success() => {
+            println!("cargo:rustc-link-search=native={}", out.display());
+            println!("cargo:rustc-cfg=srt_without_filters");
+        }
+        failed => {
+            println!("cargo:warning=callers of SRT may choose packet filters: objcopy failed ({failed:?})");
+        }
     }
 }
 

@@ -17,6 +17,9 @@ use crate::{Connection, Error, Options, Reject};
 /// Callers whose handshake is done and who wait to be taken; more are turned away.
 const BACKLOG: i32 = 256;
 
+/// How long is waited after a caller that could not be taken, which may be for want of something.
+const PAUSE: Duration = Duration::from_millis(10);
+
 /// A caller, before it is let in.
 #[derive(Debug, Clone, Copy)]
 pub struct Request<'a> {
@@ -121,8 +124,16 @@ impl Listener {
     /// The next caller that was let in. Cancel it as you like.
     pub async fn accept(&self) -> Result<Connection, Error> {
         loop {
-            let accepted = self.socket.reading(raw::accept).await;
-            let (id, peer) = accepted.map_err(|failed| Error::local(self.at, &failed))?;
+            let (id, peer) = match self.socket.reading(raw::accept).await {
+                Ok(accepted) => accepted,
+                // A caller that has gone while it was taken from the queue: the listener is as good as before.
+                Err(failed) if raw::state(self.socket.id) == raw::state::LISTENING => {
+                    tracing::debug!(at = %self.at, error = %failed, "an SRT caller has gone");
+                    tokio::time::sleep(PAUSE).await;
+                    continue;
+                }
+                Err(failed) => return Err(Error::local(self.at, &failed)),
+            };
             // One that has gone already is not worth a word.
             let (Ok(socket), Some(peer)) = (Socket::new(id), peer) else { continue };
             let stream_id = raw::stream_id(id);

@@ -44,6 +44,7 @@ pub(crate) mod event {
 
 /// States of sockets, `SRT_SOCKSTATUS`.
 pub(crate) mod state {
+    pub(crate) const LISTENING: i32 = 3;
     pub(crate) const CONNECTING: i32 = 4;
     pub(crate) const CONNECTED: i32 = 5;
 }
@@ -166,8 +167,13 @@ impl Failed {
         let mut errno = 0;
         // SAFETY: it writes a number.
         let code = unsafe { srt_getlasterror(&mut errno) };
-        // SAFETY: a string of this thread's, which the next call may change; it is copied here.
-        let said = unsafe { text(srt_getlasterror_str()) };
+        // Nobody reads what is said of each datagram that is not there yet.
+        let said = if WOULD_BLOCK.contains(&code) {
+            String::new()
+        } else {
+            // SAFETY: a string of this thread's, which the next call may change; it is copied here.
+            unsafe { text(srt_getlasterror_str()) }
+        };
         Self { code, said }
     }
 
@@ -195,7 +201,18 @@ fn len(bytes: usize) -> c_int {
     c_int::try_from(bytes).unwrap_or(c_int::MAX)
 }
 
+/// What libsrt asks whether a packet filter may be (`FECFilterBuiltin::verifyConfig`), which callers choose: none may. Its own
+/// answer lets a caller allocate gigabytes with one handshake. The build makes libsrt's a weak symbol, so that this is the one.
+#[cfg(srt_without_filters)]
+#[unsafe(export_name = "_ZN3srt16FECFilterBuiltin12verifyConfigERKNS_15SrtFilterConfigERNSt7__cxx1112basic_stringIcSt11char_traitsIcESaIcEEE")]
+extern "C" fn refuse_filter(_config: *const c_void, _error: *mut c_void) -> bool {
+    false
+}
+
 fn started() -> Result<(), Failed> {
+    // Or the linker would not look at it.
+    #[cfg(srt_without_filters)]
+    std::hint::black_box(refuse_filter as extern "C" fn(*const c_void, *mut c_void) -> bool);
     static STARTED: OnceLock<Result<(), Failed>> = OnceLock::new();
     STARTED
         .get_or_init(|| {

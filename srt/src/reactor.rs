@@ -54,6 +54,10 @@ fn run() {
             Ok(happened) => happened,
             Err(error) => {
                 tracing::error!(%error, "SRT sockets cannot be waited for");
+                #[expect(
+                    clippy::disallowed_methods,
+                    reason = "a thread of its own, which nothing would wake"
+                )]
                 std::thread::sleep(PAUSE);
                 continue;
             }

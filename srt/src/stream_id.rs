@@ -125,7 +125,12 @@ impl StreamId {
         }
         let separator = if rest.starts_with('?') { '&' } else { ',' };
         pairs(rest.trim_start_matches(['?', ',']), separator, &mut params)?;
-        Self::of(&decoded(path)?, mode, params)
+        let path = decoded(path)?;
+        // What was encoded to look like a name may be a key, and a name is logged.
+        if path.contains(['?', ':', ',']) {
+            return Err(Malformed::NoStream);
+        }
+        Self::of(&path, mode, params)
     }
 
     fn of(path: &str, mode: Mode, params: Vec<(String, String)>) -> Result<Self, Malformed> {

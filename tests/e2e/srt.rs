@@ -88,7 +88,7 @@ async fn a_stream_comes_in_by_srt_and_goes_out_by_everything() {
     assert!(line["received_packets"].as_u64().unwrap() > 100, "{line}");
     assert_eq!((&line["dropped_packets"], &line["continuity_errors"]), (&0.into(), &0.into()));
     assert!(weir.metric("weir_origin_srt_packets_total{kind=\"received\"}").await.unwrap() > 100.0);
-    assert_eq!(weir.metric("weir_edge_joins_total{format=\"srt\"}").await, Some(1.0));
+    assert_eq!(weir.metric("weir_edge_viewer_joins_total{protocol=\"srt\"}").await, Some(1.0));
 
     // A kick ends it, and what is published again goes on.
     let url = weir.url("/api/v1/streams/live/a");

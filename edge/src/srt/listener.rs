@@ -80,8 +80,8 @@ fn decide(shared: &Shared, passphrases: &Passphrases, request: Request<'_>) -> D
 fn may(shared: &Shared, passphrases: &Passphrases, request: Request<'_>) -> Decision {
     let id = StreamId::parse(request.stream_id).map_err(|_| Reject::BAD_REQUEST)?;
     if id.mode == Mode::Publish {
-        let (peer, app, name) = (request.peer, &id.app, &id.name);
-        tracing::info!(%peer, ?app, ?name, "an SRT publisher is refused: an edge passes on those who come by RTMP; \
+        // Callers can come at any rate.
+        tracing::debug!(peer = %request.peer, "an SRT publisher is refused: an edge passes on those who come by RTMP; \
             SRT is published to an origin's port");
         return Err(Reject::BAD_MODE);
     }

@@ -7,7 +7,7 @@ use control_api::trace::Span;
 use srt::{Connection, MAX_DATAGRAM_BYTES, PAYLOAD_BYTES, Stats};
 use tokio::sync::watch;
 use tokio::task::yield_now;
-use tokio::time::{MissedTickBehavior, interval, sleep_until};
+use tokio::time::{MissedTickBehavior, interval, sleep_until, timeout};
 
 use super::Entered;
 use crate::fanout::Over;
@@ -18,6 +18,9 @@ use crate::shard::Leave;
 
 /// How often its line is looked at.
 const LOOK: Duration = Duration::from_secs(1);
+
+/// So many looks in a row at which libsrt has no room for one more datagram end a player: its receiver acknowledges nothing.
+const STALL_LOOKS: u32 = 10;
 
 /// Sends a player its stream until it leaves or may watch no more. How many bytes, and why it left.
 pub(super) async fn play(
@@ -59,7 +62,12 @@ pub(super) async fn play(
                 continue;
             }
             unit = poll_fn(|cx| viewer.poll_next(cx)) => match unit {
-                Ok(unit) => send(connection, &unit).await.map(|()| unit.len()),
+                // A receiver that takes nothing keeps nobody from ending it.
+                Ok(unit) => tokio::select! {
+                    sent = send(connection, &unit) => sent.map(|()| unit.len()),
+                    () = hung_up(&mut cut) => Err(Leave::Cut),
+                    () = expired(until) => Err(Leave::Over(Over::Expired)),
+                },
                 Err(over) => break Leave::Over(over),
             },
         };
@@ -69,7 +77,12 @@ pub(super) async fn play(
                 bytes += len as u64;
                 shared.metrics.sent_bytes.inc_by(len as u64);
             }
-            Err(_) => break Leave::Gone,
+            Err(why) => {
+                if let Leave::Over(over) = why {
+                    viewer.dropped(over);
+                }
+                break why;
+            }
         }
     };
     drop(span);
@@ -78,9 +91,18 @@ pub(super) async fn play(
 }
 
 /// A unit is whole packets of MPEG-TS: each datagram but the last is full of them. It waits while libsrt has no room.
-async fn send(connection: &Connection, unit: &[u8]) -> Result<(), srt::Error> {
+async fn send(connection: &Connection, unit: &[u8]) -> Result<(), Leave> {
     for datagram in unit.chunks(PAYLOAD_BYTES) {
-        connection.send(datagram).await?;
+        let mut looks = 0;
+        loop {
+            match timeout(LOOK, connection.send(datagram)).await {
+                Ok(Ok(())) => break,
+                Ok(Err(_)) => return Err(Leave::Gone),
+                // It drops what is too late only when it is asked to send.
+                Err(_) if looks < STALL_LOOKS => looks += 1,
+                Err(_) => return Err(Leave::Over(Over::Stalled)),
+            }
+        }
     }
     Ok(())
 }

@@ -131,13 +131,15 @@ impl Publisher {
         room: &mut [u8; MAX_DATAGRAM_BYTES],
         mut bytes: usize,
     ) -> Result<(), End> {
-        self.heard = Instant::now();
         for _ in 0..AT_ONCE {
             self.demuxer.push(room.get(..bytes).unwrap_or_default());
             while let Some(event) = self.demuxer.next_event() {
                 match event {
                     Demuxed::Tracks(tracks) => self.publishing.tracks(tracks),
-                    Demuxed::Frame(frame) => self.publishing.frame(frame),
+                    Demuxed::Frame(frame) => {
+                        self.heard = Instant::now();
+                        self.publishing.frame(frame)
+                    }
                 }
                 .map_err(End::Revoked)?;
             }
