@@ -34,6 +34,8 @@ pub struct Config {
     pub credentials_last_s: u64,
     /// Connections over TCP and TLS at once.
     pub max_connections: usize,
+    /// Those of one address.
+    pub max_connections_per_address: usize,
     /// Requests of one address (for IPv6, of its /64) that are answered in a second.
     pub requests_per_second: u32,
     /// Networks that may be relayed to, beside the public ones.
@@ -45,7 +47,8 @@ impl Config {
     pub fn mistakes(&self) -> Vec<(&'static str, String)> {
         let mut mistakes = Vec::new();
         let [low, high] = self.relay_ports;
-        if low == 0 || low > high {
+        // Of two there is an even one, which clients may ask for.
+        if low == 0 || low >= high {
             let what = format!(
                 "expected two ports, the lower one first, such as [49152, 65535]; it is [{low}, {high}]"
             );
@@ -63,6 +66,7 @@ impl Config {
             ("max_lifetime_s", self.max_lifetime_s == 0),
             ("credentials_last_s", self.credentials_last_s == 0),
             ("max_connections", self.max_connections == 0),
+            ("max_connections_per_address", self.max_connections_per_address == 0),
             ("requests_per_second", self.requests_per_second == 0),
         ];
         for (key, is_none) in at_least_one {
@@ -88,6 +92,7 @@ impl Default for Config {
             max_lifetime_s: 6 * 3_600,
             credentials_last_s: 3_600,
             max_connections: 1_000,
+            max_connections_per_address: 50,
             requests_per_second: 50,
             allow_peers: Vec::new(),
         }

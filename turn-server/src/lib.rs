@@ -25,19 +25,22 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use tokio::net::{TcpListener, UdpSocket};
-use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 pub use config::{Config, Secret};
 pub use credentials::Credentials;
 
-use allowance::Allowance;
+use allowance::{Allowance, network};
 use desk::{Desk, Shared};
 use metrics::Metrics;
 use quota::Quota;
 
 /// The longest datagram that is looked at: what a client may wrap is itself no longer than a link's usual 1,500 bytes.
 const MAX_DATAGRAM_BYTES: usize = 2_048;
+
+/// Nonces of UDP that were given out and are remembered. Whoever comes with one that is not is told a new one (438), so that
+/// floods cost others one more request.
+const MAX_NONCES: usize = 8_192;
 
 /// The longest time for which a listener that cannot accept waits before it tries again.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -97,7 +100,8 @@ impl TurnServer {
         let udp = Arc::new(listeners.udp);
         let ip = external.unwrap_or_else(|| reached_at(udp.local_addr().ok()));
         tasks.spawn(self.clone().datagrams(udp, ip));
-        let places = Arc::new(Semaphore::new(self.shared.config.max_connections));
+        let config = &self.shared.config;
+        let places = Arc::new(Quota::new(config.max_connections, config.max_connections_per_address));
         tasks.spawn(self.clone().accept(listeners.tcp, None, Arc::clone(&places), ip));
         if let Some((tcp, tls)) = listeners.tls {
             tasks.spawn(self.clone().accept(tcp, Some(tls), places, ip));
@@ -108,7 +112,7 @@ impl TurnServer {
 
     async fn datagrams(self, socket: Arc<UdpSocket>, relay_ip: IpAddr) {
         let conn: desk::Conn = Arc::clone(&socket) as _;
-        let desk = Desk::new(Arc::clone(&self.shared), conn, relay_ip);
+        let desk = Desk::new(Arc::clone(&self.shared), conn, relay_ip, MAX_NONCES);
         let mut buffer = vec![0; MAX_DATAGRAM_BYTES];
         loop {
             match socket.recv_from(&mut buffer).await {
@@ -126,7 +130,7 @@ impl TurnServer {
         self,
         listener: TcpListener,
         tls: Option<Arc<rustls::ServerConfig>>,
-        places: Arc<Semaphore>,
+        places: Arc<Quota>,
         relay_ip: IpAddr,
     ) {
         // Ended with this task.
@@ -141,7 +145,7 @@ impl TurnServer {
                     continue;
                 }
             };
-            let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
+            let Ok(place) = places.take(&network(from.ip()).to_string()) else {
                 self.shared.metrics.refused("connections");
                 continue;
             };

@@ -35,8 +35,11 @@ impl Running {
     }
 
     async fn client(&self, user: &str) -> Client {
+        self.client_at(user, Arc::new(UdpSocket::bind("127.0.0.1:0").await.unwrap())).await
+    }
+
+    async fn client_at(&self, user: &str, conn: Arc<UdpSocket>) -> Client {
         let credentials = self.server.credentials(user);
-        let conn = Arc::new(UdpSocket::bind("127.0.0.1:0").await.unwrap());
         let client = Client::new(ClientConfig {
             stun_serv_addr: self.udp.to_string(),
             turn_serv_addr: self.udp.to_string(),
@@ -198,5 +201,48 @@ async fn a_stream_is_answered_message_by_message_and_ends_with_nonsense() {
     client.write_all(&[0xff; 20]).await.unwrap();
     assert_eq!(client.read(&mut [0; 1]).await.unwrap_or(0), 0);
     assert_eq!(running.refusals("malformed"), 1);
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn nobody_does_anything_with_the_allocation_of_another() {
+    let running = Running::start(open()).await;
+    let conn = Arc::new(UdpSocket::bind("127.0.0.1:0").await.unwrap());
+    let owner = running.client_at("ann", Arc::clone(&conn)).await;
+    let _relay = owner.allocate().await.unwrap();
+    // As if by the address of another: a request that names somebody else.
+    let mut refresh = stun::message::Message::new();
+    let name = stun::textattrs::Username::new(stun::attributes::ATTR_USERNAME, "9999999999:ben".to_owned());
+    let kind = stun::message::MessageType::new(stun::message::METHOD_REFRESH, stun::message::CLASS_REQUEST);
+    refresh.build(&[Box::new(stun::agent::TransactionId::new()), Box::new(kind), Box::new(name)]).unwrap();
+    tokio::net::UdpSocket::send_to(&conn, &refresh.raw, running.udp).await.unwrap();
+    while running.refusals("user") == 0 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(running.server.shared.metrics.allocations.get(), 1);
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn an_allocation_has_so_many_permissions_and_an_address_so_many_connections() {
+    let config = Config { requests_per_second: 1_000, max_connections_per_address: 2, ..open() };
+    let running = Running::start(config).await;
+    let client = running.client("ann").await;
+    let relay = client.allocate().await.unwrap();
+    for n in 0..u32::from(u8::MAX) {
+        let peer = SocketAddr::from((std::net::Ipv4Addr::from(0x7f00_0100 + n), 9));
+        // What is refused is not answered: the client would ask again and again.
+        if tokio::time::timeout(Duration::from_millis(200), relay.send_to(b"x", peer)).await.is_err() {
+            break;
+        }
+    }
+    assert!(running.refusals("grants") > 0);
+
+    let mut connections = Vec::new();
+    while running.refusals("connections") == 0 {
+        connections.push(tokio::net::TcpStream::connect(running.tcp).await.unwrap());
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    assert!(connections.len() >= 3);
     running.stop().await;
 }
