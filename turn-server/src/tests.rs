@@ -1,12 +1,22 @@
 //! The server between the turn crate's client and a peer.
 
-use std::time::Instant;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::oneshot;
 use turn::client::{Client, ClientConfig};
 use webrtc_util::Conn;
 
 use super::*;
+
+const SECRET: &str = "north";
+
+/// A username and its password, good for a minute.
+fn credentials(user: &str, secret: &str) -> (String, String) {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    let username = format!("{}:{user}", now.as_secs() + 60);
+    let password = credentials::password(&secret.to_owned().into(), &username);
+    (username, password)
+}
 
 struct Running {
     server: TurnServer,
@@ -18,7 +28,8 @@ struct Running {
 
 impl Running {
     async fn start(config: Config) -> Self {
-        let config = Config { external_ip: Some([127, 0, 0, 1].into()), ..config };
+        let secret = SECRET.to_owned().into();
+        let config = Config { external_ip: Some([127, 0, 0, 1].into()), secret, ..config };
         let server = TurnServer::new(config, &prometheus::Registry::new()).unwrap();
         let udp = UdpSocket::bind("127.0.0.1:0").await.unwrap();
         let tcp = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -39,12 +50,12 @@ impl Running {
     }
 
     async fn client_at(&self, user: &str, conn: Arc<UdpSocket>) -> Client {
-        let credentials = self.server.credentials(user);
+        let (username, password) = credentials(user, SECRET);
         let client = Client::new(ClientConfig {
             stun_serv_addr: self.udp.to_string(),
             turn_serv_addr: self.udp.to_string(),
-            username: credentials.username,
-            password: credentials.password,
+            username,
+            password,
             realm: "weir".to_owned(),
             software: String::new(),
             rto_in_ms: 0,
@@ -118,14 +129,13 @@ async fn a_user_has_so_many_allocations_and_strangers_none() {
     let others = other.allocate().await.unwrap();
     drop((relay, others));
 
-    let impostor = TurnServer::new(Config::default(), &prometheus::Registry::new()).unwrap();
-    let credentials = impostor.credentials("ann");
+    let (username, password) = credentials("ann", "another");
     let conn = Arc::new(UdpSocket::bind("127.0.0.1:0").await.unwrap());
     let client = Client::new(ClientConfig {
         stun_serv_addr: String::new(),
         turn_serv_addr: running.udp.to_string(),
-        username: credentials.username,
-        password: credentials.password,
+        username,
+        password,
         realm: "weir".to_owned(),
         software: String::new(),
         rto_in_ms: 0,
