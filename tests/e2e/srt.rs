@@ -106,24 +106,22 @@ fn srt_play(weir: &Weir, id: &str) -> String {
 async fn encrypted_streams_need_their_passphrase() {
     let _turn = turn::take(Load::Encoder).await;
     let weir = Weir::configured(
-        "[origin.srt]\npassphrases = [{ streams = \"secret/*\", passphrase = \"a long secret\" }]\n",
+        "[origin.srt]\npassphrases = [{ streams = \"secret/*\", passphrase = \"a-long-secret\" }]\n",
     )
     .await;
     let with = |id: &str, phrase: &str, more: &str| weir.srt_url(id) + "&passphrase=" + phrase + more;
     let publisher =
-        ffmpeg::publish_srt(&with("publish:secret/a", "a%20long%20secret", "&pbkeylen=32"), Media::default());
+        ffmpeg::publish_srt(&with("publish:secret/a", "a-long-secret", "&pbkeylen=32"), Media::default());
     weir.until_live("secret/a", 2).await;
-    let file = weir.dir.path().join("played.ts");
-    let to = format!("file://{}", file.display());
-    let from = format!("srt://{}?streamid=read:secret/a&passphrase=a long secret&pbkeylen=24", weir.srt);
+    let from = format!("srt://{}?streamid=read:secret/a&passphrase=a-long-secret&pbkeylen=24", weir.srt);
     let player = transmit(&from, "file://con");
     // It writes to its standard output; that it plays is what the server counts.
     until("an SRT viewer", async || {
         weir.metric("weir_edge_viewers{format=\"srt\"}").await.filter(|viewers| *viewers > 0.0)
     })
     .await;
-    drop((player, to));
-    let report = ffmpeg::play(Version::Five, &with("read:secret/a", "a%20long%20secret", ""), 4).await;
+    drop(player);
+    let report = ffmpeg::play(Version::Five, &with("read:secret/a", "a-long-secret", ""), 4).await;
     assert_whole("an encrypted stream", &report, 4.0);
 
     const BAD_SECRET: i32 = 10;
@@ -131,9 +129,21 @@ async fn encrypted_streams_need_their_passphrase() {
     assert_eq!(refusal(&weir, "publish:secret/b", Some("another secret")).await, BAD_SECRET);
     assert_eq!(refusal(&weir, "publish:secret/b", None).await, UNSECURE);
     assert_eq!(refusal(&weir, "read:secret/a", None).await, UNSECURE);
-    assert_eq!(refusal(&weir, "publish:open/a", Some("a long secret")).await, UNSECURE);
+    assert_eq!(refusal(&weir, "publish:open/a", Some("a-long-secret")).await, UNSECURE);
     assert!(weir.stream("secret/b").await.is_none());
     drop(publisher);
+}
+
+#[tokio::test]
+async fn packet_filters_which_callers_could_make_huge_are_refused() {
+    let _turn = turn::take(Load::Light).await;
+    let weir = Weir::start().await;
+    let port = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let to = format!("srt://{}?streamid=live/a&packetfilter=fec,cols:10,rows:5", weir.srt);
+    let filtering = transmit(&format!("udp://127.0.0.1:{port}"), &to);
+    let (_, said) = filtering.finish().await;
+    assert!(said.contains("filter"), "{said}");
+    assert!(call(&weir, "publish:live/a", None).await.unwrap().is_connected());
 }
 
 #[tokio::test]
