@@ -4,6 +4,7 @@
 use std::net::UdpSocket;
 use std::time::Duration;
 
+use media_core::mpegts::{Counters, Demuxed, Demuxer};
 use srt::{Connection, Error, KeyLength, Options, Passphrase, Reject};
 use tokio::process::Command;
 
@@ -134,8 +135,8 @@ async fn packet_filters_which_callers_could_make_huge_are_refused() {
     let port = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let to = format!("srt://{}?streamid=live/a&packetfilter=fec,cols:10,rows:5", weir.srt);
     let filtering = transmit(&format!("udp://127.0.0.1:{port}"), &to);
-    let (_, said) = filtering.finish().await;
-    assert!(said.contains("filter"), "{said}");
+    // It may not end, as it can miss that it was refused.
+    filtering.line("Packet Filter settings error").await;
     assert!(call(&weir, "publish:live/a", None).await.unwrap().is_connected());
 }
 
@@ -241,11 +242,14 @@ async fn srt_live_transmit_passes_a_file_through() {
         ts
     });
     let ts = within("what is played", played).await.unwrap();
-    let file = weir.dir.path().join("played.ts");
-    std::fs::write(&file, ts).unwrap();
-    // Less than there is: what was cut off at the end is no mistake.
-    let report = ffmpeg::play(Version::Five, &file.display().to_string(), 2).await;
-    assert_whole("srt-live-transmit", &report, 2.0);
+    let mut demuxer = Demuxer::new();
+    demuxer.push(&ts);
+    let mut frames = 0;
+    while let Some(event) = demuxer.next_event() {
+        frames += usize::from(matches!(event, Demuxed::Frame(_)));
+    }
+    assert_eq!(demuxer.counters(), Counters::default());
+    assert!(frames > 100, "{frames} frames");
 }
 
 /// An SRT control packet that asks for a handshake (draft §3.2.1): an induction, or a conclusion with a cookie that was

@@ -131,7 +131,7 @@ impl Publisher {
         room: &mut [u8; MAX_DATAGRAM_BYTES],
         mut bytes: usize,
     ) -> Result<(), End> {
-        for _ in 0..AT_ONCE {
+        for taken in 1.. {
             self.demuxer.push(room.get(..bytes).unwrap_or_default());
             while let Some(event) = self.demuxer.next_event() {
                 match event {
@@ -142,6 +142,9 @@ impl Publisher {
                     }
                 }
                 .map_err(End::Revoked)?;
+            }
+            if taken == AT_ONCE {
+                break;
             }
             // What came before the end is still there after it.
             match connection.try_recv(room) {
