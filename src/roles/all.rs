@@ -13,6 +13,8 @@ use edge::{Edge, Upstream};
 use origin::Origin;
 use origin::ingest::rtmp::{Handoff, Ingest, OnPlay};
 use origin::ingest::srt;
+use origin::pull::Pulls;
+use origin::push::Pushes;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
@@ -45,7 +47,12 @@ pub(super) fn start(start: Start<'_>, sockets: Sockets) -> anyhow::Result<Roles>
         Some(hand_over(edge.clone(), playing.clone())),
         registry,
     )?;
-    let mut ingests = Ingests { rtmp: ingest.clone(), srt: None };
+    let mut ingests = Ingests {
+        rtmp: ingest.clone(),
+        srt: None,
+        pulls: Pulls::start(origin.clone(), registry)?,
+        pushes: Pushes::start(origin.clone(), registry)?,
+    };
 
     let mut serving = JoinSet::new();
     let (listening, drain) = (ingest.clone(), life.clone());

@@ -14,6 +14,8 @@ use ::edge::{Access, Certificates, Edge, Listeners, Origins};
 use ::origin::Origin;
 use ::origin::ingest::rtmp::Ingest;
 use ::origin::ingest::srt;
+use ::origin::pull::Pulls;
+use ::origin::push::Pushes;
 use bytes::Bytes;
 use control::{Replica, Token};
 use control_api::trace::Tracer;
@@ -149,10 +151,12 @@ impl Start<'_> {
     }
 }
 
-/// What takes publishers in.
+/// What takes publishers in, fetches streams, and sends them on.
 struct Ingests {
     rtmp: Ingest,
     srt: Option<srt::Ingest>,
+    pulls: Pulls,
+    pushes: Pushes,
 }
 
 /// The roles that run.
@@ -220,6 +224,8 @@ impl Roles {
             if let Some(srt) = &ingests.srt {
                 srt.reload(&config.origin);
             }
+            ingests.pulls.configure(&config.origin.pulls);
+            ingests.pushes.configure(&config.origin.pushes);
         }
         // Those of a cluster are named by its control plane.
         if let Some(origins) = &self.origins

@@ -5,6 +5,8 @@ use std::sync::Arc;
 use origin::Origin;
 use origin::ingest::rtmp::Ingest;
 use origin::ingest::srt;
+use origin::pull::Pulls;
+use origin::push::Pushes;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
@@ -25,7 +27,12 @@ pub(super) fn start(start: Start<'_>, sockets: Sockets) -> anyhow::Result<Roles>
     control.pages = false;
     let api = pages(control, cluster, office, control::Metrics::register(registry)?);
     let ingest = Ingest::new(origin.clone(), Arc::clone(keyring.grants()), None, registry)?;
-    let mut ingests = Ingests { rtmp: ingest.clone(), srt: None };
+    let mut ingests = Ingests {
+        rtmp: ingest.clone(),
+        srt: None,
+        pulls: Pulls::start(origin.clone(), registry)?,
+        pushes: Pushes::start(origin.clone(), registry)?,
+    };
 
     let mut serving = JoinSet::new();
     let (listening, drain) = (ingest.clone(), life.clone());

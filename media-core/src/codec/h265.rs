@@ -104,6 +104,12 @@ impl<'a> Record<'a> {
     }
 }
 
+/// How many pictures may be decoded before one that is shown earlier, where the SPS tells.
+pub(super) fn reordering(sets: &[&[u8]]) -> Option<u8> {
+    let sps = sets.iter().find(|set| unit_type(set) == Some(NAL_SPS))?;
+    Sps::parse(sps).ok()?.reordering
+}
+
 /// The VPS, SPS and PPS of a record, in this order whatever order they lie in.
 pub(super) fn parameter_sets_of(record: &[u8]) -> Result<Vec<&[u8]>, Error> {
     Record::parse(record)?;

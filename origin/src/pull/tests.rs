@@ -1,0 +1,1 @@
+//! Pulls without a network.
