@@ -19,6 +19,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use super::{Ingests, Roles, Sockets, Start, hls_end, pages, serve_http, serve_srt};
+use crate::agent::Remotes;
 use crate::cluster::Local;
 
 pub(super) fn start(start: Start<'_>, sockets: Sockets) -> anyhow::Result<Roles> {
@@ -47,12 +48,9 @@ pub(super) fn start(start: Start<'_>, sockets: Sockets) -> anyhow::Result<Roles>
         Some(hand_over(edge.clone(), playing.clone())),
         registry,
     )?;
-    let mut ingests = Ingests {
-        rtmp: ingest.clone(),
-        srt: None,
-        pulls: Pulls::start(origin.clone(), registry)?,
-        pushes: Pushes::start(origin.clone(), registry)?,
-    };
+    let pulls = Pulls::start(origin.clone(), registry)?;
+    let remotes = Remotes { pulls, pushes: Pushes::start(origin.clone(), registry)? };
+    let mut ingests = Ingests { rtmp: ingest.clone(), srt: None, remotes };
 
     let mut serving = JoinSet::new();
     let (listening, drain) = (ingest.clone(), life.clone());

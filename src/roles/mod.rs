@@ -14,8 +14,6 @@ use ::edge::{Access, Certificates, Edge, Listeners, Origins};
 use ::origin::Origin;
 use ::origin::ingest::rtmp::Ingest;
 use ::origin::ingest::srt;
-use ::origin::pull::Pulls;
-use ::origin::push::Pushes;
 use bytes::Bytes;
 use control::{Replica, Token};
 use control_api::trace::Tracer;
@@ -24,7 +22,7 @@ use prometheus::Registry;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
-use crate::agent::Keyring;
+use crate::agent::{Keyring, Remotes};
 use crate::config::Config;
 use crate::grant::key_set;
 use crate::lifecycle::Lifecycle;
@@ -155,8 +153,7 @@ impl Start<'_> {
 struct Ingests {
     rtmp: Ingest,
     srt: Option<srt::Ingest>,
-    pulls: Pulls,
-    pushes: Pushes,
+    remotes: Remotes,
 }
 
 /// The roles that run.
@@ -212,6 +209,7 @@ impl Roles {
         crate::agent::Roles {
             origin: self.ingest.as_ref().map(|(origin, _)| origin.clone()),
             edge: self.edge.clone(),
+            remotes: self.ingest.as_ref().map(|(_, ingests)| ingests.remotes.clone()),
             origins: self.origins.clone(),
             keyring: Arc::clone(&self.keyring),
         }
@@ -224,8 +222,8 @@ impl Roles {
             if let Some(srt) = &ingests.srt {
                 srt.reload(&config.origin);
             }
-            ingests.pulls.configure(&config.origin.pulls);
-            ingests.pushes.configure(&config.origin.pushes);
+            ingests.remotes.pulls.configure(&config.origin.pulls);
+            ingests.remotes.pushes.configure(&config.origin.pushes);
         }
         // Those of a cluster are named by its control plane.
         if let Some(origins) = &self.origins

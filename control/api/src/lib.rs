@@ -19,7 +19,7 @@ use async_trait::async_trait;
 
 pub use coding::{accepts_brotli, accepts_gzip};
 pub use network::{Network, NoNetwork};
-pub use remote::{RemoteInfo, RemoteState, Standing};
+pub use remote::{RemoteInfo, RemoteState, Standing, shown_url};
 pub use secret::Secret;
 pub use stream::{
     ClusterStats, HlsState, LineInfo, MediaClock, PublisherInfo, StreamInfo, StreamState, TrackInfo, Viewers,

@@ -5,6 +5,24 @@ use utoipa::ToSchema;
 
 use crate::LineInfo;
 
+/// What stands for what is not shown.
+const HIDDEN: &str = "…";
+
+/// A URL for people: without user, password, query and fragment. A path in which something is assigned may be a login, too,
+/// as some cameras have it (`/user=admin&password=…`).
+pub fn shown_url(url: &str) -> String {
+    let Some((scheme, rest)) = url.split_once("://") else { return HIDDEN.to_owned() };
+    let (authority, rest) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
+    let (path, more) = rest.split_at(rest.find(['?', '#']).unwrap_or(rest.len()));
+    let host = match authority.rsplit_once('@') {
+        Some((_, host)) => format!("{HIDDEN}@{host}"),
+        None => authority.to_owned(),
+    };
+    let path = if path.contains('=') { format!("/{HIDDEN}") } else { path.to_owned() };
+    let more = if more.is_empty() { String::new() } else { format!("?{HIDDEN}") };
+    format!("{scheme}://{host}{path}{more}")
+}
+
 /// Where a pull or a push is in its life.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
@@ -23,6 +41,11 @@ pub enum RemoteState {
 impl RemoteState {
     /// All of them.
     pub const ALL: [Self; 4] = [Self::Idle, Self::Connecting, Self::Live, Self::Waiting];
+
+    /// That of a name.
+    pub fn of_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|state| state.name() == name)
+    }
 
     /// Its name, as the API has it.
     pub const fn name(self) -> &'static str {
@@ -59,6 +82,9 @@ pub struct Standing {
 /// A pull, or a push.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct RemoteInfo {
+    /// Of an order of the API: what it is deleted by.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<String>,
     /// The stream's app.
     pub app: String,
     /// The stream's name.
@@ -77,4 +103,23 @@ pub struct RemoteInfo {
     /// How it does.
     #[serde(flatten)]
     pub standing: Standing,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_secret_is_shown() {
+        for (url, text) in [
+            ("rtsp://camera.example/h264", "rtsp://camera.example/h264"),
+            ("rtsp://admin:hunter2@10.0.0.9:554/ch1?token=hunter2", "rtsp://…@10.0.0.9:554/ch1?…"),
+            ("rtsp://10.0.0.9/user=admin&password=hunter2&stream=1", "rtsp://10.0.0.9/…"),
+            ("srt://[2001:db8::1]:9000?streamid=#!::u=hunter2", "srt://[2001:db8::1]:9000?…"),
+            ("rtsp://a:b@c:hunter2@10.0.0.9", "rtsp://…@10.0.0.9"),
+            ("hunter2", "…"),
+        ] {
+            assert_eq!(shown_url(url), text);
+        }
+    }
 }

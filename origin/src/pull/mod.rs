@@ -121,6 +121,7 @@ impl Pulls {
             .running
             .values()
             .map(|Running { wish, puller, .. }| RemoteInfo {
+                id: None,
                 app: wish.key.app().to_owned(),
                 name: wish.key.name().to_owned(),
                 url: wish.source.shown().to_string(),

@@ -116,6 +116,7 @@ impl Pushes {
     pub fn list(&self) -> Vec<RemoteInfo> {
         let state = self.0.state.lock();
         let shown = |Running { wish, board, .. }: &Running| RemoteInfo {
+            id: None,
             app: wish.key.app().to_owned(),
             name: wish.key.name().to_owned(),
             url: wish.target.shown.to_string(),

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use control_api::shown_url;
 use url::Url;
 
 /// What stands for what is not shown.
@@ -28,38 +29,20 @@ impl fmt::Debug for Hidden {
 }
 
 impl Shown {
-    /// Of a URL, and further words of it that are secret. A path in which something is assigned may be a login, as some
-    /// cameras have it (`/user=admin&password=…`).
+    /// Of a URL, and further words of it that are secret.
     pub(crate) fn new(url: &Url, secrets: impl IntoIterator<Item = String>) -> Self {
         let mut hidden: Vec<String> = secrets.into_iter().collect();
-        let mut text = format!("{}://", url.scheme());
-        if !url.username().is_empty() || url.password().is_some() {
-            text.push_str(HIDDEN);
-            text.push('@');
-            hidden.push(url.username().to_owned());
-            hidden.extend(url.password().map(ToOwned::to_owned));
-        }
-        text.push_str(url.host_str().unwrap_or_default());
-        if let Some(port) = url.port() {
-            text = format!("{text}:{port}");
-        }
+        hidden.push(url.username().to_owned());
+        hidden.extend(
+            [url.password(), url.query(), url.fragment()].into_iter().flatten().map(ToOwned::to_owned),
+        );
         if url.path().contains('=') {
-            text.push('/');
-            text.push_str(HIDDEN);
             hidden.push(url.path().trim_start_matches('/').to_owned());
-        } else {
-            text.push_str(url.path());
-        }
-        for part in [url.query().map(|query| ('?', query)), url.fragment().map(|rest| ('#', rest))] {
-            let Some((sign, part)) = part else { continue };
-            text.push(sign);
-            text.push_str(HIDDEN);
-            hidden.push(part.to_owned());
         }
         hidden.retain(|word| !word.is_empty());
         // What contains another is replaced before that.
         hidden.sort_by_key(|word| std::cmp::Reverse(word.len()));
-        Self { text, hidden: Hidden(hidden) }
+        Self { text: shown_url(url.as_str()), hidden: Hidden(hidden) }
     }
 
     /// The first line of a message that may repeat the URL, without what is hidden.
@@ -97,7 +80,7 @@ mod tests {
             ("rtsp://camera.example/h264", "rtsp://camera.example/h264"),
             ("rtsp://admin:hunter2@10.0.0.9:554/ch1?token=hunter2", "rtsp://…@10.0.0.9:554/ch1?…"),
             ("rtsp://10.0.0.9/user=admin&password=hunter2&stream=1", "rtsp://10.0.0.9/…"),
-            ("srt://[2001:db8::1]:9000?passphrase=hunter2#hunter2", "srt://[2001:db8::1]:9000?…#…"),
+            ("srt://[2001:db8::1]:9000?passphrase=hunter2#hunter2", "srt://[2001:db8::1]:9000?…"),
         ] {
             assert_eq!(shown(url).to_string(), text);
             assert!(!format!("{:?}", shown(url)).contains("hunter2"));

@@ -78,7 +78,9 @@ impl Target {
                 "mode" => return Err(wrong("mode must be caller: listeners are called")),
                 "transtype" if value == "live" => {}
                 _ => {
-                    return Err(wrong("it has parameters besides streamid, passphrase, pbkeylen and latency"));
+                    return Err(wrong(
+                        "it has parameters besides streamid, passphrase, pbkeylen and latency",
+                    ));
                 }
             }
         }
