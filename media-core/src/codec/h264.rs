@@ -185,6 +185,9 @@ mod tests {
             (interlaced_with_scaling_lists_and_hrd, 640, 360, (50, 1), "avc1.64001f"),
         ] {
             let track = read(record).unwrap();
+            // What x264 says behind the timing: a pyramid of B pictures, but for baseline.
+            let depth = if name == "avc1.42c01f" { 0 } else { 2 };
+            assert_eq!(crate::codec::reordering(&track), Some(depth), "{record}");
             let video = track.video().unwrap();
             assert_eq!((video.width, video.height), (width, height), "{record}");
             assert_eq!(video.frame_rate, Some(rate), "{record}");

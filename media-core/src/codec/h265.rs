@@ -196,6 +196,7 @@ mod tests {
         assert_eq!(main.rfc6381, "hvc1.1.6.L93.90");
         let video = main.video().unwrap();
         assert_eq!((video.width, video.height, video.frame_rate), (1280, 720, Some((30, 1))));
+        assert_eq!(crate::codec::reordering(&main), Some(2));
 
         let main10 = read(&hex(MAIN10_1918)).unwrap();
         assert_eq!(main10.rfc6381, "hvc1.2.4.L120.90");
