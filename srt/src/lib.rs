@@ -48,6 +48,8 @@ pub use options::{KeyLength, Options, Passphrase, PassphraseLength};
 #[cfg(feature = "libsrt")]
 pub use passphrases::{PassphraseConfig, PassphraseError, Passphrases};
 #[cfg(feature = "libsrt")]
+pub use reactor::end;
+#[cfg(feature = "libsrt")]
 pub use reject::Reject;
 #[cfg(feature = "libsrt")]
 pub use stats::Stats;

@@ -8,7 +8,7 @@
 
 use std::ffi::{CStr, c_char, c_int, c_void};
 use std::net::{SocketAddr, UdpSocket};
-use std::os::fd::{FromRawFd, IntoRawFd};
+use std::os::fd::IntoRawFd;
 use std::panic::catch_unwind;
 use std::sync::OnceLock;
 use std::{io, mem};
@@ -127,6 +127,7 @@ type HookFn = extern "C" fn(*mut c_void, Id, c_int, *const c_void, *const c_char
 
 unsafe extern "C" {
     fn srt_startup() -> c_int;
+    fn srt_cleanup() -> c_int;
     fn srt_setloglevel(level: c_int);
     fn srt_create_socket() -> Id;
     fn srt_close(id: Id) -> c_int;
@@ -147,6 +148,7 @@ unsafe extern "C" {
     fn srt_setrejectreason(id: Id, reason: c_int) -> c_int;
     fn srt_rejectreason_str(reason: c_int) -> *const c_char;
     fn srt_epoll_create() -> c_int;
+    fn srt_epoll_release(epoll: c_int) -> c_int;
     fn srt_epoll_set(epoll: c_int, flags: i32) -> i32;
     fn srt_epoll_add_usock(epoll: c_int, id: Id, events: *const c_int) -> c_int;
     fn srt_epoll_remove_usock(epoll: c_int, id: Id) -> c_int;
@@ -225,6 +227,12 @@ fn started() -> Result<(), Failed> {
         .clone()
 }
 
+/// Closes all sockets and ends all threads of libsrt's. What is called afterwards fails.
+pub(crate) fn cleanup() {
+    // SAFETY: it takes nothing, and its threads are done when it returns.
+    unsafe { srt_cleanup() };
+}
+
 pub(crate) fn create() -> Result<Id, Failed> {
     started()?;
     // SAFETY: it takes nothing.
@@ -242,12 +250,8 @@ pub(crate) fn close(id: Id) {
 pub(crate) fn bind_over(id: Id, socket: UdpSocket) -> Result<(), Failed> {
     let file = socket.into_raw_fd();
     // SAFETY: a file that is open and nobody else's any more.
-    let done = done(unsafe { srt_bind_acquire(id, file) });
-    if done.is_err() {
-        // SAFETY: where it was not taken over it is still ours.
-        drop(unsafe { UdpSocket::from_raw_fd(file) });
-    }
-    done
+    // Where that fails nobody can tell whether libsrt has closed it: it is not closed here, as it may be another by then.
+    done(unsafe { srt_bind_acquire(id, file) })
 }
 
 pub(crate) fn connect(id: Id, to: SocketAddr) -> Result<(), Failed> {
@@ -412,6 +416,12 @@ pub(crate) fn epoll() -> Result<i32, Failed> {
     // SAFETY: it takes numbers.
     done(unsafe { srt_epoll_set(epoll, ENABLE_EMPTY) })?;
     Ok(epoll)
+}
+
+/// Whoever waits fails.
+pub(crate) fn epoll_release(epoll: i32) {
+    // SAFETY: it takes a number.
+    unsafe { srt_epoll_release(epoll) };
 }
 
 pub(crate) fn epoll_add(epoll: i32, id: Id, events: i32) -> Result<(), Failed> {

@@ -2,9 +2,10 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
-use parking_lot::Mutex;
+use parking_lot::{Condvar, Mutex};
 use tokio::sync::Notify;
 
 use crate::raw::{self, Event, Failed, Id, event};
@@ -29,6 +30,9 @@ struct Reactor {
     epoll: i32,
     /// The sockets that are waited for: as many as there are.
     sockets: Mutex<HashMap<Id, Arc<Readiness>>>,
+    over: Mutex<bool>,
+    ends: Condvar,
+    thread: Mutex<Option<JoinHandle<()>>>,
 }
 
 static REACTOR: OnceLock<Result<Reactor, Failed>> = OnceLock::new();
@@ -37,11 +41,17 @@ fn reactor() -> Result<&'static Reactor, Failed> {
     let reactor = REACTOR.get_or_init(|| {
         let epoll = raw::epoll()?;
         // The thread waits for the cell to be set.
-        match std::thread::Builder::new().name("srt-reactor".to_owned()).spawn(run) {
-            Ok(_) => {}
-            Err(error) => tracing::error!(%error, "no thread waits for SRT sockets"),
+        let thread = std::thread::Builder::new().name("srt-reactor".to_owned()).spawn(run);
+        if let Err(error) = &thread {
+            tracing::error!(%error, "no thread waits for SRT sockets");
         }
-        Ok(Reactor { epoll, sockets: Mutex::default() })
+        Ok(Reactor {
+            epoll,
+            sockets: Mutex::default(),
+            over: Mutex::new(false),
+            ends: Condvar::new(),
+            thread: Mutex::new(thread.ok()),
+        })
     });
     reactor.as_ref().map_err(Clone::clone)
 }
@@ -53,12 +63,14 @@ fn run() {
         let happened = match raw::epoll_wait(reactor.epoll, &mut events, WAIT_MS) {
             Ok(happened) => happened,
             Err(error) => {
-                tracing::error!(%error, "SRT sockets cannot be waited for");
-                #[expect(
-                    clippy::disallowed_methods,
-                    reason = "a thread of its own, which nothing would wake"
-                )]
-                std::thread::sleep(PAUSE);
+                let mut over = reactor.over.lock();
+                if !*over {
+                    tracing::error!(%error, "SRT sockets cannot be waited for");
+                    reactor.ends.wait_for(&mut over, PAUSE);
+                }
+                if *over {
+                    return;
+                }
                 continue;
             }
         };
@@ -73,6 +85,20 @@ fn run() {
             }
         }
     }
+}
+
+/// Ends SRT in this process, for good: all connections close, and no thread of libsrt's is left that would meet the end of
+/// the program. It waits for them.
+pub fn end() {
+    let Some(Ok(reactor)) = REACTOR.get() else { return };
+    *reactor.over.lock() = true;
+    reactor.ends.notify_all();
+    raw::epoll_release(reactor.epoll);
+    if let Some(thread) = reactor.thread.lock().take() {
+        // A panic of it was reported when it happened.
+        let _ = thread.join();
+    }
+    raw::cleanup();
 }
 
 /// A socket that tasks wait for. Dropping it closes the socket.

@@ -1,5 +1,13 @@
 //! A listener and callers on this machine: what gets in, what comes across, and who is refused.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test reports what is wrong by panicking"
+)]
+
 use std::net::{SocketAddr, UdpSocket};
 use std::time::Duration;
 

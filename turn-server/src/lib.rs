@@ -22,13 +22,12 @@ mod tests;
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use tokio::net::{TcpListener, UdpSocket};
 use tokio::task::JoinSet;
 
 pub use config::{Config, Secret};
-pub use credentials::Credentials;
 
 use allowance::{Allowance, network};
 use desk::{Desk, Shared};
@@ -49,9 +48,6 @@ const PAUSE: Duration = Duration::from_millis(100);
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// No randomness for a secret.
-    #[error("the system gives no random bytes for a TURN secret: {0}")]
-    Random(#[from] getrandom::Error),
     /// A metric is there already.
     #[error("metrics of the TURN server: {0}")]
     Metrics(#[from] prometheus::Error),
@@ -75,22 +71,12 @@ pub struct TurnServer {
 }
 
 impl TurnServer {
-    /// A server with its metrics. What [`Config::mistakes`] finds is not looked for again. Without a secret it takes a random one, so that only its own credentials are good.
-    pub fn new(mut config: Config, registry: &prometheus::Registry) -> Result<Self, Error> {
-        if config.secret.is_empty() {
-            config.secret = Secret::random()?;
-        }
+    /// A server with its metrics. What [`Config::mistakes`] finds is not looked for again.
+    pub fn new(config: Config, registry: &prometheus::Registry) -> Result<Self, Error> {
         let metrics = Metrics::register(registry)?;
         let quota = Quota::new(config.max_allocations, config.max_allocations_per_user);
         let allowance = Allowance::new(config.requests_per_second);
         Ok(Self { shared: Arc::new(Shared { config, metrics, quota, allowance }) })
-    }
-
-    /// What lets a client allocate, for as long as configured. `user` is whom quotas are counted for; it says nothing else.
-    pub fn credentials(&self, user: &str) -> Credentials {
-        let config = &self.shared.config;
-        let lasts = Duration::from_secs(config.credentials_last_s);
-        Credentials::issue(&config.secret, user, lasts, SystemTime::now())
     }
 
     /// Serves until `drain` resolves; then what is relayed ends.
