@@ -151,7 +151,7 @@ pub(super) async fn pull(
 
 /// Have a stream fetched no longer
 ///
-/// It ends, unless somebody else publishes it.
+/// It ends when its grace period is over, unless somebody else publishes it.
 #[utoipa::path(
     delete,
     path = "/api/v1/pulls/{app}/{name}",

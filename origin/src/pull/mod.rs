@@ -173,10 +173,11 @@ impl Inner {
         for key in ended {
             let Some(running) = state.running.remove(&key) else { continue };
             tracing::info!(stream = %key, "a pull is not wanted any more");
-            let goes_on = seen.contains(&key);
+            // What the API orders no more may be another origin's by now: viewers wait for that one as for a publisher.
+            let is_over = !seen.contains(&key) && running.wish.reach == Reach::Anywhere;
             let puller = Arc::clone(&running.puller);
             drop(running);
-            if !goes_on {
+            if is_over {
                 // Nobody waits for its return.
                 self.runtime.spawn(async move { puller.expire().await });
             }

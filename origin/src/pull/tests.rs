@@ -118,7 +118,10 @@ async fn who_asks_for_what_cannot_be_had_is_told() {
     pulls.configure(&[pull(&format!("rtsp://u:hunter2@{free}/a"), true)]);
     let answer = ask(&origin, Method::GET, "/relay/live/a").await;
     assert_eq!(answer.status(), StatusCode::SERVICE_UNAVAILABLE);
-    assert_eq!(ask(&origin, Method::GET, "/live/a/index.m3u8").await.status(), StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(
+        ask(&origin, Method::GET, "/live/a/index.m3u8").await.status(),
+        StatusCode::SERVICE_UNAVAILABLE
+    );
     assert_eq!(ask(&origin, Method::GET, "/relay/live/b").await.status(), StatusCode::NOT_FOUND);
     until("nobody wants it", || state(&pulls) == RemoteState::Idle).await;
 }

@@ -206,6 +206,8 @@ fn vui_frame_rate(bits: &mut Bits<'_>) -> Result<Option<(u32, u32)>, Error> {
     }
     let units_in_tick = u64::from(bits.bits(32)?);
     let time_scale = u64::from(bits.bits(32)?);
+    // fixed_frame_rate_flag: one that is missing costs what stands behind it only.
+    let _ = bits.skip(1);
     Ok(frame_rate(time_scale, 2 * units_in_tick))
 }
 
