@@ -407,9 +407,62 @@ pub(crate) enum CtlCommand {
         #[arg(value_name = "STREAM")]
         stream: String,
     },
+    /// Streams that are fetched from where they are
+    #[command(subcommand)]
+    Pulls(PullsCommand),
+    /// Streams that are sent on
+    #[command(subcommand)]
+    Pushes(PushesCommand),
     /// The keys that grants are signed with
     #[command(subcommand)]
     Keys(KeysCommand),
+}
+
+/// What `weir ctl pulls` can do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum PullsCommand {
+    /// Which there are, and how they do
+    List,
+    /// Have a stream fetched
+    Add {
+        /// What it is called here: app/name
+        #[arg(value_name = "STREAM")]
+        stream: String,
+        /// Where it is: rtsp://… or srt://…
+        url: String,
+        /// RTP comes by UDP, of RTSP
+        #[arg(long)]
+        udp: bool,
+        /// Only while somebody watches
+        #[arg(long)]
+        on_demand: bool,
+    },
+    /// Have it fetched no longer
+    Remove {
+        /// app/name
+        #[arg(value_name = "STREAM")]
+        stream: String,
+    },
+}
+
+/// What `weir ctl pushes` can do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum PushesCommand {
+    /// Which there are, and how they do
+    List,
+    /// Have a stream sent on
+    Add {
+        /// Which one: app/name
+        #[arg(value_name = "STREAM")]
+        stream: String,
+        /// Where to: srt://…
+        url: String,
+    },
+    /// Have it sent on no longer
+    Remove {
+        /// As `list` shows it
+        id: String,
+    },
 }
 
 /// What `weir ctl keys` can do.

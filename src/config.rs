@@ -6,6 +6,7 @@
 mod file;
 mod layers;
 mod mistake;
+mod remote;
 mod semantics;
 
 use std::path::{Path, PathBuf};

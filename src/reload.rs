@@ -18,6 +18,8 @@ const AT_RUN_TIME: &[&str] = &[
     "grants",
     "edge.guard",
     "origin.auth",
+    "origin.pulls",
+    "origin.pushes",
     "origin.rtmp.max_connections",
     "origin.rtmp.max_connections_per_address",
     "origin.rtmp.handshake_timeout_ms",

@@ -106,6 +106,12 @@ setup_test() {
   need_command turnutils_uclient coturn
   need_command python3 python3
   need_package fonts-dejavu-core
+  # An RTSP server, and what it reads and sends with.
+  need_package gir1.2-gst-rtsp-server-1.0
+  need_package python3-gi
+  need_package gstreamer1.0-plugins-base
+  need_package gstreamer1.0-plugins-good
+  need_package gstreamer1.0-plugins-bad
   has python3 && python3 -c 'import ensurepip' 2>/dev/null || missing+=(python3-venv)
   install_missing
   setup_new_ffmpeg

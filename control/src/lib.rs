@@ -17,6 +17,7 @@ mod metrics;
 mod nodes;
 mod pages;
 pub mod registry;
+mod remotes;
 pub mod replica;
 pub mod schedule;
 mod streams;

@@ -22,6 +22,12 @@ pub struct Config {
     pub srt: crate::ingest::srt::Config,
     /// The HTTP listener for edges, of an origin that is a process of its own.
     pub http: HttpConfig,
+    /// How others are called, for pulls and pushes.
+    pub remote: crate::remote::Config,
+    /// Streams that are fetched from where they are.
+    pub pulls: Vec<crate::pull::PullConfig>,
+    /// Streams that are sent on.
+    pub pushes: Vec<crate::push::PushConfig>,
     /// Low-latency HLS.
     pub hls: HlsConfig,
 }

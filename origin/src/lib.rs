@@ -17,7 +17,10 @@ mod opening;
 mod origin;
 pub mod package;
 mod publication;
+pub mod pull;
+pub mod push;
 mod relay;
+pub mod remote;
 mod standby;
 mod stats;
 #[cfg(test)]

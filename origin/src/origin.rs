@@ -15,6 +15,7 @@ use crate::leases::Leases;
 use crate::metrics::Metrics;
 use crate::package::hls::{HlsConfigError, HlsMetrics, Packagers};
 use crate::publication::{Graces, Hand, Publication, PublishError, Publisher};
+use crate::pull::Demands;
 use crate::relay::Feeds;
 use crate::standby::Standbys;
 use crate::stats::Stats;
@@ -53,6 +54,7 @@ struct Inner {
     /// Who gives leases of streams, if anybody does.
     leases: OnceLock<Arc<dyn Leases>>,
     standbys: Arc<Standbys>,
+    demands: Demands,
     tracer: OnceLock<Tracer>,
     /// How many publications there are.
     publishers: watch::Sender<usize>,
@@ -89,6 +91,7 @@ impl Origin {
             graces: Graces::default(),
             leases: OnceLock::new(),
             standbys: Arc::new(Standbys::new(limits)),
+            demands: Demands::default(),
             tracer: OnceLock::new(),
             publishers: watch::Sender::new(0),
         });
@@ -185,6 +188,11 @@ impl Origin {
         snapshot.phase == Phase::Live
             && !self.0.config.streams.takeover
             && !self.0.standbys.publishes(key, snapshot.tracks.epoch)
+    }
+
+    /// Streams that are pulled on demand.
+    pub(crate) fn demands(&self) -> &Demands {
+        &self.0.demands
     }
 
     /// The timers of streams that wait for their publisher.

@@ -11,6 +11,7 @@ mod keyring;
 mod leases;
 mod named;
 mod place;
+mod remotes;
 mod reports;
 mod routes;
 mod session;
@@ -35,6 +36,7 @@ pub(crate) use config::Config;
 pub(crate) use keyring::Keyring;
 use named::Named;
 pub(crate) use place::{Ports, node};
+pub(crate) use remotes::Remotes;
 
 /// How long a replica has for taking a connection, and for the answer to a call.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
@@ -53,6 +55,8 @@ const MAX_BACKOFF: Duration = Duration::from_secs(2);
 pub(crate) struct Roles {
     pub(crate) origin: Option<Origin>,
     pub(crate) edge: Option<Edge>,
+    /// Of an origin.
+    pub(crate) remotes: Option<Remotes>,
     /// Of an edge alone.
     pub(crate) origins: Option<Origins>,
     pub(crate) keyring: Arc<Keyring>,

@@ -15,6 +15,7 @@ pub(super) struct Reporter {
     cores: f64,
     /// What was said, by `app/name`.
     said: HashMap<String, rpc::Report>,
+    said_of_remotes: Option<rpc::RemoteReports>,
     at: Instant,
     bytes_out: u64,
     cpu_seconds: f64,
@@ -27,7 +28,7 @@ impl Reporter {
         let bytes_out = roles.edge.as_ref().map_or(0, |edge| edge.totals().bytes_out);
         let cores = f64::from(u32::try_from(cores).unwrap_or(u32::MAX));
         let (at, cpu_seconds) = (Instant::now(), process::cpu_seconds());
-        Self { roles, cores, said: HashMap::new(), at, bytes_out, cpu_seconds }
+        Self { roles, cores, said: HashMap::new(), said_of_remotes: None, at, bytes_out, cpu_seconds }
     }
 
     /// What it carries, since the last time.
@@ -50,6 +51,16 @@ impl Reporter {
         };
         (self.at, self.bytes_out, self.cpu_seconds) = (now, totals.bytes_out, cpu_seconds);
         load
+    }
+
+    /// What is said of pulls and pushes, if it is something else than before.
+    pub(super) fn remotes(&mut self) -> Option<rpc::RemoteReports> {
+        let now = self.roles.remotes.as_ref()?.reports();
+        if self.said_of_remotes.as_ref() == Some(&now) {
+            return None;
+        }
+        self.said_of_remotes = Some(now.clone());
+        Some(now)
     }
 
     /// Streams of which something else is to be said than before.

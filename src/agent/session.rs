@@ -156,7 +156,13 @@ impl Agent {
 
     fn heartbeat(&self, reporter: &mut Reporter) -> rpc::Heartbeat {
         let draining = *self.drained.borrow() || self.life.phase() >= Phase::Unready;
-        rpc::Heartbeat { load: Some(reporter.load()), reports: reporter.changes(), draining, sessions: None }
+        rpc::Heartbeat {
+            load: Some(reporter.load()),
+            reports: reporter.changes(),
+            draining,
+            sessions: None,
+            remotes: reporter.remotes(),
+        }
     }
 
     fn obey(&self, command: Command) {
@@ -187,6 +193,11 @@ impl Agent {
                 self.take_origins(urls);
             }
             Command::Promote(promote) => self.promote(promote),
+            Command::Remotes(orders) => {
+                if let Some(remotes) = &self.roles.remotes {
+                    remotes.order(orders);
+                }
+            }
         }
     }
 

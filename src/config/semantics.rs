@@ -43,11 +43,11 @@ pub(super) struct Finding {
 pub(super) struct Findings(pub(super) Vec<Finding>);
 
 impl Findings {
-    fn say(&mut self, key: &str, what: impl Into<String>) {
+    pub(super) fn say(&mut self, key: &str, what: impl Into<String>) {
         self.between(&[key], what);
     }
 
-    fn between(&mut self, keys: &[&str], what: impl Into<String>) {
+    pub(super) fn between(&mut self, keys: &[&str], what: impl Into<String>) {
         self.0.push(Finding { keys: keys.iter().map(|key| (*key).to_owned()).collect(), what: what.into() });
     }
 }
@@ -70,6 +70,7 @@ pub(super) fn check(config: &Config, role: Option<Role>) -> Findings {
     guard(&config.edge.guard, &mut findings);
     passphrases("origin.srt.passphrases", &config.origin.srt.passphrases, &mut findings);
     passphrases("edge.srt.passphrases", &config.edge.srt.passphrases, &mut findings);
+    super::remote::check(&config.origin, &mut findings);
     for (key, what) in config.traces.mistakes() {
         findings.say(key, what);
     }
@@ -301,6 +302,10 @@ fn at_least_one(config: &Config, findings: &mut Findings) {
         ("origin.srt.peer_idle_ms", config.origin.srt.peer_idle_ms),
         ("origin.srt.first_frame_timeout_ms", config.origin.srt.first_frame_timeout_ms),
         ("origin.srt.idle_timeout_ms", config.origin.srt.idle_timeout_ms),
+        ("origin.remote.connect_timeout_ms", config.origin.remote.connect_timeout_ms),
+        ("origin.remote.idle_timeout_ms", config.origin.remote.idle_timeout_ms),
+        ("origin.remote.retry_ms", config.origin.remote.retry_ms),
+        ("origin.remote.max_retry_ms", config.origin.remote.max_retry_ms),
         ("origin.http.max_connections", config.origin.http.max_connections as u64),
         ("edge.rtmp.max_connections", edge.rtmp.max_connections as u64),
         ("edge.rtmp.max_connections_per_address", edge.rtmp.max_connections_per_address as u64),

@@ -1,6 +1,7 @@
 //! `weir ctl`: an operator's hand on a cluster, by the API of its control plane.
 
 mod ask;
+mod remotes;
 mod table;
 
 use std::process::ExitCode;
@@ -66,6 +67,8 @@ async fn run(ctl: &Ctl) -> anyhow::Result<String> {
             api.delete(&format!("/api/v1/streams/{}", ask::stream(stream)?)).await?;
             return Ok(said(ctl, format!("{stream} is ended")));
         }
+        CtlCommand::Pulls(command) => return remotes::pulls(ctl, &api, command).await,
+        CtlCommand::Pushes(command) => return remotes::pushes(ctl, &api, command).await,
         CtlCommand::Keys(KeysCommand::List) => (api.get("/api/v1/keys").await?, keys),
         CtlCommand::Keys(KeysCommand::Rotate) => (api.post("/api/v1/keys/rotate").await?, keys),
     };

@@ -13,10 +13,13 @@ use edge::{Edge, Upstream};
 use origin::Origin;
 use origin::ingest::rtmp::{Handoff, Ingest, OnPlay};
 use origin::ingest::srt;
+use origin::pull::Pulls;
+use origin::push::Pushes;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use super::{Ingests, Roles, Sockets, Start, hls_end, pages, serve_http, serve_srt};
+use crate::agent::Remotes;
 use crate::cluster::Local;
 
 pub(super) fn start(start: Start<'_>, sockets: Sockets) -> anyhow::Result<Roles> {
@@ -45,7 +48,9 @@ pub(super) fn start(start: Start<'_>, sockets: Sockets) -> anyhow::Result<Roles>
         Some(hand_over(edge.clone(), playing.clone())),
         registry,
     )?;
-    let mut ingests = Ingests { rtmp: ingest.clone(), srt: None };
+    let pulls = Pulls::start(origin.clone(), registry)?;
+    let remotes = Remotes { pulls, pushes: Pushes::start(origin.clone(), registry)? };
+    let mut ingests = Ingests { rtmp: ingest.clone(), srt: None, remotes };
 
     let mut serving = JoinSet::new();
     let (listening, drain) = (ingest.clone(), life.clone());

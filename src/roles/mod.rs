@@ -22,7 +22,7 @@ use prometheus::Registry;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
-use crate::agent::Keyring;
+use crate::agent::{Keyring, Remotes};
 use crate::config::Config;
 use crate::grant::key_set;
 use crate::lifecycle::Lifecycle;
@@ -149,10 +149,11 @@ impl Start<'_> {
     }
 }
 
-/// What takes publishers in.
+/// What takes publishers in, fetches streams, and sends them on.
 struct Ingests {
     rtmp: Ingest,
     srt: Option<srt::Ingest>,
+    remotes: Remotes,
 }
 
 /// The roles that run.
@@ -208,6 +209,7 @@ impl Roles {
         crate::agent::Roles {
             origin: self.ingest.as_ref().map(|(origin, _)| origin.clone()),
             edge: self.edge.clone(),
+            remotes: self.ingest.as_ref().map(|(_, ingests)| ingests.remotes.clone()),
             origins: self.origins.clone(),
             keyring: Arc::clone(&self.keyring),
         }
@@ -220,6 +222,8 @@ impl Roles {
             if let Some(srt) = &ingests.srt {
                 srt.reload(&config.origin);
             }
+            ingests.remotes.pulls.configure(&config.origin.pulls);
+            ingests.remotes.pushes.configure(&config.origin.pushes);
         }
         // Those of a cluster are named by its control plane.
         if let Some(origins) = &self.origins

@@ -5,10 +5,13 @@ use std::sync::Arc;
 use origin::Origin;
 use origin::ingest::rtmp::Ingest;
 use origin::ingest::srt;
+use origin::pull::Pulls;
+use origin::push::Pushes;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
 use super::{Ingests, Roles, Sockets, Start, hls_end, pages, serve_srt};
+use crate::agent::Remotes;
 use crate::certificate;
 use crate::cluster::Local;
 
@@ -25,7 +28,9 @@ pub(super) fn start(start: Start<'_>, sockets: Sockets) -> anyhow::Result<Roles>
     control.pages = false;
     let api = pages(control, cluster, office, control::Metrics::register(registry)?);
     let ingest = Ingest::new(origin.clone(), Arc::clone(keyring.grants()), None, registry)?;
-    let mut ingests = Ingests { rtmp: ingest.clone(), srt: None };
+    let pulls = Pulls::start(origin.clone(), registry)?;
+    let remotes = Remotes { pulls, pushes: Pushes::start(origin.clone(), registry)? };
+    let mut ingests = Ingests { rtmp: ingest.clone(), srt: None, remotes };
 
     let mut serving = JoinSet::new();
     let (listening, drain) = (ingest.clone(), life.clone());

@@ -30,6 +30,7 @@ mod on_disk;
 mod operating;
 mod pages;
 mod publish_command;
+mod pulls;
 mod redundant;
 mod secure;
 mod srt;

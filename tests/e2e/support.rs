@@ -19,6 +19,7 @@ pub mod lossy;
 pub mod memory;
 pub mod process;
 pub mod rtmp;
+pub mod rtsp;
 pub mod turn;
 pub mod versions;
 pub mod weir;

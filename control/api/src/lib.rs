@@ -9,6 +9,7 @@ mod coding;
 pub mod grant;
 mod network;
 pub mod pattern;
+mod remote;
 pub mod rpc;
 mod secret;
 pub mod stream;
@@ -18,6 +19,7 @@ use async_trait::async_trait;
 
 pub use coding::{accepts_brotli, accepts_gzip};
 pub use network::{Network, NoNetwork};
+pub use remote::{RemoteInfo, RemoteState, Standing, shown_url};
 pub use secret::Secret;
 pub use stream::{
     ClusterStats, HlsState, LineInfo, MediaClock, PublisherInfo, StreamInfo, StreamState, TrackInfo, Viewers,

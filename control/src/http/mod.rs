@@ -6,6 +6,7 @@ mod nodes;
 mod operator;
 mod play;
 pub(crate) mod problem;
+mod remotes;
 mod sessions;
 mod stats;
 mod streams;
@@ -55,6 +56,7 @@ pub(crate) struct Context {
     components(schemas(Problem)),
     tags(
         (name = "streams", description = "What is live"),
+        (name = "remotes", description = "Streams that are fetched, and sent on"),
         (name = "nodes", description = "Who is in the cluster"),
         (name = "grants", description = "Who may watch and publish"),
         (name = "routing", description = "Where to watch and where to publish"),
@@ -113,6 +115,10 @@ fn api(context: &Arc<Context>) -> Router {
         .routes(routes!(nodes::drain))
         .routes(routes!(nodes::reload))
         .routes(routes!(sessions::list))
+        .routes(routes!(remotes::pulls, remotes::pull))
+        .routes(routes!(remotes::end_pull))
+        .routes(routes!(remotes::pushes, remotes::push))
+        .routes(routes!(remotes::end_push))
         .routes(routes!(keys::list))
         .routes(routes!(keys::rotate))
         .routes(routes!(keys::sign))

@@ -14,6 +14,7 @@ use super::streams::CursorError;
 use crate::keys::KeysError;
 use crate::nodes::SessionsError;
 use crate::registry::RegistryError;
+use crate::remotes::OrderError;
 use crate::token::Refused;
 
 /// How a caller learns which credential is asked for (RFC 6750 §3).
@@ -67,6 +68,11 @@ impl Problem {
     /// No node of that name is there.
     pub(super) fn no_such_node(name: &str) -> Self {
         Self::new(StatusCode::NOT_FOUND, "no_such_node", format!("No node {name:?} is there."))
+    }
+
+    /// Nothing of that kind was ordered under that name.
+    pub(super) fn no_such_order(id: &str) -> Self {
+        Self::new(StatusCode::NOT_FOUND, "no_such_order", format!("Nothing is ordered as {id:?}."))
     }
 
     /// This process is asked for what only one that coordinates a cluster knows.
@@ -138,6 +144,18 @@ impl From<KeysError> for Problem {
             KeysError::TooMany => Self::new(StatusCode::CONFLICT, "too_many_keys", error.to_string()),
             KeysError::Registry(error) => error.into(),
             other => ClusterError::Unavailable(other.to_string()).into(),
+        }
+    }
+}
+
+impl From<OrderError> for Problem {
+    fn from(error: OrderError) -> Self {
+        match error {
+            OrderError::Bad(bad) => Self::new(StatusCode::BAD_REQUEST, "bad_order", bad.to_string()),
+            OrderError::Taken(_) => Self::new(StatusCode::CONFLICT, "pulled_already", error.to_string()),
+            OrderError::TooMany => Self::new(StatusCode::CONFLICT, "too_many_orders", error.to_string()),
+            OrderError::Registry(error) => error.into(),
+            OrderError::Random(_) => ClusterError::Unavailable(error.to_string()).into(),
         }
     }
 }

@@ -19,6 +19,9 @@ use crate::registry::{Expect, RegistryError, Revision};
 /// Streams that one node may report: more than it can carry.
 const MAX_REPORTS: usize = 200_000;
 
+/// Pulls and pushes that one node may report: more than it may have.
+const MAX_REMOTE_REPORTS: usize = 10_000;
+
 /// How often a record is tried to be written while the registry is out of reach.
 const RETRY: Duration = Duration::from_millis(500);
 
@@ -131,6 +134,9 @@ impl Call {
             (nodes.0.lease.clone(), nodes.0.keys.subscribe(), nodes.0.origins.subscribe());
         let mut policy = nodes.0.policy.subscribe();
         policy.mark_changed();
+        let mut remotes = nodes.0.remotes.subscribe();
+        remotes.mark_changed();
+        let mut ordered: Option<rpc::Remotes> = None;
         lease.mark_unchanged();
         keys.mark_changed();
         origins.mark_changed();
@@ -185,6 +191,17 @@ impl Call {
                 Ok(()) = policy.changed() => rpc::command::Command::Policy(*policy.borrow_and_update()),
                 Ok(()) = origins.changed() => {
                     rpc::command::Command::Origins(origins.borrow_and_update().clone())
+                }
+                Ok(()) = remotes.changed() => {
+                    let own = remotes.borrow_and_update().get(&self.record.name).cloned();
+                    // One of whom nothing is known yet is told in a moment: what it does by now goes on until then.
+                    match own {
+                        Some(own) if ordered.as_ref() != Some(&own) => {
+                            ordered = Some(own.clone());
+                            rpc::command::Command::Remotes(own)
+                        }
+                        _ => continue,
+                    }
                 }
                 // What was kept under the lease before is gone, or soon will be.
                 Ok(()) = lease.changed() => {
@@ -252,6 +269,14 @@ impl Call {
                     return Err(End::Refused(Status::resource_exhausted("too many streams are reported")));
                 }
             }
+        }
+        if let Some(rpc::RemoteReports { reports }) = heartbeat.remotes {
+            if reports.len() > MAX_REMOTE_REPORTS {
+                return Err(End::Refused(Status::resource_exhausted(
+                    "too many pulls and pushes are reported",
+                )));
+            }
+            self.nodes.reports_remotes(&self.record.name, reports);
         }
         if let Some(sessions) = heartbeat.sessions {
             self.nodes.answered(sessions);

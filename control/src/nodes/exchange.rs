@@ -65,7 +65,9 @@ impl Nodes {
     fn said(&self, name: &str, reports: &Mutex<Reports>) -> Bytes {
         let load = self.0.known.read().get(name).map(|known| known.load);
         let reports = reports.lock().values().cloned().collect();
-        Bytes::from(rpc::Heartbeat { load, reports, ..rpc::Heartbeat::default() }.encode_to_vec())
+        let remotes = self.0.remote_reports.lock().get(name).cloned();
+        let remotes = remotes.map(|reports| rpc::RemoteReports { reports });
+        Bytes::from(rpc::Heartbeat { load, reports, remotes, ..rpc::Heartbeat::default() }.encode_to_vec())
     }
 
     /// `false`: no such node is there.
@@ -80,6 +82,9 @@ impl Nodes {
         }
         if let Some(load) = said.load {
             self.carries(name, load);
+        }
+        if let Some(remotes) = said.remotes {
+            self.reports_remotes(name, remotes.reports);
         }
         let by_path =
             said.reports.into_iter().map(|report| (format!("{}/{}", report.app, report.name), report));

@@ -140,6 +140,10 @@ struct Inner {
     /// Where edges find streams.
     origins: watch::Sender<rpc::Origins>,
     keys: watch::Sender<rpc::KeySet>,
+    /// What each origin is to call others for, by its name.
+    remotes: watch::Sender<Arc<HashMap<String, rpc::Remotes>>>,
+    /// What they said of that, by their names.
+    remote_reports: Mutex<HashMap<String, Vec<rpc::RemoteReport>>>,
     /// What nodes are to ask.
     policy: watch::Sender<rpc::Policy>,
     /// The replica ends.
@@ -184,6 +188,8 @@ impl Nodes {
             heard: Mutex::default(),
             origins: watch::Sender::default(),
             keys: watch::Sender::default(),
+            remotes: watch::Sender::default(),
+            remote_reports: Mutex::default(),
             policy: watch::Sender::default(),
             closing: watch::Sender::new(false),
             questions: Questions::new(cache),
@@ -282,6 +288,28 @@ impl Nodes {
             *now = keys;
             other
         });
+    }
+
+    /// What each origin is to call others for from now on.
+    pub(crate) fn set_remotes(&self, remotes: HashMap<String, rpc::Remotes>) {
+        self.0.remotes.send_if_modified(|now| {
+            let other = **now != remotes;
+            if other {
+                *now = Arc::new(remotes);
+            }
+            other
+        });
+    }
+
+    /// What a node says of what it calls others for.
+    fn reports_remotes(&self, name: &str, reports: Vec<rpc::RemoteReport>) {
+        self.0.remote_reports.lock().insert(name.to_owned(), reports);
+    }
+
+    /// What all nodes say of what they call others for, by their names.
+    pub(crate) fn remote_reports(&self) -> Vec<(String, Vec<rpc::RemoteReport>)> {
+        let reports = self.0.remote_reports.lock();
+        reports.iter().map(|(name, reports)| (name.clone(), reports.clone())).collect()
     }
 
     /// The replica ends: nodes go on to another one.
@@ -412,6 +440,7 @@ impl Nodes {
             self.0.edges.remove(name);
             self.0.ingest.remove(name);
             self.0.told.lock().remove(name);
+            self.0.remote_reports.lock().remove(name);
             tracing::warn!(node = %name, "a node is gone");
         }
     }

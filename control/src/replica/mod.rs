@@ -24,6 +24,7 @@ use crate::hooks::{self, Hooks};
 use crate::keys::Keys;
 use crate::nodes::{self, Nodes, Passes, Patience};
 use crate::registry::Registry;
+use crate::remotes::Remotes;
 use crate::streams::{self, Streams};
 use crate::token::Token;
 use crate::{Config as ControlConfig, grants};
@@ -42,6 +43,7 @@ struct Inner {
     nodes: Nodes,
     streams: Streams,
     keys: Keys,
+    remotes: Remotes,
     passes: Arc<Passes>,
     hooks: Option<Hooks>,
     operator: Option<Token>,
@@ -97,6 +99,7 @@ impl Replica {
         nodes.set_policy(happenings::policy(&all.hooks));
         let grace = Duration::from_millis(config.grace_ms);
         let streams = Streams::new(Arc::clone(&registry), nodes.clone(), grace, clock);
+        let remotes = Remotes::new(Arc::clone(&registry), nodes.clone(), streams.clone());
         let keys = Keys::new(registry, nodes.clone(), all, clock);
         let join = config.join_token.as_ref().map(|token| token.reveal().to_owned());
         let passes = Arc::new(Passes::new(join));
@@ -107,6 +110,8 @@ impl Replica {
         tasks.spawn(nodes.clone().share(cache));
         tasks.spawn(streams.clone().follow());
         tasks.spawn(streams.clone().look_for_due());
+        tasks.spawn(remotes.clone().follow());
+        tasks.spawn(remotes.clone().look_after());
         tasks.spawn(keys.clone().follow());
         tasks.spawn(keys.clone().look_after());
         if let Some(hooks) = &hooks {
@@ -117,6 +122,7 @@ impl Replica {
             nodes,
             streams,
             keys,
+            remotes,
             passes,
             hooks,
             operator,
@@ -147,6 +153,10 @@ impl Replica {
 
     pub(crate) fn keys(&self) -> &Keys {
         &self.0.keys
+    }
+
+    pub(crate) fn remotes(&self) -> &Remotes {
+        &self.0.remotes
     }
 
     pub(crate) fn streams(&self) -> &Streams {

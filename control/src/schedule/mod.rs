@@ -23,6 +23,11 @@ use serde::{Deserialize, Serialize};
 
 pub use fleet::{Fleet, Status};
 
+/// How much a stream wants a node, whatever that carries: of several it wants the one most that has the highest.
+pub(crate) fn preference(node: &str, stream: &str) -> u64 {
+    hash::mix(hash::node(node) ^ hash::stream(stream))
+}
+
 /// Nodes that a fleet may have: what the tables of one replica are measured with, ten times over.
 pub const MAX_NODES: usize = 100_000;
 

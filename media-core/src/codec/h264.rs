@@ -60,6 +60,12 @@ impl<'a> Record<'a> {
     }
 }
 
+/// How many pictures may be decoded before one that is shown earlier, where the SPS tells.
+pub(super) fn reordering(sets: &[&[u8]]) -> Option<u8> {
+    let sps = sets.iter().find(|set| unit_type(set) == Some(NAL_SPS))?;
+    Sps::parse(sps).ok()?.reordering
+}
+
 /// The SPS and then the PPS of a record.
 pub(super) fn parameter_sets_of(record: &[u8]) -> Result<Vec<&[u8]>, Error> {
     Record::parse(record)?;
@@ -179,6 +185,9 @@ mod tests {
             (interlaced_with_scaling_lists_and_hrd, 640, 360, (50, 1), "avc1.64001f"),
         ] {
             let track = read(record).unwrap();
+            // What x264 says behind the timing: a pyramid of B pictures, but for baseline.
+            let depth = if name == "avc1.42c01f" { 0 } else { 2 };
+            assert_eq!(crate::codec::reordering(&track), Some(depth), "{record}");
             let video = track.video().unwrap();
             assert_eq!((video.width, video.height), (width, height), "{record}");
             assert_eq!(video.frame_rate, Some(rate), "{record}");

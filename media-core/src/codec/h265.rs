@@ -104,6 +104,12 @@ impl<'a> Record<'a> {
     }
 }
 
+/// How many pictures may be decoded before one that is shown earlier, where the SPS tells.
+pub(super) fn reordering(sets: &[&[u8]]) -> Option<u8> {
+    let sps = sets.iter().find(|set| unit_type(set) == Some(NAL_SPS))?;
+    Sps::parse(sps).ok()?.reordering
+}
+
 /// The VPS, SPS and PPS of a record, in this order whatever order they lie in.
 pub(super) fn parameter_sets_of(record: &[u8]) -> Result<Vec<&[u8]>, Error> {
     Record::parse(record)?;
@@ -190,6 +196,7 @@ mod tests {
         assert_eq!(main.rfc6381, "hvc1.1.6.L93.90");
         let video = main.video().unwrap();
         assert_eq!((video.width, video.height, video.frame_rate), (1280, 720, Some((30, 1))));
+        assert_eq!(crate::codec::reordering(&main), Some(2));
 
         let main10 = read(&hex(MAIN10_1918)).unwrap();
         assert_eq!(main10.rfc6381, "hvc1.2.4.L120.90");

@@ -7,6 +7,7 @@ pub mod aac;
 pub mod annex_b;
 pub mod av1;
 mod bits;
+pub mod decoding_times;
 mod error;
 pub mod h264;
 pub mod h265;
@@ -77,6 +78,17 @@ pub fn parameter_sets_of(track: &Track) -> Result<Vec<&[u8]>, Error> {
         Codec::H264 => h264::parameter_sets_of(&track.config),
         Codec::H265 => h265::parameter_sets_of(&track.config),
         _ => Ok(Vec::new()),
+    }
+}
+
+/// How many pictures of a track may be decoded before one that is shown earlier; `None` where its configuration does not
+/// tell. AV1 shows what it decodes.
+pub fn reordering(track: &Track) -> Option<u8> {
+    let sets = parameter_sets_of(track).ok()?;
+    match track.codec {
+        Codec::H264 => h264::reordering(&sets),
+        Codec::H265 => h265::reordering(&sets),
+        _ => Some(0),
     }
 }
 

@@ -65,13 +65,19 @@ async fn answer(origin: &Origin, request: &Request<()>) -> Response<Body> {
     let mut response = match (first, second, rest) {
         (Some(RELAY), Some(app), Some(name)) => {
             match (key(app, name), Place::of_query(request.uri().query())) {
-                (Ok(key), Ok(after)) => relay(origin, &key, after, is_head),
+                (Ok(key), Ok(after)) => match origin.summon(&key).await {
+                    Ok(()) => relay(origin, &key, after, is_head),
+                    Err(absent) => problem(StatusCode::SERVICE_UNAVAILABLE, absent.to_string()),
+                },
                 (Err(response), _) => *response,
                 (_, Err(error)) => problem(StatusCode::BAD_REQUEST, error.to_string()),
             }
         }
         (Some(app), Some(name), Some(rest)) if app != RELAY => match key(app, name) {
-            Ok(key) => origin.hls().handle(&key, rest, request.uri().query(), request.headers()).await,
+            Ok(key) => match origin.summon(&key).await {
+                Ok(()) => origin.hls().handle(&key, rest, request.uri().query(), request.headers()).await,
+                Err(absent) => problem(StatusCode::SERVICE_UNAVAILABLE, absent.to_string()),
+            },
             Err(response) => *response,
         },
         _ => problem(StatusCode::NOT_FOUND, "there is nothing at this path"),

@@ -3,7 +3,7 @@
 
 mod admission;
 mod limits;
-mod publishing;
+pub(crate) mod publishing;
 pub mod rtmp;
 pub mod srt;
 

@@ -95,6 +95,11 @@ impl Feeds {
         Some(StreamBody::new(pieces).boxed_unsync())
     }
 
+    /// Whether any edge pulls the stream.
+    pub(crate) fn is_read(&self, key: &StreamKey) -> bool {
+        self.feeds.lock().get(key).is_some_and(|feed| feed.strong_count() > 0)
+    }
+
     /// The stream's feed, which is started if there is none.
     fn join(self: &Arc<Self>, registry: &Registry, key: &StreamKey) -> Option<Arc<Feed>> {
         let mut consumer = registry.subscribe(key)?;

@@ -6,6 +6,9 @@ use super::{NAL_SPS, unit_type};
 
 const WHAT: &str = "H.264 SPS";
 
+/// The profile without B slices (§A.2.1).
+const BASELINE: u8 = 66;
+
 /// What a sequence parameter set says about the picture.
 #[derive(Debug)]
 pub(super) struct Sps {
@@ -19,6 +22,8 @@ pub(super) struct Sps {
     pub(super) width: u32,
     pub(super) height: u32,
     pub(super) frame_rate: Option<(u32, u32)>,
+    /// Pictures that may be decoded before one that is shown earlier, where it tells (§E.2.1 `max_num_reorder_frames`).
+    pub(super) reordering: Option<u8>,
 }
 
 /// Profiles whose SPS tells the chroma format.
@@ -49,12 +54,19 @@ impl Sps {
         let chroma =
             if tells_chroma_format(profile_idc) { Chroma::parse(&mut bits)? } else { Chroma::default_420() };
         bits.ue("log2_max_frame_num_minus4", 12)?;
-        skip_picture_order_count(&mut bits)?;
+        let in_order = picture_order_is_decoding_order(&mut bits)? || profile_idc == BASELINE;
         bits.ue("max_num_ref_frames", 16)?;
         bits.skip(1)?; // gaps_in_frame_num_value_allowed_flag
         let (width, height) = picture_size(&mut bits, &chroma)?;
         // A picture plays without its timing, and some cameras write a VUI that ends early.
-        let frame_rate = if bits.flag()? { vui_frame_rate(&mut bits).unwrap_or_default() } else { None };
+        let mut frame_rate = None;
+        let mut reordering = in_order.then_some(0);
+        if bits.flag()?
+            && let Ok(rate) = vui_frame_rate(&mut bits)
+        {
+            frame_rate = rate;
+            reordering = reordering.or_else(|| vui_reordering(&mut bits).unwrap_or_default());
+        }
         Ok(Self {
             profile_idc,
             constraints,
@@ -65,6 +77,7 @@ impl Sps {
             width,
             height,
             frame_rate,
+            reordering,
         })
     }
 }
@@ -127,9 +140,10 @@ fn skip_scaling_list(bits: &mut Bits<'_>, size: usize) -> Result<(), Error> {
     Ok(())
 }
 
-fn skip_picture_order_count(bits: &mut Bits<'_>) -> Result<(), Error> {
+/// Passes over how pictures are ordered; whether they are shown as they are decoded (§8.2.1.3).
+fn picture_order_is_decoding_order(bits: &mut Bits<'_>) -> Result<bool, Error> {
     match bits.ue("pic_order_cnt_type", 2)? {
-        0 => bits.ue("log2_max_pic_order_cnt_lsb_minus4", 12).map(drop),
+        0 => bits.ue("log2_max_pic_order_cnt_lsb_minus4", 12).map(|_| false),
         1 => {
             bits.skip(1)?; // delta_pic_order_always_zero_flag
             bits.skip_golomb("offset_for_non_ref_pic")?;
@@ -137,9 +151,9 @@ fn skip_picture_order_count(bits: &mut Bits<'_>) -> Result<(), Error> {
             for _ in 0..bits.ue("num_ref_frames_in_pic_order_cnt_cycle", 255)? {
                 bits.skip_golomb("offset_for_ref_frame")?;
             }
-            Ok(())
+            Ok(false)
         }
-        _ => Ok(()),
+        _ => Ok(true),
     }
 }
 
@@ -192,5 +206,40 @@ fn vui_frame_rate(bits: &mut Bits<'_>) -> Result<Option<(u32, u32)>, Error> {
     }
     let units_in_tick = u64::from(bits.bits(32)?);
     let time_scale = u64::from(bits.bits(32)?);
+    // fixed_frame_rate_flag: one that is missing costs what stands behind it only.
+    let _ = bits.skip(1);
     Ok(frame_rate(time_scale, 2 * units_in_tick))
+}
+
+/// The VUI parameters (§E.1.1) behind the timing, up to the reordering.
+fn vui_reordering(bits: &mut Bits<'_>) -> Result<Option<u8>, Error> {
+    let (nal, vcl) = (skip_buffering(bits)?, skip_buffering(bits)?);
+    if nal || vcl {
+        bits.skip(1)?; // low_delay_hrd_flag
+    }
+    bits.skip(1)?; // pic_struct_present_flag
+    if !bits.flag()? {
+        return Ok(None);
+    }
+    bits.skip(1)?; // motion_vectors_over_pic_boundaries_flag
+    for _ in 0..4 {
+        bits.skip_golomb("a limit of the bitstream")?;
+    }
+    small(bits, "max_num_reorder_frames", 16).map(Some)
+}
+
+/// `hrd_parameters` (§E.1.2), if they are there.
+fn skip_buffering(bits: &mut Bits<'_>) -> Result<bool, Error> {
+    if !bits.flag()? {
+        return Ok(false);
+    }
+    let buffers = bits.ue("cpb_cnt_minus1", 31)? + 1;
+    bits.skip(8)?; // bit_rate_scale, cpb_size_scale
+    for _ in 0..buffers {
+        bits.skip_golomb("bit_rate_value_minus1")?;
+        bits.skip_golomb("cpb_size_value_minus1")?;
+        bits.skip(1)?; // cbr_flag
+    }
+    bits.skip(20)?; // lengths of delays and times
+    Ok(true)
 }

@@ -3,7 +3,7 @@
 use super::super::bits::Bits;
 use super::super::{Error, MAX_PICTURE_SIDE, frame_rate, picture_side};
 use super::profile::ProfileTierLevel;
-use super::vps::{skip_sub_layer_ordering, sub_layers};
+use super::vps::{sub_layer_ordering, sub_layers};
 use super::{NAL_SPS, payload};
 
 const WHAT: &str = "HEVC SPS";
@@ -23,6 +23,8 @@ pub(super) struct Sps {
     pub(super) width: u32,
     pub(super) height: u32,
     pub(super) frame_rate: Option<(u32, u32)>,
+    /// Pictures that may be decoded before one that is shown earlier (`sps_max_num_reorder_pics`).
+    pub(super) reordering: Option<u8>,
 }
 
 impl Sps {
@@ -41,7 +43,8 @@ impl Sps {
         let bit_depth_chroma_minus8 = small(&mut bits, "bit_depth_chroma_minus8", 7)?;
         // A picture plays without its timing, which is far down: a set that ends or goes wrong
         // before it costs the frame rate only.
-        let frame_rate = timing(&mut bits, max_sub_layers_minus1).unwrap_or_default();
+        let mut reordering = None;
+        let frame_rate = timing(&mut bits, max_sub_layers_minus1, &mut reordering).unwrap_or_default();
         Ok(Self {
             profile,
             max_sub_layers_minus1,
@@ -52,6 +55,7 @@ impl Sps {
             width,
             height,
             frame_rate,
+            reordering,
         })
     }
 }
@@ -88,9 +92,13 @@ fn picture_size(
 }
 
 /// What lies between the bit depths and the VUI, and the VUI's timing.
-fn timing(bits: &mut Bits<'_>, max_sub_layers_minus1: u8) -> Result<Option<(u32, u32)>, Error> {
+fn timing(
+    bits: &mut Bits<'_>,
+    max_sub_layers_minus1: u8,
+    reordering: &mut Option<u8>,
+) -> Result<Option<(u32, u32)>, Error> {
     let poc_bits = small(bits, "log2_max_pic_order_cnt_lsb_minus4", 12)? + 4;
-    skip_sub_layer_ordering(bits, max_sub_layers_minus1)?;
+    *reordering = Some(sub_layer_ordering(bits, max_sub_layers_minus1)?);
     for _ in 0..6 {
         bits.skip_golomb("block size")?;
     }

@@ -7,6 +7,9 @@ use super::{NAL_VPS, payload};
 
 const WHAT: &str = "HEVC VPS";
 
+/// Pictures that a decoder holds at most (§A.4.2).
+const MAX_REORDERING: u32 = 16;
+
 /// Pictures per second, where the VPS has timing information.
 pub(super) fn frame_rate(unit: &[u8]) -> Result<Option<(u32, u32)>, Error> {
     let mut bits = Bits::of_nal(WHAT, payload(unit, NAL_VPS, WHAT)?);
@@ -14,7 +17,7 @@ pub(super) fn frame_rate(unit: &[u8]) -> Result<Option<(u32, u32)>, Error> {
     let max_sub_layers_minus1 = sub_layers(&mut bits)?;
     bits.skip(1 + 16)?; // vps_temporal_id_nesting_flag, 0xffff
     ProfileTierLevel::parse(&mut bits, max_sub_layers_minus1)?;
-    skip_sub_layer_ordering(&mut bits, max_sub_layers_minus1)?;
+    sub_layer_ordering(&mut bits, max_sub_layers_minus1)?;
     let max_layer_id = bits.bits(6)?;
     for _ in 0..bits.ue("vps_num_layer_sets_minus1", 1023)? {
         bits.skip(max_layer_id + 1)?;
@@ -35,15 +38,18 @@ pub(super) fn sub_layers(bits: &mut Bits<'_>) -> Result<u8, Error> {
     }
 }
 
-/// The decoded picture buffer's size, reordering and latency, of each sub-layer or of the highest.
-pub(super) fn skip_sub_layer_ordering(bits: &mut Bits<'_>, max_sub_layers_minus1: u8) -> Result<(), Error> {
+/// The decoded picture buffer's size, reordering and latency, of each sub-layer or of the highest. How many pictures may be
+/// decoded before one that is shown earlier, with all sub-layers.
+pub(super) fn sub_layer_ordering(bits: &mut Bits<'_>, max_sub_layers_minus1: u8) -> Result<u8, Error> {
     let first = if bits.flag()? { 0 } else { max_sub_layers_minus1 };
+    let mut reordering = 0;
     for _ in first..=max_sub_layers_minus1 {
         bits.skip_golomb("max_dec_pic_buffering_minus1")?;
-        bits.skip_golomb("max_num_reorder_pics")?;
+        reordering = bits.ue("max_num_reorder_pics", u32::MAX)?;
         bits.skip_golomb("max_latency_increase_plus1")?;
     }
-    Ok(())
+    // More than a decoder may hold makes no sense, and costs what comes behind it nothing.
+    Ok(u8::try_from(reordering.min(MAX_REORDERING)).unwrap_or_default())
 }
 
 #[cfg(test)]
