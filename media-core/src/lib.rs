@@ -15,3 +15,4 @@ pub mod hls;
 pub mod hub;
 pub mod relay;
 pub mod rtmp;
+pub mod rtp;

@@ -104,6 +104,27 @@ impl<'a> Record<'a> {
     }
 }
 
+/// The parameter sets (VPS, SPS, PPS) of an `HEVCDecoderConfigurationRecord` in the order they lie in it; those before the
+/// first that cannot be read.
+pub fn parameter_sets(record: &Bytes) -> Vec<Bytes> {
+    let mut sets = Vec::new();
+    let Some((&arrays, mut rest)) = record.get(22..).and_then(<[u8]>::split_first) else { return sets };
+    for _ in 0..arrays.min(MAX_ARRAYS) {
+        let Ok(kind) = nal::take_byte(&mut rest, RECORD) else { return sets };
+        let (Ok(high), Ok(low)) = (nal::take_byte(&mut rest, RECORD), nal::take_byte(&mut rest, RECORD))
+        else {
+            return sets;
+        };
+        for _ in 0..u16::from_be_bytes([high, low]).min(MAX_UNITS) {
+            let Ok(unit) = nal::take_sized(&mut rest, RECORD) else { return sets };
+            if matches!(kind & 0x3f, NAL_VPS | NAL_SPS | NAL_PPS) {
+                sets.push(record.slice_ref(unit));
+            }
+        }
+    }
+    sets
+}
+
 /// An `HEVCDecoderConfigurationRecord` with 4-byte NAL unit lengths from parameter sets without
 /// start codes. The first SPS gives the profile.
 pub fn config_from_parameter_sets(vps: &[&[u8]], sps: &[&[u8]], pps: &[&[u8]]) -> Result<Bytes, Error> {

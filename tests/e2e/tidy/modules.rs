@@ -13,6 +13,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("fmp4", &["frame", "codec"]),
     ("hls", &["frame", "codec", "fmp4"]),
     ("rtmp", &["amf0"]),
+    ("rtp", &["frame", "codec"]),
     ("hub", &["frame"]),
     ("relay", &["frame", "hub", "flv", "amf0"]),
 ];
