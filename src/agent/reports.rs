@@ -76,6 +76,7 @@ impl Reporter {
                 ws_flv: count(viewers.ws_flv),
                 rtmp: count(viewers.rtmp),
                 hls: count(viewers.hls),
+                webrtc: count(viewers.webrtc),
             });
         }
         let gone = self.said.values().filter(|report| !now.contains_key(&path(report)));

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use origin::Origin;
 use origin::ingest::rtmp::Ingest;
+use origin::ingest::whip::Whip;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
@@ -12,6 +13,7 @@ use crate::certificate;
 use crate::cluster::Local;
 
 pub(super) fn start(start: Start<'_>, sockets: Sockets) -> anyhow::Result<Roles> {
+    let rtc = start.rtc()?;
     let Start { config, office, keyring, registry, life } = start;
     let Sockets { rtmp, web } = sockets;
     let certificates = certificate::of_origin(&config.origin.http)?;
@@ -24,6 +26,10 @@ pub(super) fn start(start: Start<'_>, sockets: Sockets) -> anyhow::Result<Roles>
     control.pages = false;
     let api = pages(control, cluster, office, control::Metrics::register(registry)?);
     let ingest = Ingest::new(origin.clone(), Arc::clone(keyring.grants()), None, registry)?;
+    let api = match &rtc {
+        Some(rtc) => Whip::new(origin.clone(), ingest.auth(), rtc.clone()).before(api),
+        None => api,
+    };
 
     let mut serving = JoinSet::new();
     let (listening, drain) = (ingest.clone(), life.clone());
@@ -55,5 +61,6 @@ pub(super) fn start(start: Start<'_>, sockets: Sockets) -> anyhow::Result<Roles>
         hls_end: hls_end(config),
         serving,
         players,
+        rtc,
     })
 }

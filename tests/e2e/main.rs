@@ -37,3 +37,4 @@ mod tidy;
 mod traces;
 mod unusual_media;
 mod watching;
+mod webrtc;

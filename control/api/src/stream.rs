@@ -87,12 +87,15 @@ pub struct Viewers {
     pub rtmp: u64,
     /// LL-HLS: clients that asked for a playlist in the last seconds.
     pub hls: u64,
+    /// WebRTC (WHEP).
+    #[serde(default)]
+    pub webrtc: u64,
 }
 
 impl Viewers {
     /// All of them.
     pub fn total(&self) -> u64 {
-        self.flv + self.ws_flv + self.rtmp + self.hls
+        self.flv + self.ws_flv + self.rtmp + self.hls + self.webrtc
     }
 }
 

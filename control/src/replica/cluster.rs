@@ -23,6 +23,7 @@ impl Replica {
                     said.viewers.ws_flv += u64::from(viewers.ws_flv);
                     said.viewers.rtmp += u64::from(viewers.rtmp);
                     said.viewers.hls += u64::from(viewers.hls);
+                    said.viewers.webrtc += u64::from(viewers.webrtc);
                 }
                 let newest = said.published.as_ref().map_or(0, |published| published.epoch);
                 if let Some(published) =
@@ -85,6 +86,7 @@ impl Cluster for Replica {
             stats.viewers.ws_flv += said.viewers.ws_flv;
             stats.viewers.rtmp += said.viewers.rtmp;
             stats.viewers.hls += said.viewers.hls;
+            stats.viewers.webrtc += said.viewers.webrtc;
         }
         for known in self.nodes().all() {
             stats.bitrate_in_bps += known.load.in_bps;

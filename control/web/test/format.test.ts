@@ -69,7 +69,7 @@ it('encoders go by the name people know', () => {
 
 describe('viewers', () => {
   it('are counted over the protocols', () => {
-    const some = { flv: 2, ws_flv: 0, rtmp: 1, hls: 10 };
+    const some = { flv: 2, ws_flv: 0, rtmp: 1, hls: 10, webrtc: 0 };
     expect(format.viewers(some)).toBe(13);
     expect(format.viewersByProtocol(some)).toEqual([
       { name: 'LL-HLS', count: 10 },

@@ -62,6 +62,8 @@ pub(crate) struct Feeds {
     away: Seldom,
     tracer: OnceLock<Tracer>,
     feeds: Mutex<HashMap<StreamKey, Arc<Feed>>>,
+    /// Those who watch by WebRTC.
+    webrtc: Arc<AtomicU64>,
 }
 
 /// One stream's feed.
@@ -78,6 +80,7 @@ struct Feed {
     /// The span of the pull that it reads or has read last.
     trace: Mutex<Option<Context>>,
     viewers: [AtomicU64; Format::ALL.len()],
+    webrtc: AtomicU64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -95,8 +98,8 @@ impl Feeds {
         metrics: Arc<Metrics>,
     ) -> Arc<Self> {
         let absent = Absent::new(Duration::from_millis(config.absent_ttl_ms));
-        let (unavailable, away, tracer, feeds) = Default::default();
-        Arc::new(Self { config, fanout, upstream, metrics, absent, unavailable, away, tracer, feeds })
+        let (unavailable, away, tracer, feeds, webrtc) = Default::default();
+        Arc::new(Self { config, fanout, upstream, metrics, absent, unavailable, away, tracer, feeds, webrtc })
     }
 
     /// Pulls and viewers are traced from now on. Once: later ones change nothing.
@@ -125,6 +128,17 @@ impl Feeds {
         hls: u64,
         via: Option<HeaderValue>,
     ) -> Result<Viewer, Refusal> {
+        let seat = self.settled(key, hls, via).await?;
+        Ok(Viewer::new(seat, format, start, Arc::clone(&self.metrics)))
+    }
+
+    /// A seat in a feed whose upstream has answered.
+    async fn settled(
+        self: &Arc<Self>,
+        key: &StreamKey,
+        hls: u64,
+        via: Option<HeaderValue>,
+    ) -> Result<Seat, Refusal> {
         let seat = self.seat(key, via)?;
         let mut phase = seat.feed.phase.subscribe();
         let phase = match phase.wait_for(|phase| *phase != Phase::Starting).await {
@@ -137,7 +151,13 @@ impl Feeds {
         if (*seat.feed.seats.borrow() as u64).saturating_add(hls) > self.max_viewers_per_stream() {
             return Err(Refusal::Full);
         }
-        Ok(Viewer::new(seat, format, start, Arc::clone(&self.metrics)))
+        Ok(seat)
+    }
+
+    /// A place among those who watch a stream, for somebody who does not read the feed by itself; so many watch by HLS.
+    pub(crate) async fn attend(self: &Arc<Self>, key: &StreamKey, hls: u64) -> Result<Audience, Refusal> {
+        let seat = self.settled(key, hls, None).await?;
+        Ok(Audience::new(seat, Arc::clone(&self.webrtc)))
     }
 
     /// How many may watch a stream by HLS, beside those who have a feed of it.
@@ -179,7 +199,13 @@ impl Feeds {
     /// Who watches anything.
     pub(crate) fn all_viewers(&self) -> Viewers {
         let count = |format| u64::try_from(self.metrics.viewers(format)).unwrap_or_default();
-        Viewers { flv: count(Format::Flv), ws_flv: count(Format::WsFlv), rtmp: count(Format::Rtmp), hls: 0 }
+        Viewers {
+            flv: count(Format::Flv),
+            ws_flv: count(Format::WsFlv),
+            rtmp: count(Format::Rtmp),
+            hls: 0,
+            webrtc: self.webrtc.load(Ordering::Relaxed),
+        }
     }
 
     #[cfg(test)]
@@ -210,6 +236,7 @@ impl Feeds {
                     newest: watch::Sender::default(),
                     trace: Mutex::default(),
                     viewers: Default::default(),
+                    webrtc: AtomicU64::new(0),
                 });
                 let seat = Seat::new(&feed);
                 entry.insert(Arc::clone(&feed));
@@ -230,6 +257,7 @@ impl Feed {
             ws_flv: count(Format::WsFlv),
             rtmp: count(Format::Rtmp),
             hls: 0,
+            webrtc: self.webrtc.load(Ordering::Relaxed),
         }
     }
 
@@ -264,6 +292,27 @@ impl Seat {
 impl Drop for Seat {
     fn drop(&mut self) {
         self.feed.seats.send_modify(|seats| *seats -= 1);
+    }
+}
+
+/// Somebody who watches a stream by WebRTC, in the counts. Dropping it is leaving.
+pub(crate) struct Audience {
+    seat: Seat,
+    all: Arc<AtomicU64>,
+}
+
+impl Audience {
+    fn new(seat: Seat, all: Arc<AtomicU64>) -> Self {
+        seat.feed.webrtc.fetch_add(1, Ordering::Relaxed);
+        all.fetch_add(1, Ordering::Relaxed);
+        Self { seat, all }
+    }
+}
+
+impl Drop for Audience {
+    fn drop(&mut self) {
+        self.seat.feed.webrtc.fetch_sub(1, Ordering::Relaxed);
+        self.all.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -87,6 +87,13 @@ pub fn publish(version: Version, url: &str, media: Media<'_>) -> Process {
     Process::spawn(&format!("{} to {url}", version.name()), command)
 }
 
+/// Publishes in real time by WHIP, with options of that muxer; only the newest ffmpeg can.
+pub fn publish_whip(url: &str, media: Media<'_>, options: &[&str]) -> Process {
+    let mut command = ffmpeg(Version::Nine, "info");
+    command.args(media.arguments(&["-re"])).args(["-f", "whip"]).args(options).arg(url);
+    Process::spawn(&format!("ffmpeg 9 to {url}"), command)
+}
+
 /// Ends a publisher the way a person does.
 pub async fn quit(mut publisher: Process) {
     publisher.write("q").await;

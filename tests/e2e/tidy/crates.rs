@@ -8,10 +8,11 @@ use super::Finding;
 const MAY_USE: &[(&str, &[&str])] = &[
     ("media-core", &[]),
     ("control-api", &[]),
-    ("origin", &["media-core", "control-api"]),
-    ("edge", &["media-core", "control-api"]),
+    ("rtc", &["media-core"]),
+    ("origin", &["media-core", "control-api", "rtc"]),
+    ("edge", &["media-core", "control-api", "rtc"]),
     ("control", &["control-api"]),
-    ("weir", &["media-core", "control-api", "origin", "edge", "control"]),
+    ("weir", &["media-core", "control-api", "rtc", "origin", "edge", "control"]),
 ];
 
 const RULE: &str = "who may use whom (ARCHITECTURE.md, Houses)";
