@@ -1,4 +1,4 @@
-//! What the work on one stream costs: reading and writing RTMP chunks, writing FLV, fMP4 parts and
+//! What the work on one stream costs: reading and writing RTMP chunks and MPEG-TS, writing FLV, fMP4 parts and
 //! playlists. `cargo bench -p media-core --bench media`.
 
 #![allow(missing_docs, reason = "criterion's macros make public functions")]
@@ -16,6 +16,7 @@ use media_core::fmp4::{Sample, TrackRun, fragment};
 use media_core::frame::{Frame, Kind, Timestamp};
 use media_core::hls::playlist::{self, Form};
 use media_core::hls::{Config, Segmenter, Window};
+use media_core::mpegts::{self, Muxer};
 use media_core::rtmp::{self, CHUNK_SIZE, chunk};
 
 /// The two seconds as a publisher's bytes.
@@ -83,6 +84,36 @@ fn flv_mux(c: &mut Criterion) {
                 let mut out = BytesMut::with_capacity(body.len() + 15);
                 flv::write_tag(&mut out, kind, flv::timestamp_ms(track, frame), &body.pieces());
                 black_box(out.freeze());
+            }
+        });
+    });
+    group.finish();
+}
+
+fn transport_stream(c: &mut Criterion) {
+    let clip = Clip::new(&[]);
+    let bytes: usize = clip.frames.iter().map(|frame| frame.data.len()).sum();
+    let mut group = c.benchmark_group("mpegts");
+    group.throughput(Throughput::Bytes(bytes as u64));
+    let mut muxer = Muxer::new();
+    muxer.set_tracks(&clip.tracks);
+    let mut wire = BytesMut::new();
+    group.bench_function("mux", |b| {
+        b.iter(|| {
+            wire.clear();
+            clip.frames.iter().for_each(|frame| muxer.frame(frame, &mut wire));
+        });
+    });
+    group.throughput(Throughput::Bytes(wire.len() as u64));
+    let mut demuxer = mpegts::Demuxer::new();
+    group.bench_function("demux", |b| {
+        b.iter(|| {
+            // As datagrams of SRT bring them.
+            for packets in wire.chunks(7 * mpegts::PACKET_BYTES) {
+                demuxer.push(packets);
+                while let Some(event) = demuxer.next_event() {
+                    black_box(event);
+                }
             }
         });
     });
@@ -161,5 +192,5 @@ fn hls(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, rtmp_chunks, flv_mux, fmp4_part, hls);
+criterion_group!(benches, rtmp_chunks, flv_mux, transport_stream, fmp4_part, hls);
 criterion_main!(benches);

@@ -67,6 +67,7 @@ weir {version}, an edge
   Watch
     page    {http}/watch/live/a
     FLV     {http}/live/a.flv
+    TS      {http}/live/a.ts
     HLS     {http}/live/a/index.m3u8
     RTMP    {rtmp}/live/a
 {https}  Metrics   http://{admin}/metrics
@@ -93,6 +94,7 @@ weir {version}
   Watch
     page    {http}/watch/{app}/{name}
     FLV     {http}/{app}/{name}.flv
+    TS      {http}/{app}/{name}.ts
     HLS     {http}/{app}/{name}/index.m3u8
     RTMP    {rtmp}/{app}/{name}
   Streams   {http}/

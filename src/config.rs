@@ -50,6 +50,8 @@ pub(crate) struct Config {
     pub(crate) origin: origin::Config,
     /// The edge: what serves viewers.
     pub(crate) edge: edge::Config,
+    /// TURN and STUN, beside the edge.
+    pub(crate) turn: turn_server::Config,
     /// WebRTC, of origin and edge.
     pub(crate) rtc: rtc::Config,
     /// The node's place in a cluster.
@@ -70,6 +72,7 @@ impl Default for Config {
             grants: grant::Config::default(),
             origin: origin::Config::default(),
             edge: edge::Config::default(),
+            turn: turn_server::Config::default(),
             rtc: rtc::Config::default(),
             cluster: agent::Config::default(),
             control: control::Config::default(),

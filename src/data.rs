@@ -29,6 +29,8 @@ pub(crate) struct Run {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) https: Option<SocketAddr>,
     pub(crate) admin: SocketAddr,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) turn: Option<SocketAddr>,
 }
 
 impl DataDir {

@@ -26,6 +26,7 @@ mod roles;
 mod serve;
 mod signals;
 mod traces;
+mod turn;
 
 use std::process::ExitCode;
 

@@ -15,7 +15,7 @@ use crate::reload::compare;
 use crate::roles::{Office, Role, Roles, Sockets, Wish};
 use crate::signals::{Signals, Told};
 use crate::traces::Traces;
-use crate::{admin, agent, banner, certificate, console, coordinate, demo, log};
+use crate::{admin, agent, banner, certificate, console, coordinate, demo, log, turn};
 
 /// How long hooks have for what happened last.
 const HOOKS_END: Duration = Duration::from_secs(2);
@@ -39,6 +39,7 @@ async fn serve(wish: &Wish) -> anyhow::Result<()> {
     let mut signals = Signals::listen().context("signals")?;
     let data = DataDir::open(&config.data)?;
     let listeners = Listeners::bind(&config, wish.role).await?;
+    let turn = turn::Ports::bind(&config, wish.role).await?;
     let https = match listeners.https {
         Some(secure) => Some((certificate::shown(&config.edge.tls, data.path(), secure.at)?, secure)),
         None => None,
@@ -51,6 +52,7 @@ async fn serve(wish: &Wish) -> anyhow::Result<()> {
         http: listeners.http.1,
         https: https.as_ref().map(|(_, secure)| secure.at),
         admin: listeners.admin.1,
+        turn: turn.as_ref().map(turn::Ports::at),
     };
     let (life, registry) = (Lifecycle::new(), admin::registry()?);
     tokio::spawn(admin::serve(listeners.admin.0, registry.clone(), life.clone()));
@@ -60,6 +62,10 @@ async fn serve(wish: &Wish) -> anyhow::Result<()> {
         certificates: shown.certificates,
         quic,
     });
+    if let Some(ports) = turn {
+        let certificates = https.as_ref().map(|https| &https.certificates);
+        turn::start(&config, ports, certificates, &registry, &life)?;
+    }
     let web = edge::Listeners { http: listeners.http.0, https };
     let traces = Traces::start(&config.traces, wish.role, &registry)?;
     // Alone it is a cluster of one node.

@@ -99,6 +99,7 @@ setup_test() {
   need_command slowhttptest slowhttptest
   need_command etcd etcd-server
   need_command redis-server redis-server
+  need_command turnutils_uclient coturn
   need_command python3 python3
   need_package fonts-dejavu-core
   has python3 && python3 -c 'import ensurepip' 2>/dev/null || missing+=(python3-venv)

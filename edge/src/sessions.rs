@@ -26,7 +26,7 @@ pub struct Session {
     pub id: u64,
     /// What is watched.
     pub key: StreamKey,
-    /// `flv`, `ws-flv`, `rtmp` or `hls`.
+    /// `flv`, `ws-flv`, `ts`, `rtmp` or `hls`.
     pub protocol: &'static str,
     /// Where the viewer is.
     pub address: IpAddr,

@@ -13,6 +13,7 @@ pub mod fmp4;
 pub mod frame;
 pub mod hls;
 pub mod hub;
+pub mod mpegts;
 pub mod relay;
 pub mod rtmp;
 pub mod rtp;

@@ -31,6 +31,8 @@ pub enum Lease {
     Held(Epoch),
     /// Somebody publishes it: the backup waits.
     Standby,
+    /// Nobody can be asked, and somebody may publish it at another origin: the backup waits.
+    Undecided,
 }
 
 /// Gives leases of streams.

@@ -92,9 +92,10 @@ impl Standbys {
     /// A backup has gone: nobody waits for its return.
     pub(crate) fn leave(&self, key: &StreamKey, epoch: Epoch) {
         self.registry.expire(key, epoch);
-        // Be it that an operator has ended it. Another may have taken its place.
+        // Be it that an operator has ended it. Another may have taken its place, or does so now: it is noted behind this lock.
+        let mut state = self.state.lock();
         if self.registry.stream(key).is_none() {
-            self.state.lock().publishers.remove(key);
+            state.publishers.remove(key);
         }
     }
 
@@ -151,6 +152,10 @@ impl Origin {
         }
         let busy = || hub::PublishError::Busy(key.clone()).into();
         let Some(_turn) = self.standbys().wait_for_turn(key).await else { return Err(self.refused(busy())) };
+        // It may have begun meanwhile, and a lease would be for nobody.
+        if self.is_draining() {
+            return Err(self.refused(PublishError::Draining));
+        }
         let takeover = self.config().streams.takeover;
         let holder = self.holder(key);
         let purpose = match holder {
@@ -165,19 +170,21 @@ impl Origin {
         if !publisher.backup {
             return match lease {
                 Lease::Held(epoch) => self.publish_under(epoch, key, publisher, Hand::Own),
-                Lease::Standby => Err(self.refused(busy())),
+                Lease::Standby | Lease::Undecided => Err(self.refused(busy())),
             };
         }
         let may = if takeover { Takeover::Allow } else { Takeover::Refuse };
         let entered = self.standbys().enter(key, self.next_epoch(), publisher, may);
         let backup =
             Publication::new(entered.map_err(|error| self.refused(error.into()))?, self, Hand::Waiting);
-        tracing::info!(stream = %key, waits = lease == Lease::Standby, "a backup publisher is there");
-        if let Lease::Held(epoch) = lease {
-            self.hand_on(key, epoch)?;
-        } else if self.holder(key) == Holder::Nobody {
+        tracing::info!(stream = %key, ?lease, "a backup publisher is there");
+        match lease {
+            Lease::Held(epoch) => self.hand_on(key, epoch)?,
+            // Its publisher may be at another origin. Whoever knows that tells when the backup is needed.
+            Lease::Undecided if holder == Holder::Nobody => {}
             // Its publisher may have gone meanwhile.
-            self.promote_soon(key);
+            Lease::Standby | Lease::Undecided if self.holder(key) == Holder::Nobody => self.promote_soon(key),
+            Lease::Standby | Lease::Undecided => {}
         }
         Ok(backup)
     }
@@ -199,7 +206,7 @@ impl Origin {
                     tracing::warn!(stream = %key, %error, "its backup cannot go on with a stream");
                 }
             }
-            Ok(Lease::Standby) => {}
+            Ok(Lease::Standby | Lease::Undecided) => {}
             Err(error) => tracing::debug!(stream = %key, %error, "its backup goes on waiting"),
         }
     }

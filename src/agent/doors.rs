@@ -144,13 +144,18 @@ async fn tell(
             let Some(now) = now else { continue };
             let told = rpc::Sessions { sessions: sessions.clone(), ..rpc::Sessions::default() };
             let mut client = GrantServiceClient::new(now.channel());
-            match timeout(CALL_TIMEOUT, client.left(now.request(told))).await {
-                Ok(Ok(_)) => break,
-                Ok(Err(status)) if status.code() == Code::InvalidArgument => break,
-                _ => sleep(RETRY).await,
+            let untold = match timeout(CALL_TIMEOUT, client.left(now.request(told))).await {
+                Ok(Ok(answer)) => answer.into_inner().untold,
+                Ok(Err(status)) if status.code() == Code::InvalidArgument => Vec::new(),
+                _ => sessions.iter().map(|session| session.id.clone()).collect(),
+            };
+            let before = sessions.len();
+            sessions.retain(|session| untold.contains(&session.id));
+            leaving.fetch_sub(before - sessions.len(), Ordering::Relaxed);
+            if sessions.is_empty() {
+                break;
             }
+            sleep(RETRY).await;
         }
-        leaving.fetch_sub(sessions.len(), Ordering::Relaxed);
-        sessions.clear();
     }
 }

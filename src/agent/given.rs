@@ -16,8 +16,17 @@ pub(super) enum What {
     Lease(Epoch),
     /// Leave to wait.
     Standby,
-    /// Perhaps something: there was no answer in time, and nobody was let in.
-    Perhaps,
+    /// Perhaps the stream, under this epoch or a later one: there was no answer in time, and nobody was let in.
+    Perhaps(Epoch),
+}
+
+/// Something that was given.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Gift {
+    /// Of this stream.
+    pub(super) key: StreamKey,
+    pub(super) what: What,
+    at: Instant,
 }
 
 /// Those of an origin: one a stream, since one is asked for at a time.
@@ -30,24 +39,25 @@ impl Given {
         self.0.lock().insert(key.clone(), (Instant::now(), what));
     }
 
-    /// Those that are to be given back, since the origin has nothing of theirs. `has` says whether it has.
-    pub(super) fn unused(&self, has: impl Fn(&StreamKey, What) -> bool) -> Vec<(StreamKey, What)> {
+    /// Those that are to be given back, since the origin has nothing of theirs: until [`Self::is_back`]. `has` says whether it
+    /// has; of what it has there is nothing to remember.
+    pub(super) fn unused(&self, has: impl Fn(&StreamKey, What) -> bool) -> Vec<Gift> {
         self.unused_at(Instant::now(), has)
     }
 
-    fn unused_at(&self, now: Instant, has: impl Fn(&StreamKey, What) -> bool) -> Vec<(StreamKey, What)> {
-        let mut unused = Vec::new();
-        self.0.lock().retain(|key, (at, what)| {
-            if has(key, *what) {
-                return false;
-            }
-            let stays = now.saturating_duration_since(*at) < PATIENCE;
-            if !stays {
-                unused.push((key.clone(), *what));
-            }
-            stays
-        });
-        unused
+    fn unused_at(&self, now: Instant, has: impl Fn(&StreamKey, What) -> bool) -> Vec<Gift> {
+        let mut given = self.0.lock();
+        given.retain(|key, (_, what)| !has(key, *what));
+        let unused = given.iter().filter(|(_, (at, _))| now.saturating_duration_since(*at) >= PATIENCE);
+        unused.map(|(key, (at, what))| Gift { key: key.clone(), what: *what, at: *at }).collect()
+    }
+
+    /// It was given back. What was given since then is another.
+    pub(super) fn is_back(&self, gift: &Gift) {
+        let mut given = self.0.lock();
+        if given.get(&gift.key) == Some(&(gift.at, gift.what)) {
+            given.remove(&gift.key);
+        }
     }
 }
 
@@ -63,8 +73,24 @@ mod tests {
         given.note(&key("unused"), What::Lease(Epoch(2)));
         let has = |key: &StreamKey, _| key.name() == "used";
         assert!(given.unused_at(now, has).is_empty(), "it may come yet");
-        let unused = given.unused_at(now + 2 * PATIENCE, has);
-        assert_eq!(unused, [(key("unused"), What::Lease(Epoch(2)))]);
+        let later = now + 2 * PATIENCE;
+        let unused = given.unused_at(later, has);
+        let names =
+            |gifts: &[Gift]| gifts.iter().map(|gift| (gift.key.clone(), gift.what)).collect::<Vec<_>>();
+        assert_eq!(names(&unused), [(key("unused"), What::Lease(Epoch(2)))]);
+        assert_eq!(given.unused_at(later, has), unused, "until it is back");
+        given.is_back(&unused[0]);
         assert!(given.0.lock().is_empty());
+    }
+
+    #[test]
+    fn what_is_given_while_another_goes_back_stays() {
+        let (given, now) = (Given::default(), Instant::now());
+        let key = StreamKey::parse("live", "a", &[]).unwrap();
+        given.note(&key, What::Perhaps(Epoch(1)));
+        let unused = given.unused_at(now + 2 * PATIENCE, |_, _| false);
+        given.note(&key, What::Lease(Epoch(2)));
+        given.is_back(&unused[0]);
+        assert_eq!(given.0.lock().get(&key).unwrap().1, What::Lease(Epoch(2)));
     }
 }

@@ -73,7 +73,7 @@ impl origin::Leases for Leases {
     ) -> Result<Lease, LeaseRefused> {
         // Its publisher may be at another origin.
         let is_new_backup = publisher.backup && purpose != Purpose::Promote;
-        let alone = if is_new_backup { Lease::Standby } else { Lease::Held(own) };
+        let alone = if is_new_backup { Lease::Undecided } else { Lease::Held(own) };
         let ask = self.ask().await;
         // What was decided before is not asked again.
         let must_agree = ask == Ask::OrRefuse && purpose != Purpose::Promote;
@@ -124,7 +124,7 @@ impl origin::Leases for Leases {
             Err(_) => "it does not answer".to_owned(),
         };
         if must_agree {
-            self.given.note(key, What::Perhaps);
+            self.given.note(key, What::Perhaps(own));
             tracing::warn!(stream = %key, why, "hooks that must agree cannot be asked; the publisher is refused");
             return Err(undecided());
         }
@@ -189,27 +189,28 @@ impl Keeper {
                 (stream.key().clone(), (snapshot.tracks.epoch, snapshot.phase == Phase::Interrupted))
             })
             .collect();
-        let mut client = StreamServiceClient::new(line.channel());
         let backups: HashSet<StreamKey> = self.origin.backups().into_iter().collect();
+        // Before anything is awaited: what is given meanwhile is not among what there is now.
+        let unused = self.given.unused(|key, what| match what {
+            What::Standby => backups.contains(key),
+            What::Lease(epoch) | What::Perhaps(epoch) => now.get(key).is_some_and(|(held, _)| *held >= epoch),
+        });
+        let mut client = StreamServiceClient::new(line.channel());
         let left: Vec<StreamKey> = self.backups.difference(&backups).cloned().collect();
         for key in left {
             release(&mut client, line, &key, Epoch::default(), Why::StandbyLeft).await?;
             self.backups.remove(&key);
         }
-        let unused = self.given.unused(|key, what| match what {
-            What::Standby => backups.contains(key),
-            What::Lease(_) | What::Perhaps => now.contains_key(key),
-        });
-        for (key, what) in unused {
-            let released = match what {
-                What::Lease(epoch) => release(&mut client, line, &key, epoch, Why::Ended).await,
-                What::Perhaps => release(&mut client, line, &key, Epoch::default(), Why::Ended).await,
-                What::Standby => release(&mut client, line, &key, Epoch::default(), Why::StandbyLeft).await,
+        for gift in unused {
+            // Of a stream whose publisher has dropped, it was for one who came back: the wait for the next goes on.
+            let over = if now.contains_key(&gift.key) { Why::Dropped } else { Why::Ended };
+            let (epoch, why) = match gift.what {
+                What::Lease(epoch) => (epoch, over),
+                What::Perhaps(proposed) => (proposed, Why::Unanswered),
+                What::Standby => (Epoch::default(), Why::StandbyLeft),
             };
-            if let Err(status) = released {
-                self.given.note(&key, what);
-                return Err(status);
-            }
+            release(&mut client, line, &gift.key, epoch, why).await?;
+            self.given.is_back(&gift);
         }
         let over: Vec<_> = self.told.iter().filter(|(key, _)| !now.contains_key(*key)).collect();
         let over: Vec<(StreamKey, Epoch)> =

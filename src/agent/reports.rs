@@ -76,6 +76,7 @@ impl Reporter {
                 ws_flv: count(viewers.ws_flv),
                 rtmp: count(viewers.rtmp),
                 hls: count(viewers.hls),
+                ts: count(viewers.ts),
                 webrtc: count(viewers.webrtc),
             });
         }

@@ -122,10 +122,12 @@ impl Agent {
             tokio::select! {
                 command = commands.message() => match command? {
                     Some(rpc::Command { command: Some(Command::ListSessions(asked)) }) => {
-                        let sessions = self.roles.edge.as_ref().map(|edge| doors::listed(edge, &asked));
-                        let heartbeat = rpc::Heartbeat { sessions, ..self.heartbeat(&mut reporter) };
-                        // Who asked does not wait long; a node that is asked too often goes on as before.
-                        let _ = beats.try_send(heartbeat);
+                        // Who asked does not wait long; a node that is asked too often goes on as before, and has room for
+                        // what it says by itself.
+                        if beats.capacity() > 1 && let Ok(place) = beats.try_reserve() {
+                            let sessions = self.roles.edge.as_ref().map(|edge| doors::listed(edge, &asked));
+                            place.send(rpc::Heartbeat { sessions, ..self.heartbeat(&mut reporter) });
+                        }
                     }
                     Some(rpc::Command { command: Some(command) }) => self.obey(command),
                     Some(_) => {}
@@ -146,7 +148,10 @@ impl Agent {
     }
 
     fn beat(&self, beats: &mpsc::Sender<rpc::Heartbeat>, reporter: &mut Reporter) -> Result<(), Status> {
-        send(beats, self.heartbeat(reporter))
+        // What a heartbeat says is not said again: there must be room for it first.
+        let place = beats.try_reserve().map_err(|_| Status::unavailable("it takes no heartbeats"))?;
+        place.send(self.heartbeat(reporter));
+        Ok(())
     }
 
     fn heartbeat(&self, reporter: &mut Reporter) -> rpc::Heartbeat {
@@ -235,10 +240,6 @@ impl Agent {
             Err(error) => tracing::error!(%error, "the origins of the cluster cannot be asked"),
         }
     }
-}
-
-fn send(beats: &mpsc::Sender<rpc::Heartbeat>, heartbeat: rpc::Heartbeat) -> Result<(), Status> {
-    beats.try_send(heartbeat).map_err(|_| Status::unavailable("it takes no heartbeats"))
 }
 
 fn jittered(time: Duration) -> Duration {

@@ -70,6 +70,13 @@ pub(super) fn check(config: &Config, role: Option<Role>) -> Findings {
     for (key, what) in config.traces.mistakes() {
         findings.say(key, what);
     }
+    for (key, what) in config.turn.mistakes() {
+        findings.say(&format!("turn.{key}"), what);
+    }
+    if config.turn.tls_listen.is_some() && config.edge.tls.address().is_none() {
+        findings
+            .say("turn.tls_listen", "needs a certificate: set `edge.tls.listen` or `edge.tls.certificate`");
+    }
     if config.edge.access_log.path.is_empty() {
         findings.say("edge.access_log.path", "expected \"off\", \"stdout\" or a file");
     }

@@ -136,8 +136,19 @@ fn nodes(answer: &Value) -> Table {
 }
 
 fn streams(answer: &Value) -> Table {
-    let mut table =
-        Table::new(&["STREAM", "STATE", "EPOCH", "Mbit/s", "FPS", "FLV", "WS", "RTMP", "HLS", "PUBLISHER"]);
+    let mut table = Table::new(&[
+        "STREAM",
+        "STATE",
+        "EPOCH",
+        "Mbit/s",
+        "FPS",
+        "FLV",
+        "WS",
+        "TS",
+        "RTMP",
+        "HLS",
+        "PUBLISHER",
+    ]);
     for stream in list(answer, "streams") {
         let viewers = stream.get("viewers").unwrap_or(&Value::Null);
         let publisher = stream.get("publisher").unwrap_or(&Value::Null);
@@ -149,6 +160,7 @@ fn streams(answer: &Value) -> Table {
             format!("{:.0}", number(stream, "frame_rate")),
             text(viewers, "flv"),
             text(viewers, "ws_flv"),
+            text(viewers, "ts"),
             text(viewers, "rtmp"),
             text(viewers, "hls"),
             format!("{} {}", text(publisher, "protocol"), text(publisher, "remote_addr")),
@@ -197,9 +209,9 @@ fn sessions(answer: &Value) -> Table {
 }
 
 fn play(answer: &Value) -> Table {
-    let mut table = Table::new(&["EDGE", "FLV", "HLS", "RTMP"]);
+    let mut table = Table::new(&["EDGE", "FLV", "TS", "HLS", "RTMP"]);
     for edge in list(answer, "edges") {
-        table.push(vec![text(edge, "node"), text(edge, "flv"), text(edge, "hls"), text(edge, "rtmp")]);
+        table.push(["node", "flv", "ts", "hls", "rtmp"].map(|key| text(edge, key)).into());
     }
     table
 }

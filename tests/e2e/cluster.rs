@@ -195,6 +195,9 @@ async fn everything_goes_on_without_a_control_plane_and_is_known_again_when_it_i
     let before = control.until_stream("live/a", "live", |info| info["state"] == "live").await;
     let mut watching = Watching::begin(&edge.url("/live/a.flv")).await;
     watching.see(5).await;
+    // A configuration that is read again takes nothing away that the cluster gave.
+    edge.process.signal("HUP").await;
+    edge.process.line("configuration read again").await;
 
     let killed = control.kill().await;
     watching.see(30).await;

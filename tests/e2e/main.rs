@@ -35,6 +35,8 @@ mod secure;
 mod support;
 mod tidy;
 mod traces;
+mod transport_stream;
+mod turn;
 mod unusual_media;
 mod watching;
 mod webrtc;

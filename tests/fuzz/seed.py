@@ -103,6 +103,47 @@ def mark(epoch, sequence, time):
     return amf("weirMark", {"epoch": epoch, "sequence": sequence, "mediaTimeMs": time, "wallClockMs": 1e12})
 
 
+# What a transport stream is made of, and with which options.
+TS_CLIPS = {
+    "h264_aac": ([*VIDEO, *SOUND, "-c:v", "libx264", "-b:v", "60k", "-g", "5", "-c:a", "aac"], 0, 2),
+    "h265_opus": ([*VIDEO, *SOUND, "-c:v", "libx265", "-preset", "ultrafast", "-b:v", "60k", "-x265-params", "info=0",
+                   "-c:a", "libopus"], 1, 5),
+    "latm": ([*SOUND, "-c:a", "aac", "-mpegts_flags", "latm"], None, 3),
+    "mp3": ([*SOUND, "-c:a", "libmp3lame", "-ar", "44100"], None, 4),
+}
+
+
+def pes_packets(ts, pid):
+    """The PES packets on a PID."""
+    found = []
+    for at in range(0, len(ts), 188):
+        packet = ts[at:at + 188]
+        if int.from_bytes(packet[1:3], "big") & 0x1FFF != pid or not packet[3] & 0x10:
+            continue
+        payload = packet[5 + packet[4]:] if packet[3] & 0x20 else packet[4:]
+        if packet[1] & 0x40:
+            found.append(b"")
+        if found:
+            found[-1] += payload
+    return found
+
+
+def transport_streams(ffmpeg, folder):
+    """The first packets; and PES packets behind the number of their coding in bodies.rs."""
+    for name, (arguments, video, audio) in TS_CLIPS.items():
+        path = pathlib.Path(folder) / f"{name}.ts"
+        size = ["-s", "64x64"] if video is not None else []
+        command = [ffmpeg, "-v", "error", *arguments, *size, "-t", "0.4", "-flags:v", "+bitexact", str(path)]
+        subprocess.run(command, check=True, stdin=subprocess.DEVNULL)
+        ts = path.read_bytes()
+        put("ts_demuxer", name, b"\xbc" + ts[:188 * 120])
+        pids = [256] if video is None else [256, 257]
+        for pid, coding in zip(pids, [audio] if video is None else [video, audio]):
+            packets = [packet[:1500] for packet in pes_packets(ts, pid)[:4]]
+            data = b"".join(len(packet).to_bytes(2, "big") + packet for packet in packets)
+            put("pes", f"{name}.{coding}", bytes([coding]) + data)
+
+
 def free_port():
     with socket.create_server(("127.0.0.1", 0)) as listener:
         return listener.getsockname()[1]
@@ -234,6 +275,7 @@ def main(ffmpeg):
     rtp(ffmpeg)
     with tempfile.TemporaryDirectory() as folder:
         rtmp(ffmpeg, folder)
+        transport_streams(ffmpeg, folder)
         for name, arguments in CLIPS.items():
             path = pathlib.Path(folder) / f"{name}.flv"
             command = [ffmpeg, "-v", "error", *arguments, "-t", "0.4", "-flags:v", "+bitexact", str(path)]

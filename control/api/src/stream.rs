@@ -87,6 +87,8 @@ pub struct Viewers {
     pub rtmp: u64,
     /// LL-HLS: clients that asked for a playlist in the last seconds.
     pub hls: u64,
+    /// MPEG-TS over HTTP.
+    pub ts: u64,
     /// WebRTC (WHEP).
     #[serde(default)]
     pub webrtc: u64,
@@ -95,7 +97,7 @@ pub struct Viewers {
 impl Viewers {
     /// All of them.
     pub fn total(&self) -> u64 {
-        self.flv + self.ws_flv + self.rtmp + self.hls + self.webrtc
+        self.flv + self.ws_flv + self.rtmp + self.hls + self.ts + self.webrtc
     }
 }
 

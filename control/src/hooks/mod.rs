@@ -169,8 +169,19 @@ impl Hooks {
     ///
     /// # Errors
     ///
-    /// When it is not accepted.
+    /// When it is not accepted; then it is counted as lost.
     pub async fn tell(&self, event: &Event) -> Result<(), Error> {
+        let told = async { self.enter(event).await?.on_disk().await };
+        told.await.inspect_err(|error| self.is_lost(error))
+    }
+
+    /// The first half of [`Self::tell`]: resolves when the event has its place in the order of all, without waiting for
+    /// the disk. Whoever enters events one after the other has them told in that order.
+    ///
+    /// # Errors
+    ///
+    /// When it is not accepted. What may be accepted if it is tried again is not counted.
+    pub(crate) async fn enter(&self, event: &Event) -> Result<Entered, Error> {
         if event.kind().is_asked() {
             return Err(Error::Asked(event.kind().name()));
         }
@@ -178,10 +189,17 @@ impl Hooks {
             return Err(Error::Closed);
         }
         if !self.couriers().iter().any(|courier| courier.target().listens_to(event.kind())) {
-            return Ok(());
+            return Ok(Entered(None));
         }
         let body = body_of(event).inspect_err(|_| self.0.metrics.dropped(Lost::TooLarge, 1))?;
-        self.0.outbox.tell(event, body).await
+        Ok(Entered(Some(self.0.outbox.enter(event, body).await?)))
+    }
+
+    /// An event was not accepted, and nobody tries it again.
+    pub(crate) fn is_lost(&self, error: &Error) {
+        if let Error::Write(_) = error {
+            self.0.metrics.dropped(Lost::Disk, 1);
+        }
     }
 
     /// Asks all endpoints that listen to the event whether it may happen. Takes no longer than the longest
@@ -269,6 +287,33 @@ impl Hooks {
 
     fn couriers(&self) -> Arc<Vec<Arc<Courier>>> {
         Arc::clone(&self.0.directory.lock())
+    }
+}
+
+/// An event on its way to the disk.
+#[must_use]
+#[derive(Debug)]
+pub(crate) struct Entered(Option<outbox::Answer>);
+
+impl Entered {
+    /// The second half of [`Hooks::tell`].
+    ///
+    /// # Errors
+    ///
+    /// When it could not be written.
+    pub(crate) async fn on_disk(self) -> Result<(), Error> {
+        match self.0 {
+            Some(answer) => answer.await.map_err(|_| Error::Closed)?,
+            // Nobody listens.
+            None => Ok(()),
+        }
+    }
+}
+
+impl Error {
+    /// Whether the same event may be accepted later, or by another replica.
+    pub(crate) fn may_pass(&self) -> bool {
+        matches!(self, Self::Write(_) | Self::Closed)
     }
 }
 

@@ -26,6 +26,7 @@ const MAX_BATCH: usize = 256;
 pub(super) type Directory = Arc<Mutex<Arc<Vec<Arc<Courier>>>>>;
 
 type Accepted = oneshot::Sender<Result<(), Error>>;
+pub(super) type Answer = oneshot::Receiver<Result<(), Error>>;
 
 enum Command {
     Tell(Held, Accepted),
@@ -55,15 +56,16 @@ impl Outbox {
         Ok(Self(sender))
     }
 
-    /// Resolves when the event is on disk. Who stops waiting does not know whether it will be.
-    pub(super) async fn tell(&self, event: &Event, body: Vec<u8>) -> Result<(), Error> {
+    /// Resolves when the event has its place in the order of all; what it gives resolves when the event is on disk. Who
+    /// stops waiting does not know whether it will be.
+    pub(super) async fn enter(&self, event: &Event, body: Vec<u8>) -> Result<Answer, Error> {
         let (kind, id, stream) = (event.kind(), event.id, event.stream.clone());
         let (accepted, answer) = oneshot::channel();
         self.0
             .send(Command::Tell(held(kind, id, stream, body), accepted))
             .await
             .map_err(|_| Error::Closed)?;
-        answer.await.map_err(|_| Error::Closed)?
+        Ok(answer)
     }
 
     /// An endpoint is done with an event.
@@ -160,7 +162,6 @@ impl Keeper {
     }
 
     fn commit(&mut self, batch: Batch, couriers: &[Arc<Courier>]) {
-        let events = batch.drafts.len();
         match self.journal.commit(batch.drafts, &batch.done) {
             Ok(Committed { accepted, dropped }) => {
                 self.drop_oldest(&dropped, couriers);
@@ -173,7 +174,6 @@ impl Keeper {
             }
             Err(error) => {
                 self.failed(&error);
-                self.metrics.dropped(Drop::Disk, events as u64);
                 for waiting in batch.waiting {
                     let _ = waiting.send(Err(Error::Write(error.kind())));
                 }

@@ -90,6 +90,8 @@ pub(super) struct Urls {
     flv: Option<String>,
     /// WebSocket-FLV.
     ws_flv: Option<String>,
+    /// MPEG-TS over HTTP.
+    ts: Option<String>,
     /// RTMP.
     rtmp: Option<String>,
 }
@@ -223,7 +225,8 @@ pub(super) async fn redirect(
     Path((app, file)): Path<(String, String)>,
     RawQuery(query): RawQuery,
 ) -> Result<Response, Problem> {
-    let name = file.strip_suffix(".flv").ok_or_else(Problem::not_found)?;
+    let name = [".flv", ".ts"].iter().find_map(|ending| file.strip_suffix(ending));
+    let name = name.ok_or_else(Problem::not_found)?;
     go(&context, &format!("{app}/{name}"), &format!("{app}/{file}"), query.as_deref())
 }
 
@@ -265,6 +268,7 @@ fn urls(edge: Known, path: &str, grant: Option<&str>) -> Urls {
         node: edge.record.name,
         hls: http.as_ref().map(|base| format!("{base}{before}/{path}/index.m3u8")),
         flv: http.as_ref().map(|base| format!("{base}{before}/{path}.flv")),
+        ts: http.as_ref().map(|base| format!("{base}{before}/{path}.ts")),
         ws_flv: ws.map(|base| format!("{base}{before}/{path}.flv")),
         rtmp: addresses.rtmp.map(|base| format!("{base}/{path}{behind}")),
     }

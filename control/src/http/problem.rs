@@ -148,6 +148,7 @@ impl From<SessionsError> for Problem {
             SessionsError::TooMany(_) => {
                 Self::new(StatusCode::BAD_REQUEST, "too_many_nodes", error.to_string())
             }
+            SessionsError::Busy => Self::new(StatusCode::SERVICE_UNAVAILABLE, "busy", error.to_string()),
         }
     }
 }

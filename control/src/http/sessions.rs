@@ -23,7 +23,7 @@ pub(super) struct SessionInfo {
     id: String,
     /// app/name.
     stream: String,
-    /// `flv`, `ws-flv`, `rtmp` or `hls`.
+    /// `flv`, `ws-flv`, `ts`, `rtmp` or `hls`.
     protocol: String,
     /// Its address.
     remote_addr: String,
@@ -72,7 +72,7 @@ pub(super) struct Wanted {
         (status = 401, description = "The operator's token is missing or wrong", body = Problem, content_type = "application/problem+json"),
         (status = 404, description = "This process coordinates no cluster", body = Problem, content_type = "application/problem+json"),
         (status = 405, description = "Not GET or HEAD", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "The registry cannot be reached", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "The registry cannot be reached, or others ask the edges", body = Problem, content_type = "application/problem+json"),
         (status = 500, description = "The server failed", body = Problem, content_type = "application/problem+json"),
     ),
 )]

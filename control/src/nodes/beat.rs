@@ -1,19 +1,20 @@
 //! A node that is heard: its heartbeats, what it is told, and what becomes of its record when it is silent.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use control_api::rpc;
 use parking_lot::Mutex;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, interval_at, sleep_until, timeout};
 use tonic::{Status, Streaming};
 
 use super::pace::Pace;
 use super::pass::RENEW;
 use super::{Caller, Heard, MAX_COMMANDS, Nodes, Record, Reports, Why};
-use crate::registry::{Expect, RegistryError};
+use crate::registry::{Expect, RegistryError, Revision};
 
 /// Streams that one node may report: more than it can carry.
 const MAX_REPORTS: usize = 200_000;
@@ -44,19 +45,32 @@ impl Nodes {
             return Err(Status::aborted("this node is not known any more: register again"));
         };
         (record.replica, record.away_since_ms) = (self.0.replica.clone(), None);
-        if self.write(&record, Expect::At(entry.revision)).await.map_err(unavailable)?.is_none() {
-            return Err(Status::aborted("another process of this name has just registered"));
-        }
         let (commands, waiting) = mpsc::channel(MAX_COMMANDS);
         let (out, answers) = mpsc::channel(MAX_COMMANDS);
-        let call = CALLS.fetch_add(1, Ordering::Relaxed);
-        let reports: Arc<Mutex<Reports>> = Arc::default();
-        let heard = Heard { call, commands, reports: Arc::clone(&reports) };
-        // The call before, of the same node, ends with its sender.
-        self.0.heard.lock().insert(caller.name.clone(), heard);
-        self.orders_for(&caller.name).await.map_err(unavailable)?;
-        let call = Call { nodes: self.clone(), record, call, reports, pass };
-        tokio::spawn(call.run(heartbeats, waiting, out));
+        let number = CALLS.fetch_add(1, Ordering::Relaxed);
+        let call = Call { nodes: self.clone(), record, call: number, reports: Arc::default(), pass };
+        let heard =
+            Heard { call: number, instance: caller.instance, commands, reports: Arc::clone(&call.reports) };
+        // Before the record says so: the end of the call before looks here whether the record is still its own.
+        let before = self.0.heard.lock().insert(caller.name, heard);
+        let (tell, told) = oneshot::channel();
+        // A task of its own, since a node that does not wait takes this one with it: who is entered is looked after.
+        tokio::spawn(async move {
+            match call.begins(entry.revision).await {
+                Ok(()) => {
+                    // The call before, of the same node, ends with its sender.
+                    drop(before);
+                    // Nobody may wait any more, which the call finds out.
+                    let _ = tell.send(Ok(()));
+                    call.run(heartbeats, waiting, out).await;
+                }
+                Err(status) => {
+                    let _ = tell.send(Err(status));
+                    call.failed(before).await;
+                }
+            }
+        });
+        told.await.map_err(|_| Status::unavailable("this replica fails"))??;
         Ok(answers)
     }
 }
@@ -83,6 +97,29 @@ enum End {
 }
 
 impl Call {
+    /// Writes that the node is heard here.
+    async fn begins(&self, known: Revision) -> Result<(), Status> {
+        match self.nodes.write(&self.record, Expect::At(known)).await {
+            Ok(Some(_)) => Ok(()),
+            Ok(None) => Err(Status::aborted("another process of this name has just registered")),
+            Err(error) => Err(unavailable(error)),
+        }
+    }
+
+    /// It could not begin: the call before goes on, if there still is one, or the node is not heard.
+    async fn failed(self, before: Option<Heard>) {
+        if let Some(before) = before {
+            let mut heard = self.nodes.0.heard.lock();
+            let own = heard.get(&self.record.name).is_some_and(|heard| heard.call == self.call);
+            // One that ends closes its commands before it looks whether the node is its own.
+            if own && !before.commands.is_closed() {
+                heard.insert(self.record.name.clone(), before);
+                return;
+            }
+        }
+        self.left().await;
+    }
+
     async fn run(
         mut self,
         mut heartbeats: Streaming<rpc::Heartbeat>,
@@ -106,6 +143,13 @@ impl Call {
             let drain = rpc::command::Command::Drain(rpc::Drain { undo: false });
             let _ = out.try_send(Ok(rpc::Command { command: Some(drain) }));
         }
+        let (orders, name) = (nodes.clone(), self.record.name.clone());
+        // The registry may take its time, and the node's heartbeats and keys do not wait for it.
+        tokio::spawn(async move {
+            if let Err(error) = orders.orders_for(&name).await {
+                tracing::warn!(node = %name, %error, "what a node was to be told by others is not known");
+            }
+        });
         let silence = nodes.0.patience.silence;
         let mut pace = Pace::new(nodes.0.patience.heartbeat, Instant::now());
         let end = loop {
@@ -169,9 +213,11 @@ impl Call {
             let _ = out.try_send(Err(status));
         }
         drop(out);
+        // Nothing more is taken, nor is this call put back (`failed`).
+        commands.close();
         if is_closing {
             // Another replica hears it in a moment; until then it is there as it was.
-            self.nodes.0.heard.lock().remove(&self.record.name);
+            self.is_unheard(&mut self.nodes.0.heard.lock());
             return;
         }
         self.left().await;
@@ -252,19 +298,27 @@ impl Call {
         }
     }
 
+    /// Takes the node out of those that are heard. `false`: another call of it has taken this one's place.
+    fn is_unheard(&self, heard: &mut HashMap<String, Heard>) -> bool {
+        let own = heard.get(&self.record.name).is_some_and(|heard| heard.call == self.call);
+        if own {
+            heard.remove(&self.record.name);
+        }
+        own
+    }
+
     /// The node is not heard any more: others are to know at once, and it is gone if it is not heard again.
     async fn left(mut self) {
         {
             let mut heard = self.nodes.0.heard.lock();
-            let own = heard.get(&self.record.name).is_some_and(|heard| heard.call == self.call);
-            if !own {
+            if !self.is_unheard(&mut heard) {
                 return;
             }
-            heard.remove(&self.record.name);
+            self.record.away_since_ms = Some((self.nodes.0.clock)());
+            // Here it holds at once, and everywhere as soon as the registry can be reached. Under the lock, or it could
+            // come after what the next call writes.
+            self.nodes.is_away(&self.record);
         }
-        self.record.away_since_ms = Some((self.nodes.0.clock)());
-        // Here it holds at once, and everywhere as soon as the registry can be reached.
-        self.nodes.is_away(&self.record);
         if !self.own_record_is(true).await {
             return;
         }
@@ -274,15 +328,24 @@ impl Call {
 
     /// Writes the record, or deletes it, as soon as the registry can be reached. `false`: it is not this call's any more.
     async fn own_record_is(&self, there: bool) -> bool {
+        let name = &self.record.name;
         loop {
             let done = async {
-                let Some(revision) = self.own_entry().await? else { return Ok(Some(false)) };
+                let seen = self.nodes.revision(name);
+                let revision = match self.entry().await? {
+                    Found::Own(revision) => revision,
+                    Found::Others => return Ok(Some(false)),
+                    Found::Nothing => {
+                        // It went with its lease, while the node was heard and so was not forgotten here.
+                        self.nodes.forget(name, seen);
+                        return Ok(Some(false));
+                    }
+                };
                 if there {
                     let written = self.nodes.write(&self.record, Expect::At(revision)).await?;
                     return Ok::<_, RegistryError>(written.map(|_| true));
                 }
-                let key = Record::key(&self.record.name);
-                let deleted = self.nodes.0.registry.delete(&key, Expect::At(revision)).await?;
+                let deleted = self.nodes.0.registry.delete(&Record::key(name), Expect::At(revision)).await?;
                 Ok(deleted.then_some(true))
             };
             match done.await {
@@ -290,24 +353,34 @@ impl Call {
                 // Others have just changed it.
                 Ok(None) => {}
                 Err(error) => {
-                    tracing::debug!(node = %self.record.name, %error, "that a node is gone cannot be written yet");
+                    tracing::debug!(node = %name, %error, "that a node is gone cannot be written yet");
                     tokio::time::sleep(RETRY).await;
                 }
             }
         }
     }
 
-    /// The change that made the record what it is, if this call wrote it.
-    async fn own_entry(&self) -> Result<Option<crate::registry::Revision>, RegistryError> {
+    /// Whose the record is.
+    async fn entry(&self) -> Result<Found, RegistryError> {
         let Some(entry) = self.nodes.0.registry.get(&Record::key(&self.record.name)).await? else {
-            return Ok(None);
+            return Ok(Found::Nothing);
         };
         let own = super::read(&entry).is_some_and(|record| {
             record.instance == self.record.instance && record.replica == self.record.replica
         });
         let heard = self.nodes.0.heard.lock().contains_key(&self.record.name);
-        Ok((own && !heard).then_some(entry.revision))
+        Ok(if own && !heard { Found::Own(entry.revision) } else { Found::Others })
     }
+}
+
+/// What the registry has of a node that a call has heard.
+enum Found {
+    /// What this call wrote, by that change.
+    Own(Revision),
+    /// What another call, replica or process wrote, or is about to.
+    Others,
+    /// Nothing.
+    Nothing,
 }
 
 #[allow(clippy::needless_pass_by_value, reason = "it maps errors")]

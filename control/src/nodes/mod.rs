@@ -5,6 +5,7 @@
 
 mod beat;
 mod exchange;
+mod orders;
 mod pace;
 mod pass;
 mod record;
@@ -45,12 +46,6 @@ pub(crate) const PREFIX: &str = "nodes/";
 
 /// Of the instances that an operator wants drained.
 const DRAINS: &str = "drains/";
-
-/// Of what replicas that do not hear a node want it told.
-const ORDERS: &str = "orders/";
-
-/// How long an order waits for the replica that hears the node.
-const ORDER_TTL: Duration = Duration::from_secs(30);
 
 /// How often a record is written again that others change at the same time.
 const ATTEMPTS: usize = 8;
@@ -162,6 +157,8 @@ struct Inner {
 struct Heard {
     /// Of the call, so that the end of an older one is not taken for this one's.
     call: u64,
+    /// Of the process, so that an order for one before it is not taken for this one's.
+    instance: u64,
     commands: mpsc::Sender<rpc::Command>,
     reports: Arc<Mutex<Reports>>,
 }
@@ -226,6 +223,11 @@ impl Nodes {
     /// A node of that name, wherever it is heard.
     pub(crate) fn get(&self, name: &str) -> Option<Known> {
         self.0.known.read().get(name).cloned()
+    }
+
+    /// The change that made a node's record what it is here.
+    fn revision(&self, name: &str) -> Revision {
+        self.0.known.read().get(name).map(|known| known.revision).unwrap_or_default()
     }
 
     /// All nodes, ordered by name.
@@ -339,48 +341,6 @@ impl Nodes {
             self.apply_record(record.clone(), revision);
         }
         Ok(revision)
-    }
-
-    /// Tells a node something, wherever it is heard. `false`: there is none of that name.
-    pub(crate) async fn tell(
-        &self,
-        name: &str,
-        command: rpc::command::Command,
-    ) -> Result<bool, RegistryError> {
-        if self.tell_here(name, command.clone()) {
-            return Ok(true);
-        }
-        // As the registry has it: this replica may have just begun.
-        if self.0.registry.get(&Record::key(name)).await?.is_none() {
-            return Ok(false);
-        }
-        let number = self.0.next_order.fetch_add(1, Ordering::Relaxed);
-        let key = format!("{ORDERS}{name}/{}-{number}", self.0.replica);
-        let lease = self.0.registry.lease(ORDER_TTL).await?;
-        let command = rpc::Command { command: Some(command) };
-        let value = Bytes::from(prost::Message::encode_to_vec(&command));
-        self.0.registry.put(&key, value, Expect::Anything, Some(lease)).await?;
-        Ok(true)
-    }
-
-    /// Tells a node that this replica hears.
-    fn tell_here(&self, name: &str, command: rpc::command::Command) -> bool {
-        let heard = self.0.heard.lock();
-        let Some(node) = heard.get(name) else { return false };
-        node.commands.try_send(rpc::Command { command: Some(command) }).is_ok()
-    }
-
-    /// Wants a node drained, or no longer. A process that follows it is not. `false`: there is none of that name.
-    pub(crate) async fn drain(&self, name: &str, undo: bool) -> Result<bool, RegistryError> {
-        let Some(known) = self.get(name) else { return Ok(false) };
-        let key = format!("{DRAINS}{name}");
-        if undo {
-            self.0.registry.delete(&key, Expect::Anything).await?;
-        } else {
-            let instance = Bytes::from(known.record.instance.to_string());
-            self.0.registry.put(&key, instance, Expect::Anything, None).await?;
-        }
-        self.tell(name, rpc::command::Command::Drain(rpc::Drain { undo })).await
     }
 
     /// Takes over what the registry has of records.
@@ -503,52 +463,18 @@ impl Nodes {
         }
     }
 
-    /// Hands orders of other replicas to the nodes that this one hears. Those that are done are returned.
-    pub(crate) fn apply_orders(&self, step: Step) -> Vec<String> {
-        let entries = match step {
-            Step::All(entries) => entries,
-            Step::Changes(changes) => changes
-                .into_iter()
-                .filter_map(|change| match change {
-                    Change::Put(entry) => Some(entry),
-                    Change::Deleted { .. } => None,
-                })
-                .collect(),
-        };
-        entries.into_iter().filter_map(|entry| self.carry_out(&entry).then_some(entry.key)).collect()
-    }
-
-    /// Carries out what was ordered while nobody heard a node.
-    async fn orders_for(&self, name: &str) -> Result<(), RegistryError> {
-        for entry in self.0.registry.list(&format!("{ORDERS}{name}/")).await?.entries {
-            if self.carry_out(&entry) {
-                self.0.registry.delete(&entry.key, Expect::Anything).await?;
-            }
-        }
-        Ok(())
-    }
-
-    fn carry_out(&self, entry: &Entry) -> bool {
-        let node = entry.key.strip_prefix(ORDERS).and_then(|rest| rest.split_once('/'));
-        let command: Option<rpc::Command> = prost::Message::decode(entry.value.clone()).ok();
-        match (node, command.and_then(|command| command.command)) {
-            (Some((name, _)), Some(command)) => self.tell_here(name, command),
-            _ => false,
-        }
-    }
-
     /// What follows the registry: run each of them until the end.
     pub(crate) fn followers(&self) -> [futures_util::future::BoxFuture<'static, ()>; 3] {
         use crate::replica::follow::follow;
         use futures_util::FutureExt;
         let registry = || Arc::clone(&self.0.registry);
-        let (records, drains, orders) = (self.clone(), self.clone(), self.clone());
+        let (records, drains, ordered) = (self.clone(), self.clone(), self.clone());
         let done = registry();
         [
             follow(registry(), PREFIX, move |step| records.apply(step)).boxed(),
             follow(registry(), DRAINS, move |step| drains.apply_drains(step)).boxed(),
-            follow(registry(), ORDERS, move |step| {
-                for key in orders.apply_orders(step) {
+            follow(registry(), orders::PREFIX, move |step| {
+                for key in ordered.apply_orders(step) {
                     let done = Arc::clone(&done);
                     tokio::spawn(async move {
                         // Or its lease ends.

@@ -23,11 +23,11 @@ impl Nodes {
         ranked.iter().filter_map(|node| self.get(&node.name)).collect()
     }
 
-    /// A node is not heard any more, whatever the registry has of it.
+    /// A node is not heard here any more, whatever the registry has of it; another replica may hear it by now.
     pub(super) fn is_away(&self, record: &Record) {
         let mut known = self.0.known.write();
         if let Some(node) = known.get_mut(&record.name)
-            && node.record.instance == record.instance
+            && (node.record.instance, &node.record.replica) == (record.instance, &record.replica)
         {
             node.record.away_since_ms = record.away_since_ms;
             node.silent_since.get_or_insert_with(Instant::now);

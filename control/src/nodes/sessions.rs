@@ -12,12 +12,12 @@ use futures_util::future::join_all;
 use parking_lot::Mutex;
 use prost::Message as _;
 use tokio::sync::{Semaphore, oneshot};
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::{Known, Nodes, Reports};
 use crate::cache::{Cache, MAX_VALUE_BYTES};
 
-/// How long edges have for an answer.
+/// How long edges have for an answer, and who asks waits for a turn.
 const PATIENCE: Duration = Duration::from_secs(3);
 
 /// How often it is looked for an answer that comes by another replica.
@@ -40,6 +40,8 @@ pub(crate) const MAX_SESSIONS: u32 = 1_000;
 pub(crate) enum SessionsError {
     #[error("{0} edges may have them: name a stream or a node (at most {MAX_NODES} are asked)")]
     TooMany(usize),
+    #[error("others ask who watches, and the edges answer them slowly; try again")]
+    Busy,
 }
 
 /// Whose sessions are wanted.
@@ -112,7 +114,8 @@ impl Nodes {
             return Err(SessionsError::TooMany(names.len()));
         }
         // An answer is a heartbeat, which come at a pace.
-        let _turn = self.0.questions.turns.acquire().await;
+        let turn = timeout(PATIENCE, self.0.questions.turns.acquire()).await;
+        let _turn = turn.map_err(|_| SessionsError::Busy)?;
         let deadline = Instant::now() + PATIENCE;
         let asked = names.into_iter().map(|node| self.ask(node, filter, deadline));
         Ok(join_all(asked).await)

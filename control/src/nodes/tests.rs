@@ -1,5 +1,7 @@
 //! Nodes that join, are heard and fall silent, by the services that they call.
 
+mod calls;
+
 use std::time::Duration;
 
 use control_api::rpc;

@@ -9,6 +9,7 @@ use control_api::{
 };
 
 use super::Replica;
+use crate::registry::RegistryError;
 use crate::streams::Record;
 
 impl Replica {
@@ -23,6 +24,7 @@ impl Replica {
                     said.viewers.ws_flv += u64::from(viewers.ws_flv);
                     said.viewers.rtmp += u64::from(viewers.rtmp);
                     said.viewers.hls += u64::from(viewers.hls);
+                    said.viewers.ts += u64::from(viewers.ts);
                     said.viewers.webrtc += u64::from(viewers.webrtc);
                 }
                 let newest = said.published.as_ref().map_or(0, |published| published.epoch);
@@ -62,17 +64,17 @@ impl Cluster for Replica {
         let absent = || ClusterError::NoSuchStream { app: app.to_owned(), name: name.to_owned() };
         let record = self.streams().get(&format!("{app}/{name}")).ok_or_else(absent)?;
         let kick = rpc::Kick { app: app.to_owned(), name: name.to_owned(), epoch: 0 };
-        // Its backups are not to go on with it, either.
+        let unavailable = |error: RegistryError| ClusterError::Unavailable(error.to_string());
+        // Its backups are not to go on with it, either: before it, and whether or not each of them can be told.
+        let mut all_told = Ok(());
         for standby in record.standbys.iter().filter(|standby| standby.node != record.node) {
             let told = self.nodes().tell(&standby.node, rpc::command::Command::Kick(kick.clone())).await;
-            told.map_err(|error| ClusterError::Unavailable(error.to_string()))?;
+            all_told = all_told.and(told.map(|_| ()));
         }
-        let told = self.nodes().tell(&record.node, rpc::command::Command::Kick(kick)).await;
-        match told {
-            Ok(true) => Ok(()),
-            Ok(false) => Err(absent()),
-            Err(error) => Err(ClusterError::Unavailable(error.to_string())),
+        if !self.nodes().tell(&record.node, rpc::command::Command::Kick(kick)).await.map_err(unavailable)? {
+            return Err(absent());
         }
+        all_told.map_err(unavailable)
     }
 
     async fn stats(&self) -> ClusterStats {
@@ -86,6 +88,7 @@ impl Cluster for Replica {
             stats.viewers.ws_flv += said.viewers.ws_flv;
             stats.viewers.rtmp += said.viewers.rtmp;
             stats.viewers.hls += said.viewers.hls;
+            stats.viewers.ts += said.viewers.ts;
             stats.viewers.webrtc += said.viewers.webrtc;
         }
         for known in self.nodes().all() {

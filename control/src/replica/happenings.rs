@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 
 use control_api::rpc::{self, policy::Ask};
+use futures_util::future::join_all;
 use futures_util::{StreamExt as _, stream};
 use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
 
-use crate::hooks::{self, Event, EventId, EventKind, Happening, Hooks, OnError, StreamName};
+use crate::hooks::{self, Entered, Event, EventId, EventKind, Happening, Hooks, OnError, StreamName};
 use crate::nodes::Caller;
 use crate::streams::{News, Wanted, What};
 
@@ -67,10 +68,16 @@ pub(crate) fn watching(happening: Happening, caller: &Caller, session: &rpc::Ses
 
 /// Tells what happens to streams, as far as this replica made it happen, in that order; ends with the news.
 pub(crate) async fn tell_of_streams(hooks: Hooks, news: broadcast::Receiver<News>) {
-    let events = stream::unfold(news, |mut news| async move {
+    // One after the other, or they would be entered in the order in which their waits happen to be woken.
+    let entered = stream::unfold((hooks.clone(), news), |(hooks, mut news)| async move {
         loop {
             match news.recv().await {
-                Ok(said) => return Some((event(&said), news)),
+                Ok(said) => {
+                    if let Some(event) = event(&said) {
+                        let entered = hooks.enter(&event).await;
+                        return Some(((event, entered), (hooks, news)));
+                    }
+                }
                 Err(RecvError::Lagged(missed)) => {
                     tracing::error!(missed, "hooks are not told of all that happened to streams");
                 }
@@ -78,14 +85,26 @@ pub(crate) async fn tell_of_streams(hooks: Hooks, news: broadcast::Receiver<News
             }
         }
     });
-    // What is written to disk is waited for by many at once.
-    let hooks = &hooks;
-    events
-        .filter_map(|event| async move { event })
-        .map(|event| async move { tell(hooks, &event).await })
-        .buffered(AT_ONCE)
-        .for_each(|_| async {})
-        .await;
+    let on_disk = |(event, entered): (Event, Result<Entered, hooks::Error>)| {
+        let hooks = hooks.clone();
+        async move {
+            let told = async { entered?.on_disk().await };
+            if let Err(error) = told.await {
+                hooks.is_lost(&error);
+                let stream = format!("{}/{}", event.stream.app, event.stream.name);
+                tracing::error!(event = event.kind().name(), stream, %error, "hooks are not told");
+            }
+        }
+    };
+    // The disk is waited for by many at once.
+    entered.map(on_disk).buffered(AT_ONCE).for_each(|()| async {}).await;
+}
+
+/// Tells of viewers who have left; of what became of each, in their order. What was not told may be told again, and is
+/// counted by whoever does not do that.
+pub(crate) async fn tell_of_viewers(hooks: &Hooks, events: &[Event]) -> Vec<Result<(), hooks::Error>> {
+    // What is written to disk is waited for by all at once.
+    join_all(events.iter().map(|event| async { hooks.enter(event).await?.on_disk().await })).await
 }
 
 fn event(News { what, record }: &News) -> Option<Event> {
@@ -101,15 +120,6 @@ fn event(News { what, record }: &News) -> Option<Event> {
     event.protocol = text(&record.protocol);
     event.remote_addr = text(&record.remote_addr);
     Some(event)
-}
-
-/// Tells it, and says so if that can't be. Whether it was.
-pub(crate) async fn tell(hooks: &Hooks, event: &Event) -> bool {
-    let told = hooks.tell(event).await;
-    if let Err(error) = &told {
-        tracing::error!(event = event.kind().name(), stream = %format_args!("{}/{}", event.stream.app, event.stream.name), %error, "hooks are not told");
-    }
-    told.is_ok()
 }
 
 fn name(key: &rpc::StreamKey) -> StreamName {
@@ -132,10 +142,13 @@ fn params(query: &str) -> BTreeMap<String, String> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use control_api::Secret;
 
     use super::*;
     use crate::hooks::Endpoint;
+    use crate::streams::{Record, State};
 
     #[test]
     fn the_strictest_endpoint_decides_what_nodes_do_without_an_answer() {
@@ -163,5 +176,58 @@ mod tests {
         let many: String = (0..100).map(|n| format!("p{n}=1&")).collect();
         assert_eq!(params(&many).len(), MAX_PARAMS);
         assert!(params(&format!("a={}", "x".repeat(MAX_PARAM_BYTES + 1))).is_empty());
+    }
+
+    #[tokio::test]
+    async fn what_happens_to_a_stream_is_told_in_its_order_however_much_happens_at_once() {
+        const MANY: u64 = 600;
+        let (told, mut epochs) = tokio::sync::mpsc::channel(1_000);
+        let listening = axum::routing::post(move |axum::Json(event): axum::Json<Event>| async move {
+            told.send((event.epoch, event.kind())).await.unwrap();
+        });
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/", listener.local_addr().unwrap());
+        tokio::spawn(
+            axum::serve(listener, axum::Router::new().route("/", listening).into_make_service())
+                .into_future(),
+        );
+        let config = hooks::Config {
+            endpoints: vec![Endpoint::new(url, Secret::new("0123456789abcdef"))],
+            allow_private: vec!["127.0.0.1".to_owned()],
+            ..hooks::Config::default()
+        };
+        let folder = tempfile::tempdir().unwrap();
+        let hooks = Hooks::open(&config, folder.path(), &prometheus::Registry::new()).unwrap();
+        let (news, taken) = broadcast::channel(1_024);
+        let happened = |epoch| {
+            let what = if epoch % 2 == 0 { What::Dropped } else { What::Resumed };
+            News { what, record: Arc::new(record(epoch)) }
+        };
+        for epoch in 0..MANY {
+            news.send(happened(epoch)).unwrap();
+        }
+        drop(news);
+        tell_of_streams(hooks.clone(), taken).await;
+        for epoch in 0..MANY {
+            let kind = if epoch % 2 == 0 { EventKind::OnDrop } else { EventKind::OnResume };
+            assert_eq!(epochs.recv().await, Some((epoch, kind)));
+        }
+    }
+
+    fn record(epoch: u64) -> Record {
+        Record {
+            app: "live".to_owned(),
+            name: "a".to_owned(),
+            epoch,
+            proposed: epoch,
+            state: State::Live,
+            node: "origin-1".to_owned(),
+            instance: 1,
+            started_at_ms: 0,
+            protocol: "rtmp".to_owned(),
+            remote_addr: String::new(),
+            backup: false,
+            standbys: Vec::new(),
+        }
     }
 }

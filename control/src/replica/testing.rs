@@ -3,9 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_trait::async_trait;
+use bytes::Bytes;
 use control_api::rpc::command::Command;
 use control_api::rpc::node_service_client::NodeServiceClient;
 use control_api::{Secret, rpc};
+use parking_lot::Mutex;
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Request;
@@ -14,22 +17,124 @@ use super::{Parts, Replica};
 use crate::Config;
 use crate::cache::{self, Cache};
 use crate::nodes::Caller;
-use crate::registry::{Memory, Registry};
+use crate::registry::{Entry, Expect, LeaseId, Memory, Registry, RegistryError, Revision, Snapshot, Watch};
+
+/// What is asked of a registry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Op {
+    Get,
+    List,
+    Put,
+    Delete,
+}
+
+/// A registry that fails, or is slow, where a test wants that.
+#[derive(Debug)]
+pub(crate) struct Shaky {
+    inner: Memory,
+    failing: Mutex<Vec<(Op, &'static str)>>,
+    /// Writes of names that begin like that are done, and answered when they are let go.
+    held: watch::Sender<Option<&'static str>>,
+}
+
+impl Shaky {
+    fn new() -> Self {
+        Self { inner: Memory::new(), failing: Mutex::default(), held: watch::Sender::default() }
+    }
+
+    /// That fails for names that begin like that.
+    pub(crate) fn fails(&self, op: Op, prefix: &'static str) {
+        self.failing.lock().push((op, prefix));
+    }
+
+    /// Nothing can be read or written; leases and watches go on.
+    pub(crate) fn is_away(&self) {
+        [Op::Get, Op::List, Op::Put, Op::Delete].into_iter().for_each(|op| self.fails(op, ""));
+    }
+
+    /// Nothing fails any more, and nothing is held.
+    pub(crate) fn is_well(&self) {
+        self.failing.lock().clear();
+        self.held.send_replace(None);
+    }
+
+    pub(crate) fn holds_writes(&self, prefix: &'static str) {
+        self.held.send_replace(Some(prefix));
+    }
+
+    fn asked(&self, op: Op, key: &str) -> Result<(), RegistryError> {
+        let fails =
+            self.failing.lock().iter().any(|(failing, prefix)| *failing == op && key.starts_with(prefix));
+        if fails { Err(RegistryError::Unavailable("a test".to_owned())) } else { Ok(()) }
+    }
+}
+
+#[async_trait]
+impl Registry for Shaky {
+    async fn get(&self, key: &str) -> Result<Option<Entry>, RegistryError> {
+        self.asked(Op::Get, key)?;
+        self.inner.get(key).await
+    }
+
+    async fn list(&self, prefix: &str) -> Result<Snapshot, RegistryError> {
+        self.asked(Op::List, prefix)?;
+        self.inner.list(prefix).await
+    }
+
+    async fn put(
+        &self,
+        key: &str,
+        value: Bytes,
+        expect: Expect,
+        lease: Option<LeaseId>,
+    ) -> Result<Option<Revision>, RegistryError> {
+        self.asked(Op::Put, key)?;
+        let done = self.inner.put(key, value, expect, lease).await;
+        let is_free = |held: &Option<&str>| held.is_none_or(|prefix| !key.starts_with(prefix));
+        let _ = self.held.subscribe().wait_for(is_free).await;
+        done
+    }
+
+    async fn delete(&self, key: &str, expect: Expect) -> Result<bool, RegistryError> {
+        self.asked(Op::Delete, key)?;
+        self.inner.delete(key, expect).await
+    }
+
+    async fn lease(&self, ttl: Duration) -> Result<LeaseId, RegistryError> {
+        self.inner.lease(ttl).await
+    }
+
+    async fn renew(&self, lease: LeaseId) -> Result<(), RegistryError> {
+        self.inner.renew(lease).await
+    }
+
+    async fn revoke(&self, lease: LeaseId) -> Result<(), RegistryError> {
+        self.inner.revoke(lease).await
+    }
+
+    async fn watch(&self, prefix: &str, after: Revision) -> Result<Box<dyn Watch>, RegistryError> {
+        self.inner.watch(prefix, after).await
+    }
+}
 
 /// What replicas have in common.
 pub(crate) struct Cluster {
-    registry: Arc<dyn Registry>,
+    registry: Arc<Shaky>,
     cache: Arc<dyn Cache>,
     join_token: Option<Secret>,
 }
 
 impl Cluster {
     pub(crate) fn new() -> Self {
-        Self { registry: Arc::new(Memory::new()), cache: Arc::new(cache::Memory::new()), join_token: None }
+        Self { registry: Arc::new(Shaky::new()), cache: Arc::new(cache::Memory::new()), join_token: None }
     }
 
     pub(crate) fn with_token(token: &str) -> Self {
         Self { join_token: Some(Secret::new(token)), ..Self::new() }
+    }
+
+    pub(crate) fn registry(&self) -> &Shaky {
+        &self.registry
     }
 
     pub(crate) fn replica(&self) -> Replica {
@@ -37,7 +142,8 @@ impl Cluster {
         config.cluster.join_token = self.join_token.clone();
         static COUNT: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
         let name = format!("replica-{}", COUNT.fetch_add(1, std::sync::atomic::Ordering::Relaxed));
-        let (registry, cache) = (Arc::clone(&self.registry), Arc::clone(&self.cache));
+        let registry: Arc<dyn Registry> = self.registry.clone();
+        let cache = Arc::clone(&self.cache);
         let parts = Parts { name, registry, cache, clock: now_ms, hooks: None, operator: None };
         Replica::start(&config, parts)
     }

@@ -121,8 +121,8 @@ impl Streams {
                     }
             }));
         }
-        // Those that can go on at once, first.
-        orphans.sort_by_key(|record| !self.has_backup_elsewhere(record));
+        // Those that can go on at once, first. Nodes come and go meanwhile, so it is looked at once.
+        orphans.sort_by_cached_key(|record| !self.has_backup_elsewhere(record));
         let dropping = orphans.iter().map(|record| self.drop_orphan(record));
         futures_util::stream::iter(dropping).for_each_concurrent(AT_ONCE_DROPPED, |dropped| dropped).await;
     }

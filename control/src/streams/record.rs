@@ -24,6 +24,9 @@ pub(crate) struct Record {
     pub(crate) name: String,
     /// Higher than all that the stream had before.
     pub(crate) epoch: u64,
+    /// What its origin proposed for it, which is all that the origin knows of it until it is answered.
+    #[serde(default)]
+    pub(crate) proposed: u64,
     pub(crate) state: State,
     /// The origin that has it, and which process of it.
     pub(crate) node: String,

@@ -16,7 +16,7 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::{Lease, LeaseError, Streams, Wanted};
+use super::{Lease, LeaseError, Of, Streams, Wanted};
 use crate::hooks::Hooks;
 use crate::nodes::{Caller, Passes};
 use crate::replica::{Clock, happenings};
@@ -114,13 +114,17 @@ impl StreamService for Service {
         let caller = self.caller(&request)?;
         let request = request.into_inner();
         let (why, key) = (request.why(), key(request.key)?);
+        let of = if request.epoch == 0 { Of::Any } else { Of::Epoch(request.epoch) };
         let released = match why {
             release_request::Why::StandbyLeft => {
                 let path = super::path(&key).map_err(|error| status(&error))?;
                 self.streams.forget_standby(&caller, &path).await
             }
-            release_request::Why::Dropped => self.streams.release(&caller, &key, request.epoch, true).await,
-            release_request::Why::Ended => self.streams.release(&caller, &key, request.epoch, false).await,
+            release_request::Why::Dropped => self.streams.release(&caller, &key, of, true).await,
+            release_request::Why::Ended => self.streams.release(&caller, &key, of, false).await,
+            release_request::Why::Unanswered => {
+                self.streams.release(&caller, &key, Of::Proposal(request.epoch), true).await
+            }
         };
         released.map_err(|error| status(&error))?;
         Ok(Response::new(ReleaseResponse {}))

@@ -6,7 +6,7 @@ use control_api::rpc;
 
 use super::*;
 use crate::replica::Replica;
-use crate::replica::testing::{self, Cluster, Node};
+use crate::replica::testing::{self, Cluster, Node, Op};
 
 fn wanted(name: &str, takeover: bool) -> Wanted {
     Wanted {
@@ -66,7 +66,7 @@ async fn one_publisher_has_a_stream_and_each_epoch_is_higher() {
     assert_eq!(a.kicked().await, ("live/a".to_owned(), second));
     let lost = one.streams().renew(&by_a, vec![held(second, false)]).await.unwrap();
     assert_eq!(lost, [held(second, false)]);
-    one.streams().release(&by_a, &key(), second, false).await.unwrap();
+    one.streams().release(&by_a, &key(), Of::Epoch(second), false).await.unwrap();
     assert_eq!(two.streams().get("live/a").unwrap().epoch, third);
     for name in ["", "a/b", "a\nb", &"x".repeat(256)] {
         assert!(matches!(one.streams().publish(&by_a, &wanted(name, false)).await, Err(LeaseError::Name(_))));
@@ -81,11 +81,11 @@ async fn a_publisher_that_drops_has_its_grace_and_may_come_back_anywhere() {
     let b = Node::join(&one, testing::origin("origin-2", 2)).await;
     let (mut news, mut others) = (one.streams().news(), two.streams().news());
     let first = publish(&one, &a.caller(), &wanted("a", false)).await;
-    one.streams().release(&a.caller(), &key(), first, true).await.unwrap();
+    one.streams().release(&a.caller(), &key(), Of::Epoch(first), true).await.unwrap();
     let second = publish(&one, &b.caller(), &wanted("a", false)).await;
     let record = one.streams().get("live/a").unwrap();
     assert_eq!((record.node.as_str(), record.is_live()), ("origin-2", true));
-    one.streams().release(&b.caller(), &key(), second, true).await.unwrap();
+    one.streams().release(&b.caller(), &key(), Of::Epoch(second), true).await.unwrap();
     for expected in
         [(What::Published, first), (What::Dropped, first), (What::Resumed, second), (What::Dropped, second)]
     {
@@ -186,7 +186,7 @@ async fn a_backup_waits_and_is_told_as_soon_as_it_is_needed() {
     let record = streams.get("live/a").unwrap();
     assert_eq!((record.epoch, record.backup, record.standbys.len()), (third, false, 1));
     b.forget();
-    one.streams().release(&a.caller(), &key(), third, true).await.unwrap();
+    one.streams().release(&a.caller(), &key(), Of::Epoch(third), true).await.unwrap();
     assert_eq!(b.promoted().await, "live/a");
     // Told in vain, it is told again when it says that it waits.
     b.forget();
@@ -226,10 +226,98 @@ async fn a_clock_that_is_an_hour_ahead_takes_no_stream_from_another_origin() {
     assert_eq!((record.node.as_str(), record.epoch), ("origin-1", epoch));
     assert_eq!(one.nodes().refusals().total(Why::Clock), 1);
     // What nobody else has it may have: viewers see it.
-    one.streams().release(&a.caller(), &key(), epoch, true).await.unwrap();
+    one.streams().release(&a.caller(), &key(), Of::Epoch(epoch), true).await.unwrap();
     assert!(one.streams().renew(&b.caller(), vec![ahead.clone()]).await.unwrap().is_empty());
     assert!(publish(&one, &a.caller(), &wanted("a", true)).await > ahead.epoch);
     // Older than that is refused, and counted.
     assert_eq!(one.streams().renew(&b.caller(), vec![ahead.clone()]).await.unwrap(), [ahead]);
     assert_eq!(one.nodes().refusals().total(Why::Outdated), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_that_was_not_answered_is_given_back_and_none_that_was_given_since() {
+    let cluster = Cluster::new();
+    let one = cluster.replica();
+    let a = Node::join(&one, testing::origin("origin-1", 1)).await;
+    let b = Node::join(&one, testing::origin("origin-2", 2)).await;
+    let streams = one.streams();
+    let proposing = |epoch| Wanted { epoch, ..wanted("a", true) };
+    let unanswered = |proposed| async move {
+        streams.release(&a_caller(), &key(), Of::Proposal(proposed), false).await.unwrap();
+        streams.get("live/a").map(|record| record.epoch)
+    };
+    fn a_caller() -> Caller {
+        Caller { name: "origin-1".to_owned(), instance: 1 }
+    }
+    // Higher than what is proposed, as the stream had a higher epoch before.
+    publish(&one, &b.caller(), &proposing(1_000)).await;
+    let first = publish(&one, &a.caller(), &proposing(10)).await;
+    assert!(first > 1_000);
+    assert_eq!(unanswered(9).await, Some(first), "it was not given for that");
+    assert_eq!(unanswered(10).await, None);
+    // The encoder came again before it was given back.
+    publish(&one, &a.caller(), &proposing(11)).await;
+    let second = publish(&one, &a.caller(), &proposing(12)).await;
+    assert_eq!(unanswered(11).await, Some(second));
+    // Nor is one ended that another origin has.
+    let third = publish(&one, &b.caller(), &proposing(5)).await;
+    assert_eq!(unanswered(12).await, Some(third));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_that_was_not_answered_ends_no_grace() {
+    let cluster = Cluster::new();
+    let one = cluster.replica();
+    let a = Node::join(&one, testing::origin("origin-1", 1)).await;
+    let streams = one.streams();
+    let first = publish(&one, &a.caller(), &wanted("a", false)).await;
+    assert!(streams.renew(&a.caller(), vec![held(first, true)]).await.unwrap().is_empty());
+    // Its publisher comes back, and the origin hears of no lease.
+    let second = publish(&one, &a.caller(), &Wanted { epoch: first + 1, ..wanted("a", false) }).await;
+    assert!(second > first);
+    let confirm = async || streams.renew(&a.caller(), vec![held(first, true)]).await.unwrap();
+    assert!(confirm().await.is_empty(), "it is another's only where another has it");
+    streams.release(&a.caller(), &key(), Of::Proposal(first + 1), true).await.unwrap();
+    assert!(confirm().await.is_empty());
+    let record = streams.get("live/a").unwrap();
+    assert_eq!((record.epoch, record.is_live(), record.is_there()), (second, false, true));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_backup_that_was_let_in_while_its_origin_was_cut_off_gives_way_to_a_publisher() {
+    let cluster = Cluster::new();
+    let one = cluster.replica();
+    let a = Node::join(&one, testing::origin("origin-1", 1)).await;
+    let b = Node::join(&one, testing::origin("origin-2", 2)).await;
+    let first = publish(&one, &a.caller(), &wanted("a", false)).await;
+    let by_backup = rpc::Held { backup: true, ..held(first + 10, false) };
+    let (streams, by_b) = (one.streams(), b.caller());
+    let lost = streams.renew(&by_b, vec![by_backup.clone()]).await.unwrap();
+    assert_eq!(lost, std::slice::from_ref(&by_backup), "though its epoch is higher");
+    assert_eq!(streams.get("live/a").unwrap().epoch, first);
+    // Of an origin that nobody hears it takes the stream.
+    a.dies().await;
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert!(streams.renew(&by_b, vec![by_backup]).await.unwrap().is_empty());
+    let record = streams.get("live/a").unwrap();
+    assert_eq!((record.epoch, record.backup, &*record.node), (first + 10, true, "origin-2"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_is_ended_though_one_of_its_backups_cannot_be_told() {
+    use control_api::Cluster as _;
+    let cluster = Cluster::new();
+    let (one, two) = (cluster.replica(), cluster.replica());
+    let a = Node::join(&one, testing::origin("origin-1", 1)).await;
+    let b = Node::join(&two, testing::origin("origin-2", 2)).await;
+    publish(&one, &a.caller(), &wanted("a", false)).await;
+    let backup = Wanted { purpose: As::Backup, ..wanted("a", false) };
+    assert_eq!(one.streams().publish(&b.caller(), &backup).await.unwrap(), Lease::Standby);
+    cluster.registry().fails(Op::Get, "nodes/origin-2");
+    assert!(one.kick("live", "a").await.is_err());
+    let kicked = tokio::time::timeout(Duration::from_secs(5), a.kicked()).await;
+    assert_eq!(kicked.unwrap(), ("live/a".to_owned(), 0));
+    cluster.registry().is_well();
+    one.kick("live", "a").await.unwrap();
+    assert_eq!(b.kicked().await, ("live/a".to_owned(), 0));
 }

@@ -49,7 +49,7 @@ export function count(n: number): string {
 }
 
 export function viewers(v: Viewers): number {
-  return v.flv + v.ws_flv + v.rtmp + v.hls + v.webrtc;
+  return v.flv + v.ws_flv + v.rtmp + v.hls + v.ts + v.webrtc;
 }
 
 /** The viewers by protocol, of the protocols that have some. */
@@ -59,6 +59,7 @@ export function viewersByProtocol(v: Viewers): { name: string; count: number }[]
     { name: 'HTTP-FLV', count: v.flv },
     { name: 'WS-FLV', count: v.ws_flv },
     { name: 'RTMP', count: v.rtmp },
+    { name: 'MPEG-TS', count: v.ts },
     { name: 'WebRTC', count: v.webrtc },
   ];
   return all.filter((protocol) => protocol.count > 0);

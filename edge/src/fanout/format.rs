@@ -25,6 +25,10 @@ pub(crate) enum Format {
     Rtmp,
     /// A relay for another edge: FLV with the marks, and the tags as they came.
     Relay,
+    /// MPEG-TS, as the body of an HTTP response.
+    Ts,
+    /// The same in chunks of HTTP/1.1, one a flush.
+    ChunkedTs,
 }
 
 /// The message stream of shared RTMP chunks: what a server answers to a connection's first createStream.
@@ -32,7 +36,8 @@ pub(crate) const RTMP_MESSAGE_STREAM: u32 = 1;
 
 impl Format {
     /// All of them.
-    pub(crate) const ALL: [Self; 5] = [Self::Flv, Self::ChunkedFlv, Self::WsFlv, Self::Rtmp, Self::Relay];
+    pub(crate) const ALL: [Self; 7] =
+        [Self::Flv, Self::ChunkedFlv, Self::WsFlv, Self::Rtmp, Self::Relay, Self::Ts, Self::ChunkedTs];
 
     /// Its place in [`Self::ALL`].
     pub(crate) const fn index(self) -> usize {
@@ -42,7 +47,19 @@ impl Format {
             Self::WsFlv => 2,
             Self::Rtmp => 3,
             Self::Relay => 4,
+            Self::Ts => 5,
+            Self::ChunkedTs => 6,
         }
+    }
+
+    /// Whether it is a transport stream.
+    pub(crate) const fn is_ts(self) -> bool {
+        matches!(self, Self::Ts | Self::ChunkedTs)
+    }
+
+    /// Whether flushes are chunks of HTTP/1.1.
+    pub(crate) const fn is_chunked(self) -> bool {
+        matches!(self, Self::ChunkedFlv | Self::ChunkedTs)
     }
 
     /// What it is called in metrics.
@@ -52,12 +69,14 @@ impl Format {
             Self::WsFlv => "ws_flv",
             Self::Rtmp => "rtmp",
             Self::Relay => "relay",
+            Self::Ts | Self::ChunkedTs => "ts",
         }
     }
 
-    /// One contiguous piece of a flush's tags.
-    pub(crate) fn flush(self, flush: &Flush) -> Bytes {
+    /// One contiguous piece of a flush's tags; for MPEG-TS of the packets that were made of them.
+    pub(crate) fn flush(self, flush: &Flush, packets: &Bytes) -> Bytes {
         match (self, flush.tags.as_slice()) {
+            (Self::Ts | Self::ChunkedTs, _) => self.framed(packets.clone()),
             // Already as it goes out.
             (Self::Flv, [tag]) => tag.tag.clone(),
             (Self::Relay, tags) => {
@@ -98,6 +117,10 @@ impl Format {
             self.relay_headers(&mut out, headers, start_ms, mark);
             return out.freeze();
         }
+        if self.is_ts() {
+            // A flush at which one can start has it all.
+            return Bytes::new();
+        }
         let metadata = headers.metadata_with_clock(mark);
         let mut out = BytesMut::new();
         match self {
@@ -106,10 +129,10 @@ impl Format {
                 flv::write_tag(&mut out, TagKind::Script, flv::METADATA_TIMESTAMP_MS, &[&metadata]);
             }
             Self::Rtmp => rtmp_message(&mut out, TagKind::Script, flv::METADATA_TIMESTAMP_MS, &metadata),
-            Self::Relay => {}
+            Self::Relay | Self::Ts | Self::ChunkedTs => {}
         }
         self.sequence_headers(&mut out, headers, start_ms);
-        self.framed(out)
+        self.framed(out.freeze())
     }
 
     /// What a viewer who skipped over a change of tracks is sent before it goes on.
@@ -120,7 +143,7 @@ impl Format {
             return out.freeze();
         }
         self.sequence_headers(&mut out, headers, start_ms);
-        self.framed(out)
+        self.framed(out.freeze())
     }
 
     /// A mark, and all headers as they came. Without a mark an edge would not know what to make of them: it gets those of
@@ -139,14 +162,16 @@ impl Format {
                     flv::write_tag(out, tag.kind, timestamp_ms, &[&tag.body]);
                 }
                 Self::Rtmp => rtmp_message(out, tag.kind, timestamp_ms, &tag.body),
+                Self::Ts | Self::ChunkedTs => {}
             }
         }
     }
 
-    fn framed(self, out: BytesMut) -> Bytes {
+    /// Bytes as they go out by themselves.
+    pub(crate) fn framed(self, out: Bytes) -> Bytes {
         // An empty chunk would end the response.
-        if out.is_empty() || !matches!(self, Self::ChunkedFlv | Self::WsFlv) {
-            return out.freeze();
+        if out.is_empty() || !(self.is_chunked() || self == Self::WsFlv) {
+            return out;
         }
         let mut framed = BytesMut::with_capacity(out.len() + FRAMING_BYTES);
         self.frame(&mut framed, out.len(), |framed| framed.extend_from_slice(&out));
@@ -158,11 +183,11 @@ impl Format {
         match self {
             Self::WsFlv => ws_header(out, len),
             // Writing to a `BytesMut` cannot fail.
-            Self::ChunkedFlv => drop(write!(out, "{len:x}\r\n")),
-            Self::Flv | Self::Rtmp | Self::Relay => {}
+            Self::ChunkedFlv | Self::ChunkedTs => drop(write!(out, "{len:x}\r\n")),
+            Self::Flv | Self::Rtmp | Self::Relay | Self::Ts => {}
         }
         write(out);
-        if self == Self::ChunkedFlv {
+        if self.is_chunked() {
             out.extend_from_slice(b"\r\n");
         }
     }

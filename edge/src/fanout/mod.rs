@@ -7,6 +7,7 @@ mod format;
 mod headers;
 mod outlet;
 mod ring;
+mod transport;
 
 #[cfg(test)]
 mod tests;
@@ -15,6 +16,7 @@ use std::sync::Arc;
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use media_core::relay::{Mark, Tag};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
@@ -30,6 +32,7 @@ use flush::{Flush, Flusher, Role};
 use headers::Headers;
 use outlet::Look;
 use ring::{Entry, Frames, Limits, MAX_POINT_AGE_MS, Unit, media_ms};
+use transport::Transport;
 
 /// The longest time between two flushes to a viewer, and that a stream is not read because nobody wants it: what waits
 /// longer is felt as latency, and saves little more.
@@ -52,11 +55,21 @@ struct State {
     flusher: Flusher,
     /// The flushes since the newest join point, and when they came: what a ring begins with when its format is first
     /// used. The newest alone where there is no such point.
-    gop: Vec<(Flush, Instant)>,
+    gop: Vec<Past>,
     gop_bytes: usize,
     headers: Arc<Headers>,
+    /// While somebody watches MPEG-TS.
+    transport: Option<Transport>,
     outlets: [Option<Arc<Outlet>>; Format::ALL.len()],
     ended: bool,
+}
+
+/// A flush that was published.
+struct Past {
+    flush: Flush,
+    at: Instant,
+    /// What the transport that is at work made of it, if one is: rings share it.
+    packets: Bytes,
 }
 
 impl Fanout {
@@ -75,6 +88,7 @@ impl Fanout {
                 gop: Vec::new(),
                 gop_bytes: 0,
                 headers: Arc::new(Headers::default()),
+                transport: None,
                 outlets: [const { None }; Format::ALL.len()],
                 ended: false,
             }),
@@ -155,8 +169,10 @@ impl Fanout {
 
     fn with_flusher(&self, now: Instant, act: impl FnOnce(&mut Flusher, &mut dyn FnMut(Flush))) {
         let mut state = self.state.lock();
-        let State { flusher, gop, gop_bytes, headers, outlets, .. } = &mut *state;
+        let State { flusher, gop, gop_bytes, headers, transport, outlets, .. } = &mut *state;
         act(flusher, &mut |flush| {
+            let packets = transport.as_mut().map(|transport| transport.flush(&flush)).unwrap_or_default();
+            let tables = || transport.as_ref().map(Transport::tables).unwrap_or_default();
             for (format, place) in Format::ALL.into_iter().zip(outlets.iter_mut()) {
                 if let Some(outlet) = place {
                     // An edge whose connection broke comes back for what it missed.
@@ -165,13 +181,17 @@ impl Fanout {
                         *place = None;
                         continue;
                     }
-                    publish(outlet, format, &flush, now);
+                    publish(outlet, format, (&flush, &packets), tables, now);
                 }
+            }
+            let is_used = |format: Format| outlets.get(format.index()).is_some_and(Option::is_some);
+            if !Format::ALL.into_iter().any(|format| format.is_ts() && is_used(format)) {
+                *transport = None;
             }
             // As in the rings, a GOP that is too long cannot be joined at its start.
             let goes_on = !matches!(flush.role, Role::Point(_))
                 && *gop_bytes + flush.bytes() <= self.limits.bytes
-                && gop.first().is_some_and(|(first, _)| {
+                && gop.first().is_some_and(|Past { flush: first, .. }| {
                     let age_ms = media_ms(first.timestamp_ms(), flush.timestamp_ms());
                     let joinable = flush.role == Role::Headers || age_ms <= MAX_POINT_AGE_MS;
                     matches!(first.role, Role::Point(_)) && joinable
@@ -182,7 +202,7 @@ impl Fanout {
             }
             *headers = Arc::clone(&flush.headers);
             *gop_bytes += flush.bytes();
-            gop.push((flush, now));
+            gop.push(Past { flush, at: now, packets });
         });
     }
 
@@ -198,42 +218,78 @@ impl Fanout {
 
 impl State {
     fn outlet(&mut self, format: Format, fresh: impl FnOnce() -> Outlet) -> Arc<Outlet> {
-        let Some(place) = self.outlets.get_mut(format.index()) else { return Arc::new(fresh()) };
-        if let Some(outlet) = place {
+        if let Some(Some(outlet)) = self.outlets.get(format.index()) {
             return Arc::clone(outlet);
         }
         let outlet = Arc::new(fresh());
-        let known = self.gop.last().and_then(|(flush, _)| flush.mark).filter(|_| format == Format::Relay);
-        outlet.set_fallback(self.headers.version(), entry(format, &self.headers, 0, known));
-        for (flush, at) in &self.gop {
-            publish(&outlet, format, flush, *at);
+        let known = self.gop.last().and_then(|past| past.flush.mark).filter(|_| format == Format::Relay);
+        if format.is_ts() && self.transport.is_none() {
+            self.begin_transport();
+        }
+        let tables = || self.transport.as_ref().map(Transport::tables).unwrap_or_default();
+        outlet.set_fallback(self.headers.version(), fallback(format, &self.headers, 0, known, tables));
+        for Past { flush, at, packets } in &self.gop {
+            publish(&outlet, format, (flush, packets), tables, *at);
         }
         if self.ended {
             outlet.end();
         }
-        *place = Some(Arc::clone(&outlet));
+        if let Some(place) = self.outlets.get_mut(format.index()) {
+            *place = Some(Arc::clone(&outlet));
+        }
         outlet
+    }
+
+    /// Writes MPEG-TS from now on, and what is kept of the past.
+    fn begin_transport(&mut self) {
+        let first = self.gop.first().map_or(&self.headers, |past| &past.flush.headers);
+        let mut transport = Transport::new(first);
+        for past in &mut self.gop {
+            past.packets = transport.flush(&past.flush);
+        }
+        self.transport = Some(transport);
     }
 }
 
-fn publish(outlet: &Outlet, format: Format, flush: &Flush, now: Instant) {
-    let entry_at = |mark| entry(format, &flush.headers, flush.timestamp_ms(), mark);
+fn publish(
+    outlet: &Outlet,
+    format: Format,
+    (flush, packets): (&Flush, &Bytes),
+    tables: impl FnOnce() -> Bytes,
+    now: Instant,
+) {
     if flush.role == Role::Headers {
         let known = flush.mark.filter(|_| format == Format::Relay);
-        outlet.set_fallback(flush.headers.version(), entry_at(known));
+        let entry = fallback(format, &flush.headers, flush.timestamp_ms(), known, tables);
+        outlet.set_fallback(flush.headers.version(), entry);
     }
     let unit = Unit {
-        bytes: format.flush(flush),
+        bytes: format.flush(flush, packets),
         timestamp_ms: flush.timestamp_ms(),
         version: flush.headers.version(),
         entry: match flush.role {
-            Role::Point(mark) => Some(entry_at(mark)),
+            Role::Point(mark) => Some(entry(format, &flush.headers, flush.timestamp_ms(), mark)),
             Role::Headers | Role::Media => None,
         },
         media: flush.role != Role::Headers,
         frames: frames(format, flush),
     };
     outlet.push(unit, now);
+}
+
+/// What one is sent who starts where no flush does.
+fn fallback(
+    format: Format,
+    headers: &Headers,
+    start_ms: u32,
+    mark: Option<Mark>,
+    tables: impl FnOnce() -> Bytes,
+) -> Entry {
+    if format.is_ts() {
+        let tables = format.framed(tables());
+        return Entry { head: tables.clone(), resumption: tables };
+    }
+    entry(format, headers, start_ms, mark)
 }
 
 fn frames(format: Format, flush: &Flush) -> Option<Frames> {

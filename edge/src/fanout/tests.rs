@@ -3,6 +3,7 @@
 mod beside;
 mod late;
 mod rest;
+mod transport;
 
 use std::time::{Duration, Instant};
 

@@ -204,6 +204,7 @@ impl Feeds {
             ws_flv: count(Format::WsFlv),
             rtmp: count(Format::Rtmp),
             hls: 0,
+            ts: count(Format::Ts),
             webrtc: self.webrtc.load(Ordering::Relaxed),
         }
     }
@@ -257,6 +258,7 @@ impl Feed {
             ws_flv: count(Format::WsFlv),
             rtmp: count(Format::Rtmp),
             hls: 0,
+            ts: count(Format::Ts) + count(Format::ChunkedTs),
             webrtc: self.webrtc.load(Ordering::Relaxed),
         }
     }

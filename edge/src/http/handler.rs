@@ -20,7 +20,7 @@ use super::connection::{Connection, Departure, Notes};
 use super::intake::limited;
 use super::problem::{ALLOWED, denied, full, moved, problem, refusal};
 use super::progress::Progress;
-use super::route::{BadPath, Route, route};
+use super::route::{BadPath, Container, Route, route};
 use super::watched::watched;
 use super::websocket::WebSocket;
 use super::{Shared, live, websocket, whep};
@@ -139,8 +139,8 @@ pub(super) async fn handle(
 /// turn, and no beginning.
 fn asking(shared: &Shared, route: &Result<Route, BadPath>, request: &Request<Body>) -> Option<Box<Asking>> {
     let (key, protocol) = match route {
-        Ok(Route::Flv(key)) if websocket::is_upgrade(request.headers()) => (key, "ws_flv"),
-        Ok(Route::Flv(key)) => (key, "flv"),
+        Ok(Route::Live(Container::Flv, key)) if websocket::is_upgrade(request.headers()) => (key, "ws_flv"),
+        Ok(Route::Live(container, key)) => (key, container.name()),
         Ok(Route::Hls(file)) if file.is_multivariant() => (&file.key, "hls"),
         _ => return None,
     };
@@ -168,8 +168,8 @@ fn describe(
     record: &mut Record,
 ) {
     let (kind, key) = match route {
-        Ok(Route::Flv(key)) if websocket::is_upgrade(headers) => ("websocket", Some(key)),
-        Ok(Route::Flv(key)) => ("flv", Some(key)),
+        Ok(Route::Live(Container::Flv, key)) if websocket::is_upgrade(headers) => ("websocket", Some(key)),
+        Ok(Route::Live(container, key)) => (container.name(), Some(key)),
         Ok(Route::Hls(file)) if file.playlist => ("playlist", Some(&file.key)),
         Ok(Route::Hls(file)) => ("media", Some(&file.key)),
         Ok(Route::Relay(key)) => ("relay", Some(key)),
@@ -207,7 +207,7 @@ fn admit(
     }
     guard.may_ask(network(peer.ip())).map_err(denied)?;
     let (key, file) = match route {
-        Ok(Route::Flv(key)) => (key, None),
+        Ok(Route::Live(_, key)) => (key, None),
         Ok(Route::Hls(file)) => (&file.key, Some(file)),
         // Whoever knows a session's name may end it.
         Ok(Route::Whep(key, None)) => (key, None),
@@ -260,8 +260,8 @@ async fn answer(
         return problem(StatusCode::LOOP_DETECTED, &error.to_string());
     }
     match route {
-        Ok(Route::Flv(key)) if matches!(*request.method(), Method::GET | Method::HEAD) => {
-            flv(shared, connection, progress, (&key, &admitted), request, notes).await
+        Ok(Route::Live(container, key)) if matches!(*request.method(), Method::GET | Method::HEAD) => {
+            live_stream(shared, connection, progress, (container, &key, &admitted), request, notes).await
         }
         Ok(Route::Whep(key, session)) => {
             whep::answer(shared, &admitted, (&key, session.as_deref()), request, notes.0).await
@@ -308,15 +308,15 @@ async fn file(
             response
         }
         Ok(Route::Relay(_)) => problem(StatusCode::METHOD_NOT_ALLOWED, "a relay can be read with GET only"),
-        Ok(Route::Flv(_) | Route::Hls(_) | Route::Whep(..)) => other_method(request.method()),
+        Ok(Route::Live(..) | Route::Hls(_) | Route::Whep(..)) => other_method(request.method()),
     }
 }
 
-async fn flv(
+async fn live_stream(
     shared: &Shared,
     connection: &Arc<Connection>,
     progress: Arc<Progress>,
-    (key, admitted): (&StreamKey, &Admitted),
+    (container, key, admitted): (Container, &StreamKey, &Admitted),
     request: Request<Body>,
     (record, asking): Noted<'_>,
 ) -> Response<Body> {
@@ -327,7 +327,8 @@ async fn flv(
         Err(error) => return problem(StatusCode::BAD_REQUEST, &error.to_string()),
     };
     let is_head = request.method() == Method::HEAD;
-    let accepted = if !is_head && websocket::is_upgrade(request.headers()) {
+    let may_upgrade = !is_head && container == Container::Flv;
+    let accepted = if may_upgrade && websocket::is_upgrade(request.headers()) {
         match websocket::handshake(request.version(), request.headers()) {
             Ok(accepted) => Some(accepted),
             Err(bad) => return bad.response(),
@@ -335,17 +336,20 @@ async fn flv(
     } else {
         None
     };
-    let format = match (request.version(), &accepted) {
+    let chunked = request.version() == Version::HTTP_11 && !is_head;
+    let format = match (container, &accepted) {
         (_, Some(_)) => Format::WsFlv,
-        (Version::HTTP_11, None) if !is_head => Format::ChunkedFlv,
-        _ => Format::Flv,
+        (Container::Flv, None) if chunked => Format::ChunkedFlv,
+        (Container::Flv, None) => Format::Flv,
+        (Container::Ts, None) if chunked => Format::ChunkedTs,
+        (Container::Ts, None) => Format::Ts,
     };
     let mut seat = match shared.guard.seat(shared.hls.all_viewers()) {
         Ok(seat) => seat,
         Err(denial) => return denied(denial),
     };
     if !is_head {
-        let protocol = if accepted.is_some() { "ws-flv" } else { "flv" };
+        let protocol = if accepted.is_some() { "ws-flv" } else { container.name() };
         match admitted.enter(shared, key, protocol, request.uri().query()).await {
             Ok(session) => seat = seat.of(session),
             Err(response) => return response,
@@ -362,7 +366,7 @@ async fn flv(
         Some(accepted) => (accepted, Box::new(WebSocket::default())),
         None => {
             let mut head = Response::new(());
-            live::headers(head.headers_mut());
+            live::headers(head.headers_mut(), container);
             expose(head.headers_mut());
             if is_head {
                 return head.map(|()| full(Bytes::new()));
@@ -374,7 +378,7 @@ async fn flv(
                 let body = live::body(viewer, Some(seat), until, connection, progress, window);
                 return head.map(|()| until_first(body, play));
             }
-            (head, Box::new(live::Plain::new(format == Format::ChunkedFlv)))
+            (head, Box::new(live::Plain::new(format.is_chunked())))
         }
     };
     shared.guard.share(origin, head.headers_mut());
@@ -425,7 +429,7 @@ async fn relay(
     match shared.feeds.join(key, Format::Relay, start, 0, via).await {
         Ok(viewer) => {
             let mut head = Response::new(());
-            live::headers(head.headers_mut());
+            live::headers(head.headers_mut(), Container::Flv);
             if let Some(trace) = viewer.trace().and_then(|trace| trace.header()) {
                 head.headers_mut().insert(TRACEPARENT, trace);
             }

@@ -15,6 +15,7 @@ use tokio::time::Sleep;
 
 use super::connection::Connection;
 use super::progress::Progress;
+use super::route::Container;
 use crate::fanout::{Format, Over};
 use crate::feed::Viewer;
 use crate::guard::Seat;
@@ -32,8 +33,8 @@ pub(super) struct TooSlow;
 struct Expired;
 
 /// What every live response says.
-pub(super) fn headers(headers: &mut HeaderMap) {
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("video/x-flv"));
+pub(super) fn headers(headers: &mut HeaderMap, container: Container) {
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(container.media_type()));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
 }
 
@@ -64,10 +65,10 @@ pub(super) fn head_bytes(head: &Response<()>, format: Format) -> Bytes {
         line(name.as_str().as_bytes(), value.as_bytes());
     }
     line(b"date", httpdate::fmt_http_date(SystemTime::now()).as_bytes());
-    if format == Format::ChunkedFlv {
+    if format.is_chunked() {
         line(b"transfer-encoding", b"chunked");
     }
-    if matches!(format, Format::Flv | Format::ChunkedFlv) {
+    if format.is_ts() || matches!(format, Format::Flv | Format::ChunkedFlv) {
         line(b"connection", b"close");
     }
     out.extend_from_slice(b"\r\n");

@@ -20,8 +20,8 @@ const MAX_HLS_SEGMENTS: usize = 4;
 /// What is asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Route {
-    /// The stream as FLV.
-    Flv(StreamKey),
+    /// The stream, as long as it lasts.
+    Live(Container, StreamKey),
     /// A file of the stream's HLS.
     Hls(HlsFile),
     /// The stream as another edge pulls it.
@@ -34,6 +34,39 @@ pub(super) enum Route {
     Pages,
     /// Nothing that there is.
     Unknown,
+}
+
+/// How a live stream is wrapped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Container {
+    /// FLV with enhanced tags; also over WebSockets.
+    Flv,
+    /// MPEG-TS.
+    Ts,
+}
+
+impl Container {
+    /// Of a file's name, and what the stream is called then.
+    fn of(file: &str) -> Option<(Self, &str)> {
+        let flv = file.strip_suffix(".flv").map(|name| (Self::Flv, name));
+        flv.or_else(|| file.strip_suffix(".ts").map(|name| (Self::Ts, name)))
+    }
+
+    /// What logs, spans and sessions call it.
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::Flv => "flv",
+            Self::Ts => "ts",
+        }
+    }
+
+    /// The media type of a response.
+    pub(super) const fn media_type(self) -> &'static str {
+        match self {
+            Self::Flv => "video/x-flv",
+            Self::Ts => "video/mp2t",
+        }
+    }
 }
 
 /// A playlist, part, segment or init segment.
@@ -88,8 +121,10 @@ pub(super) fn route(path: &str) -> Result<Route, BadPath> {
             let session = tail.get(2).map(|session| session.clone().into_owned());
             Ok(if protocol == "whip" { Route::Whip } else { Route::Whep(key, session) })
         }
-        [file] => match file.strip_suffix(".flv") {
-            Some(name) => Ok(Route::Flv(StreamKey::parse(app, name, RESERVED_APPS)?)),
+        [file] => match Container::of(file) {
+            Some((container, name)) => {
+                Ok(Route::Live(container, StreamKey::parse(app, name, RESERVED_APPS)?))
+            }
             None => Ok(Route::Unknown),
         },
         [name, .., file] => {
@@ -131,9 +166,12 @@ mod tests {
 
     #[test]
     fn paths_lead_where_they_say() {
-        assert_eq!(route("/live/a.flv"), Ok(Route::Flv(key("live", "a"))));
-        assert_eq!(route("/live/a.b.flv"), Ok(Route::Flv(key("live", "a.b"))));
-        assert_eq!(route("/live/%61.flv"), Ok(Route::Flv(key("live", "a"))));
+        let live = |container, name| Ok(Route::Live(container, key("live", name)));
+        assert_eq!(route("/live/a.flv"), live(Container::Flv, "a"));
+        assert_eq!(route("/live/a.b.flv"), live(Container::Flv, "a.b"));
+        assert_eq!(route("/live/%61.flv"), live(Container::Flv, "a"));
+        assert_eq!(route("/live/a.ts"), live(Container::Ts, "a"));
+        assert_eq!(route("/live/a.flv.ts"), live(Container::Ts, "a.flv"));
         assert_eq!(route("/relay/live/a"), Ok(Route::Relay(key("live", "a"))));
         assert_eq!(route("/relay/live"), Ok(Route::Pages));
         assert_eq!(route("/"), Ok(Route::Pages));

@@ -21,6 +21,7 @@ mod shards;
 pub(crate) mod studio;
 mod takeover;
 mod traces;
+mod ts;
 mod websocket;
 
 use std::time::Duration;

@@ -93,6 +93,25 @@ impl Studio {
     }
 }
 
+/// The frames of the sample, which decode: eight pictures, two of them keyframes, and sound.
+pub(crate) fn sample() -> Vec<Encoded> {
+    let mut studio = Studio::new();
+    let mut reader = Reader::new();
+    reader.push(Bytes::from_static(SAMPLE));
+    let mut demuxer = Demuxer::new();
+    let mut encoded = Vec::new();
+    while let Some(tag) = reader.next_tag().unwrap() {
+        for item in demuxer.push(tag).unwrap() {
+            let Demuxed::Frame(frame) = item else { continue };
+            let (sequence, tracks) = (studio.sequence, Arc::clone(&studio.tracks));
+            let unit = Unit { sequence, tracks, frame, wall_clock_ms: WALL_MS };
+            studio.sequence += 1;
+            encoded.push(studio.encoder.unit(&unit).unwrap());
+        }
+    }
+    encoded
+}
+
 /// How a reader's relay begins with this frame.
 pub(crate) fn opening(first: &Encoded) -> Bytes {
     let mut bytes = BytesMut::from(&first.start.as_ref().expect("a join point")[..]);

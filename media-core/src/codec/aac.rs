@@ -1,5 +1,8 @@
 //! AAC: the `AudioSpecificConfig` (ISO/IEC 14496-3 §1.6.2.1) of LC, HE (SBR) and HE v2 (PS), with
-//! either way of telling SBR.
+//! either way of telling SBR; and the ways to carry frames beside it.
+
+pub mod adts;
+pub mod loas;
 
 use bytes::Bytes;
 
@@ -29,21 +32,31 @@ pub(super) struct AudioSpecificConfig {
     sample_rate: u32,
     channels: u8,
     frame_samples: u32,
+    /// The object type below SBR and PS.
+    core_object_type: u32,
+    /// The sampling rate before SBR.
+    core_rate: u32,
+    /// Table 1.19; 0 where a `program_config_element` tells.
+    channel_configuration: u32,
 }
 
 impl AudioSpecificConfig {
     /// Of the main AAC object types (Main, LC, SSR, LTP), alone or below SBR and PS.
     pub(super) fn parse(config: &[u8]) -> Result<Self, Error> {
-        let mut bits = Bits::new(WHAT, config);
-        let mut object_type = read_object_type(&mut bits)?;
-        let core_rate = read_sample_rate(&mut bits)?;
+        Self::read(&mut Bits::new(WHAT, config), true)
+    }
+
+    /// Of bits of which others may follow, where SBR and PS told behind it are not looked for.
+    fn read(bits: &mut Bits<'_>, ends_here: bool) -> Result<Self, Error> {
+        let mut object_type = read_object_type(bits)?;
+        let core_rate = read_sample_rate(bits)?;
         let channel_configuration = bits.bits(4)?;
         let mut sample_rate = core_rate;
         let mut extension = None;
         if object_type == SBR || object_type == PS {
             extension = Some(object_type);
-            sample_rate = read_sample_rate(&mut bits)?;
-            object_type = read_object_type(&mut bits)?;
+            sample_rate = read_sample_rate(bits)?;
+            object_type = read_object_type(bits)?;
         }
         if !(1..=LONG_TERM_PREDICTION).contains(&object_type) {
             return Err(Error::Unsupported("this AAC object type"));
@@ -54,14 +67,15 @@ impl AudioSpecificConfig {
         }
         bits.skip(1)?; // extensionFlag: reserved for these object types
         let mut channels = match channel_configuration {
-            0 => program_config_channels(&mut bits)?,
+            0 => program_config_channels(bits)?,
             1..=6 => u8::try_from(channel_configuration).unwrap_or_default(),
             7 | 12 | 14 => 8,
             11 => 7,
             other => return Err(Error::Invalid { field: "channelConfiguration", value: other.into() }),
         };
-        if extension.is_none()
-            && let Some((found, rate)) = trailing_extension(&mut bits)
+        if ends_here
+            && extension.is_none()
+            && let Some((found, rate)) = trailing_extension(bits)
         {
             extension = Some(found);
             sample_rate = rate;
@@ -79,6 +93,9 @@ impl AudioSpecificConfig {
             } else {
                 core_samples
             },
+            core_object_type: object_type,
+            core_rate,
+            channel_configuration,
         })
     }
 

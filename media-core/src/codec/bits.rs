@@ -89,6 +89,11 @@ impl<'a> Bits<'a> {
         self.left = 0;
     }
 
+    /// How many bits were taken.
+    pub(super) fn position(&self) -> usize {
+        self.taken
+    }
+
     /// Whether `count` more bits can be read. For plain bytes only.
     pub(super) fn has(&self, count: usize) -> bool {
         self.rest.len().saturating_mul(8).saturating_add(usize::from(self.left)) >= count

@@ -45,9 +45,9 @@ impl<'a> Record<'a> {
         }
         nal::check_length_size(length_size)?;
         let count = nal::take_byte(&mut rest, RECORD)? & 0x1f;
-        let sps = take_sets(&mut rest, count, NAL_SPS)?.ok_or(Error::NoParameterSet("SPS"))?;
+        let sps = parameter_sets(&mut rest, count, NAL_SPS)?.ok_or(Error::NoParameterSet("SPS"))?;
         let count = nal::take_byte(&mut rest, RECORD)?;
-        take_sets(&mut rest, count, NAL_PPS)?.ok_or(Error::NoParameterSet("PPS"))?;
+        parameter_sets(&mut rest, count, NAL_PPS)?.ok_or(Error::NoParameterSet("PPS"))?;
         // The chroma format extension that may follow repeats the SPS; many writers leave it out.
         Ok(Self { sps })
     }
@@ -60,22 +60,21 @@ impl<'a> Record<'a> {
     }
 }
 
-/// The parameter sets of an `AVCDecoderConfigurationRecord`, SPS before PPS; those before the first that cannot be read.
-pub fn parameter_sets(record: &Bytes) -> Vec<Bytes> {
+/// The SPS and then the PPS of a record.
+pub(super) fn parameter_sets_of(record: &[u8]) -> Result<Vec<&[u8]>, Error> {
+    Record::parse(record)?;
+    let mut rest = record.get(5..).ok_or(Error::Truncated(RECORD))?;
     let mut sets = Vec::new();
-    let Some(mut rest) = record.get(5..) else { return sets };
     for count_mask in [0x1f, 0xff] {
-        let Ok(count) = nal::take_byte(&mut rest, RECORD) else { return sets };
-        for _ in 0..count & count_mask {
-            let Ok(set) = nal::take_sized(&mut rest, RECORD) else { return sets };
-            sets.push(record.slice_ref(set));
+        for _ in 0..nal::take_byte(&mut rest, RECORD)? & count_mask {
+            sets.push(nal::take_sized(&mut rest, RECORD)?);
         }
     }
-    sets
+    Ok(sets)
 }
 
 /// Takes `count` parameter sets of one type; the first of them.
-fn take_sets<'a>(rest: &mut &'a [u8], count: u8, expected: u8) -> Result<Option<&'a [u8]>, Error> {
+fn parameter_sets<'a>(rest: &mut &'a [u8], count: u8, expected: u8) -> Result<Option<&'a [u8]>, Error> {
     let mut first = None;
     for _ in 0..count {
         let set = nal::take_sized(rest, RECORD)?;
@@ -196,18 +195,6 @@ mod tests {
             let pps_end = pps_start + usize::from(record[sps_end + 2]);
             let (sps, pps) = (&record[8..sps_end], &record[pps_start..pps_end]);
             assert_eq!(config_from_parameter_sets(&[sps], &[pps]).unwrap(), record);
-        }
-    }
-
-    #[test]
-    fn hands_out_its_parameter_sets() {
-        let record = Bytes::from(hex(HIGH_1080));
-        let sets = parameter_sets(&record);
-        let types: Vec<_> = sets.iter().map(|set| unit_type(set).unwrap()).collect();
-        assert_eq!(types, [NAL_SPS, NAL_PPS]);
-        assert_eq!(config_from_parameter_sets(&[&sets[0]], &[&sets[1]]).unwrap(), record);
-        for length in 0..record.len() {
-            assert!(parameter_sets(&record.slice(..length)).len() <= 2);
         }
     }
 

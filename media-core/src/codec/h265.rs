@@ -104,25 +104,23 @@ impl<'a> Record<'a> {
     }
 }
 
-/// The parameter sets (VPS, SPS, PPS) of an `HEVCDecoderConfigurationRecord` in the order they lie in it; those before the
-/// first that cannot be read.
-pub fn parameter_sets(record: &Bytes) -> Vec<Bytes> {
+/// The VPS, SPS and PPS of a record, in this order whatever order they lie in.
+pub(super) fn parameter_sets_of(record: &[u8]) -> Result<Vec<&[u8]>, Error> {
+    Record::parse(record)?;
+    let mut rest = record.get(22..).ok_or(Error::Truncated(RECORD))?;
     let mut sets = Vec::new();
-    let Some((&arrays, mut rest)) = record.get(22..).and_then(<[u8]>::split_first) else { return sets };
-    for _ in 0..arrays.min(MAX_ARRAYS) {
-        let Ok(kind) = nal::take_byte(&mut rest, RECORD) else { return sets };
-        let (Ok(high), Ok(low)) = (nal::take_byte(&mut rest, RECORD), nal::take_byte(&mut rest, RECORD))
-        else {
-            return sets;
-        };
-        for _ in 0..u16::from_be_bytes([high, low]).min(MAX_UNITS) {
-            let Ok(unit) = nal::take_sized(&mut rest, RECORD) else { return sets };
-            if matches!(kind & 0x3f, NAL_VPS | NAL_SPS | NAL_PPS) {
-                sets.push(record.slice_ref(unit));
+    for _ in 0..nal::take_byte(&mut rest, RECORD)? {
+        let array_type = nal::take_byte(&mut rest, RECORD)? & 0x3f;
+        let units = [nal::take_byte(&mut rest, RECORD)?, nal::take_byte(&mut rest, RECORD)?];
+        for _ in 0..u16::from_be_bytes(units) {
+            let unit = nal::take_sized(&mut rest, RECORD)?;
+            if (NAL_VPS..=NAL_PPS).contains(&array_type) {
+                sets.push((array_type, unit));
             }
         }
     }
-    sets
+    sets.sort_by_key(|&(array_type, _)| array_type);
+    Ok(sets.into_iter().map(|(_, unit)| unit).collect())
 }
 
 /// An `HEVCDecoderConfigurationRecord` with 4-byte NAL unit lengths from parameter sets without

@@ -4,6 +4,7 @@
 //! parameters and its RFC 6381 string always agree with the bytes that players are given.
 
 pub mod aac;
+pub mod annex_b;
 pub mod av1;
 mod bits;
 mod error;
@@ -12,6 +13,7 @@ pub mod h265;
 pub mod mp3;
 pub mod nal;
 pub mod opus;
+pub mod parameter_sets;
 
 use bytes::Bytes;
 
@@ -65,6 +67,16 @@ pub fn keyframe(codec: Codec, data: &[u8]) -> bool {
         Codec::H265 => h265::keyframe(data),
         Codec::Av1 => av1::keyframe(data),
         Codec::Aac | Codec::Opus | Codec::Mp3 => true,
+    }
+}
+
+/// The parameter sets of an H.264 or HEVC track's configuration, in the order in which a decoder wants them; none of
+/// another codec's.
+pub fn parameter_sets_of(track: &Track) -> Result<Vec<&[u8]>, Error> {
+    match track.codec {
+        Codec::H264 => h264::parameter_sets_of(&track.config),
+        Codec::H265 => h265::parameter_sets_of(&track.config),
+        _ => Ok(Vec::new()),
     }
 }
 

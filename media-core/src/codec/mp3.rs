@@ -47,6 +47,23 @@ pub fn track(id: TrackId, timescale: Timescale, frame: &[u8]) -> Result<Track, E
     })
 }
 
+/// Bytes of the frame that begins with this header, header and all; `None` for what is no layer III header and for
+/// the free format, whose frames do not tell.
+pub fn frame_bytes(header: [u8; 4]) -> Option<usize> {
+    /// Bits per second in thousands, of MPEG-1 and of its half-rate successors.
+    const KBITS: [[usize; 15]; 2] = [
+        [0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320],
+        [0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160],
+    ];
+    let track = track(TrackId::AUDIO, Timescale::HZ_90K, &header).ok()?;
+    let (rate, samples) = track.audio().and_then(|audio| Some((audio.sample_rate, audio.frame_samples?)))?;
+    let [_, _, b2, _] = header;
+    let table = KBITS.get(usize::from(samples < 1152))?;
+    let kbits = table.get(usize::from(b2 >> 4)).copied().filter(|&kbits| kbits > 0)?;
+    let padding = usize::from(b2 >> 1 & 1);
+    Some(kbits * 1_000 / 8 * samples as usize / rate as usize + padding)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -64,6 +81,16 @@ mod tests {
         assert_eq!(read(&[0xff, 0xfb, 0x94, 0x44]), Ok((48_000, 2, Some(1152), "mp4a.6B".into())));
         assert_eq!(read(&[0xff, 0xf3, 0x40, 0xc4]), Ok((22_050, 1, Some(576), "mp4a.69".into())));
         assert_eq!(read(&[0xff, 0xe3, 0x48, 0x00]), Ok((8_000, 2, Some(576), "mp4a.69".into())));
+    }
+
+    #[test]
+    fn frames_tell_their_length() {
+        assert_eq!(frame_bytes([0xff, 0xfb, 0x90, 0xc4]), Some(417)); // 128 kbit/s at 44.1 kHz
+        assert_eq!(frame_bytes([0xff, 0xfb, 0x92, 0xc4]), Some(418));
+        assert_eq!(frame_bytes([0xff, 0xfb, 0x94, 0x44]), Some(384));
+        assert_eq!(frame_bytes([0xff, 0xf3, 0x40, 0xc4]), Some(104)); // 32 kbit/s at 22.05 kHz
+        assert_eq!(frame_bytes([0xff, 0xfb, 0x00, 0xc4]), None);
+        assert_eq!(frame_bytes([0xff, 0xfd, 0x90, 0xc4]), None);
     }
 
     #[test]

@@ -91,6 +91,35 @@ impl Mapping {
     }
 }
 
+/// The most channels of mapping family 1.
+pub const MAX_CHANNELS: usize = 8;
+
+/// The usual layouts of mapping family 1, one a number of channels: coded streams, those of them that are coupled, and
+/// where each output channel comes from (RFC 7845 §5.1.1.2, as encoders fill it).
+const LAYOUTS: [(u8, u8, &[u8]); MAX_CHANNELS] = [
+    (1, 0, &[0]),
+    (1, 1, &[0, 1]),
+    (2, 1, &[0, 2, 1]),
+    (2, 2, &[0, 1, 2, 3]),
+    (3, 2, &[0, 4, 1, 2, 3]),
+    (4, 2, &[0, 4, 1, 2, 3, 5]),
+    (4, 3, &[0, 4, 1, 2, 3, 5, 6]),
+    (5, 3, &[0, 6, 1, 2, 3, 4, 5, 7]),
+];
+
+/// The number of channels of an identification header whose layout is the usual one for it; `None` for others.
+pub fn usual_channels(header: &[u8]) -> Option<u8> {
+    let header = IdentificationHeader::parse(header).ok()?;
+    let usual = match &header.mapping {
+        None => true,
+        Some(mapping) => {
+            let &(streams, coupled, channels) = LAYOUTS.get(usize::from(header.channels).checked_sub(1)?)?;
+            (mapping.streams, mapping.coupled, mapping.channels.as_slice()) == (streams, coupled, channels)
+        }
+    };
+    usual.then_some(header.channels)
+}
+
 /// Samples that a packet plays, at 48 kHz, from its TOC (RFC 6716 §3.1); at most 5760.
 pub fn packet_samples(packet: &[u8]) -> Result<u32, Error> {
     const WHAT: &str = "Opus packet";
@@ -115,19 +144,26 @@ pub fn packet_samples(packet: &[u8]) -> Result<u32, Error> {
     Ok(samples)
 }
 
-/// An identification header for mono or stereo, where a publisher sends none. `input_sample_rate`
-/// is in Hz. The pre-skip is what libopus asks for.
+/// An identification header for up to 8 channels in their usual layout, where a publisher sends none.
+/// `input_sample_rate` is in Hz. The pre-skip is what libopus asks for.
 pub fn identification_header(channels: u8, input_sample_rate: u32) -> Result<Bytes, Error> {
     const PRE_SKIP: u16 = 312;
-    if !(1..=2).contains(&channels) {
+    let layout = usize::from(channels).checked_sub(1).and_then(|index| LAYOUTS.get(index));
+    let Some(&(streams, coupled, mapping)) = layout else {
         return Err(Error::Invalid { field: "Opus channel count", value: channels.into() });
-    }
-    let mut out = BytesMut::with_capacity(19);
+    };
+    let mut out = BytesMut::with_capacity(21 + mapping.len());
     out.put_slice(MAGIC);
     out.put_slice(&[1, channels]);
     out.put_u16_le(PRE_SKIP);
     out.put_u32_le(input_sample_rate);
-    out.put_slice(&[0; 3]);
+    out.put_i16_le(0);
+    if channels <= 2 {
+        out.put_u8(0);
+    } else {
+        out.put_slice(&[1, streams, coupled]);
+        out.put_slice(mapping);
+    }
     Ok(out.freeze())
 }
 
@@ -158,7 +194,15 @@ mod tests {
     #[test]
     fn builds_what_it_reads() {
         assert_eq!(identification_header(2, 48_000).unwrap(), hex(STEREO));
-        assert!(identification_header(3, 48_000).is_err());
+        assert_eq!(identification_header(6, 48_000).unwrap(), hex(FIVE_ONE));
+        for channels in 1..=8 {
+            let header = identification_header(channels, 48_000).unwrap();
+            assert_eq!(usual_channels(&header), Some(channels));
+        }
+        let mut swapped = hex(FIVE_ONE);
+        swapped.swap(21, 22);
+        assert_eq!(usual_channels(&swapped), None);
+        assert!(identification_header(9, 48_000).is_err());
         assert!(identification_header(0, 48_000).is_err());
     }
 

@@ -147,3 +147,47 @@ async fn a_backup_of_another_origins_publisher_waits_until_it_is_told() {
     send(&mut waiting, 5_000);
     assert_eq!(origin.backups(), [key()]);
 }
+
+/// Nobody can be asked.
+#[derive(Debug)]
+struct CutOff;
+
+#[async_trait]
+impl Leases for CutOff {
+    fn has_others(&self) -> bool {
+        true
+    }
+
+    async fn take(
+        &self,
+        _: &StreamKey,
+        own: Epoch,
+        purpose: Purpose,
+        publisher: &Publisher,
+    ) -> Result<Lease, LeaseRefused> {
+        let is_new_backup = publisher.backup && purpose != Purpose::Promote;
+        Ok(if is_new_backup { Lease::Undecided } else { Lease::Held(own) })
+    }
+}
+
+#[tokio::test]
+async fn a_backup_that_comes_while_nobody_can_be_asked_publishes_only_what_was_here() {
+    let origin = origin(Config::default());
+    origin.lease_from(Arc::new(CutOff));
+    let mut waiting = publish(&origin, backup()).await;
+    send(&mut waiting, 0);
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!((origin.stream(&key()), origin.backups()), (None, vec![key()]));
+    drop(waiting);
+
+    let mut main = publish(&origin, Publisher { backup: false, ..backup() }).await;
+    send(&mut main, 0);
+    let mut waiting = publish(&origin, backup()).await;
+    send(&mut waiting, 5_000);
+    let mut viewer = origin.registry().subscribe(&key()).unwrap();
+    let first = next(&mut viewer).await.tracks.epoch;
+    drop(main);
+    while next(&mut viewer).await.tracks.epoch == first {}
+}

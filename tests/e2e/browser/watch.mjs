@@ -1,7 +1,7 @@
 // Opens a page of weir in headless Chromium and prints, four times a second, what its player says of
 // itself, or the text of each live stream if there is no player: a JSON object a line. Ends, with the browser, when its standard input does.
 // With a certificate, which the server shows, the page is asked for over HTTP/3 (h3) or only by others (h2); `protocols` in what
-// is printed counts by what the files of media came.
+// is printed counts by what the files of media came. An address that ends with .ts is played by mpegts.js alone.
 //
 //   node watch.mjs URL [CERTIFICATE h2|h3]
 
@@ -10,6 +10,7 @@ import { existsSync, readFileSync } from 'node:fs';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { delimiter, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import puppeteer from 'puppeteer-core';
 
 const REPORT_MS = 250;
@@ -81,7 +82,39 @@ network.on('Network.responseReceived', ({ response }) => {
   counts[response.protocol] = (counts[response.protocol] ?? 0) + 1;
 });
 await network.send('Network.enable');
-await page.goto(url, { waitUntil: 'load' });
+// A transport stream has no page of its own: mpegts.js plays it on the one at the root.
+const isTs = new URL(url).pathname.endsWith('.ts');
+await page.setBypassCSP(isTs);
+await page.goto(isTs ? new URL('/', url).href : url, { waitUntil: 'load' });
+if (isTs) {
+  const library = '../../../control/web/node_modules/mpegts.js/dist/mpegts.js';
+  await page.addScriptTag({ path: fileURLToPath(new URL(library, import.meta.url)) });
+  await page.evaluate(playTs, url);
+}
+
+function playTs(url) {
+  const video = document.body.appendChild(document.createElement('video'));
+  video.muted = true;
+  const { mpegts } = window;
+  const player = mpegts.createPlayer({ type: 'mpegts', isLive: true, url });
+  let fatal_errors = 0;
+  let stalls = 0;
+  player.on(mpegts.Events.ERROR, () => (fatal_errors += 1));
+  video.addEventListener('playing', () => video.addEventListener('waiting', () => (stalls += 1)), { once: true });
+  player.attachMediaElement(video);
+  player.load();
+  player.play();
+  const stats = () => ({
+    current_time: video.currentTime,
+    width: video.videoWidth,
+    height: video.videoHeight,
+    total_frames: video.getVideoPlaybackQuality().totalVideoFrames,
+    codecs: [player.mediaInfo.videoCodec, player.mediaInfo.audioCodec].join(),
+    fatal_errors,
+    stalls,
+  });
+  window.__weir = { stats };
+}
 
 function read() {
   if (window.__weir) return window.__weir.stats();

@@ -12,7 +12,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("origin", &["media-core", "control-api", "rtc"]),
     ("edge", &["media-core", "control-api", "rtc"]),
     ("control", &["control-api"]),
-    ("weir", &["media-core", "control-api", "rtc", "origin", "edge", "control"]),
+    ("turn-server", &[]),
+    ("weir", &["media-core", "control-api", "rtc", "origin", "edge", "control", "turn-server"]),
 ];
 
 const RULE: &str = "who may use whom (ARCHITECTURE.md, Houses)";

@@ -11,6 +11,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("codec", &["frame"]),
     ("flv", &["frame", "codec", "amf0"]),
     ("fmp4", &["frame", "codec"]),
+    ("mpegts", &["frame", "codec"]),
     ("hls", &["frame", "codec", "fmp4"]),
     ("rtmp", &["amf0"]),
     ("rtp", &["frame", "codec"]),

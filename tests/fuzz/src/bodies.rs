@@ -13,7 +13,7 @@ use media_core::hls::{Name, Query};
 use media_core::rtmp::chunk;
 use media_core::rtmp::server::{Config, Event, Session};
 use media_core::rtp::{Depacketized, Depacketizer, Packet, Packetizer, SenderReport};
-use media_core::{amf0, relay};
+use media_core::{amf0, mpegts, relay};
 
 /// A target: its name and what it does.
 pub type Target = (&'static str, fn(&[u8]));
@@ -34,6 +34,8 @@ pub const TARGETS: &[Target] = &[
     ("aac", aac),
     ("opus", opus),
     ("mp3", mp3),
+    ("ts_demuxer", ts_demuxer),
+    ("pes", pes),
     ("rtp", rtp),
 ];
 
@@ -357,5 +359,111 @@ pub fn rtp(data: &[u8]) {
                 _ => {}
             }
         }
+    }
+}
+
+/// What a demultiplexer finds, cut in pieces of so many bytes. Frames must belong to the tracks that were announced, and
+/// what it keeps waiting has a bound.
+fn ts_events(data: &[u8], piece: usize) -> Vec<mpegts::Demuxed> {
+    let mut demuxer = mpegts::Demuxer::new();
+    let mut events = Vec::new();
+    for piece in data.chunks(piece.max(1)) {
+        demuxer.push(piece);
+        events.extend(std::iter::from_fn(|| demuxer.next_event()));
+        assert!(demuxer.buffered_bytes() <= data.len());
+    }
+    demuxer.finish();
+    events.extend(std::iter::from_fn(|| demuxer.next_event()));
+    let mut tracks: &[Track] = &[];
+    for event in &events {
+        match event {
+            mpegts::Demuxed::Tracks(set) => {
+                set.iter().for_each(describes);
+                tracks = set;
+            }
+            mpegts::Demuxed::Frame(frame) => {
+                assert!(tracks.iter().any(|track| track.id == frame.track), "a frame of an unknown track");
+                assert!(!frame.data.is_empty());
+            }
+        }
+    }
+    events
+}
+
+/// The first byte says in how large pieces the rest comes; what is found must not depend on it. It is written as a
+/// transport stream again, which must read.
+pub fn ts_demuxer(data: &[u8]) {
+    let Some((&piece, data)) = data.split_first() else { return };
+    let events = ts_events(data, usize::from(piece));
+    assert_eq!(events, ts_events(data, data.len()));
+    let mut muxer = mpegts::Muxer::new();
+    let mut out = BytesMut::new();
+    for event in &events {
+        match event {
+            mpegts::Demuxed::Tracks(set) => drop(muxer.set_tracks(set)),
+            mpegts::Demuxed::Frame(frame) => muxer.frame(frame, &mut out),
+        }
+    }
+    assert_eq!(out.len() % mpegts::PACKET_BYTES, 0);
+    ts_events(&out, out.len());
+}
+
+/// PES packets without the framing of packets, so that mutations reach them: the first byte says which coding, then two
+/// bytes of length before each.
+pub fn pes(data: &[u8]) {
+    /// `stream_type`, and the descriptors of Opus.
+    const STREAMS: [(u8, &[u8]); 6] = [
+        (0x1b, &[]),
+        (0x24, &[]),
+        (0x0f, &[]),
+        (0x11, &[]),
+        (0x03, &[]),
+        (0x06, b"\x05\x04Opus\x7f\x02\x80\x02"),
+    ];
+    let Some((&which, mut rest)) = data.split_first() else { return };
+    let Some(&(stream_type, descriptors)) = STREAMS.get(usize::from(which) % STREAMS.len()) else { return };
+    let mut wire = Vec::new();
+    let length = u8::try_from(descriptors.len()).unwrap_or_default();
+    let map = [&[0xe1, 0, 0xf0, 0, stream_type, 0xe1, 0, 0xf0, length], descriptors].concat();
+    ts_payload(&mut wire, 0, &mut 0, &[&[0], section(0, &[0, 1, 0xf0, 0]).as_slice(), &[0xff; 160]].concat());
+    ts_payload(&mut wire, 0x1000, &mut 0, &[&[0], section(2, &map).as_slice(), &[0xff; 160]].concat());
+    let mut counter = 0;
+    while let Some((&[l1, l0], after)) = rest.split_first_chunk::<2>() {
+        let length = usize::from(u16::from_be_bytes([l1, l0])).min(after.len());
+        let (packet, after) = after.split_at(length);
+        rest = after;
+        ts_payload(&mut wire, 0x100, &mut counter, packet);
+    }
+    ts_demuxer(&[&[188], wire.as_slice()].concat());
+}
+
+/// A section with its checksum.
+fn section(table_id: u8, body: &[u8]) -> Vec<u8> {
+    let length = u8::try_from(body.len() + 9).unwrap_or_default();
+    let mut section = vec![table_id, 0xb0, length, 0, 1, 0xc1, 0, 0];
+    section.extend_from_slice(body);
+    let crc = section.iter().fold(u32::MAX, |crc, &byte| {
+        (0..8).fold(crc ^ u32::from(byte) << 24, |crc, _| {
+            crc << 1 ^ if crc >> 31 == 1 { 0x04c1_1db7 } else { 0 }
+        })
+    });
+    section.extend_from_slice(&crc.to_be_bytes());
+    section
+}
+
+/// Packets of 184 bytes of payload, the last one stuffed in front.
+fn ts_payload(wire: &mut Vec<u8>, pid: u16, counter: &mut u8, payload: &[u8]) {
+    let mut start = 0x40;
+    for piece in payload.chunks(184) {
+        let [high, low] = pid.to_be_bytes();
+        let stuffing = 184 - piece.len();
+        let control = if stuffing > 0 { 0x30 } else { 0x10 };
+        wire.extend_from_slice(&[0x47, start | high, low, control | *counter]);
+        if stuffing > 0 {
+            wire.push(u8::try_from(stuffing - 1).unwrap_or_default());
+            wire.extend(std::iter::once(0).chain(std::iter::repeat(0xff)).take(stuffing - 1));
+        }
+        wire.extend_from_slice(piece);
+        (start, *counter) = (0, (*counter + 1) & 15);
     }
 }

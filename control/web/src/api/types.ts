@@ -5,6 +5,7 @@ export interface Viewers {
   ws_flv: number;
   rtmp: number;
   hls: number;
+  ts: number;
   webrtc: number;
 }
 

@@ -43,8 +43,10 @@ impl Packetizer {
     /// For `track`, with payloads of `max_bytes` at most (Opus packets are never split).
     pub fn new(track: &Track, max_bytes: usize) -> Result<Self, NotCarried> {
         let sets = match track.codec {
-            Codec::H264 => codec::h264::parameter_sets(&track.config),
-            Codec::H265 => codec::h265::parameter_sets(&track.config),
+            Codec::H264 | Codec::H265 => {
+                let sets = codec::parameter_sets_of(track).unwrap_or_default();
+                sets.into_iter().map(|set| track.config.slice_ref(set)).collect()
+            }
             Codec::Av1 => av1::sequence_header(&track.config),
             Codec::Opus => Vec::new(),
             Codec::Aac | Codec::Mp3 => return Err(NotCarried(track.codec)),

@@ -1,0 +1,5 @@
+//! See `bodies::pes`.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| weir_fuzz::bodies::pes(data));
