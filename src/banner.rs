@@ -138,7 +138,14 @@ mod tests {
 
     fn run(rtmp: &str, http: &str) -> Run {
         let admin = "127.0.0.1:9910".parse().unwrap();
-        Run { pid: 1, rtmp: rtmp.parse().unwrap(), http: http.parse().unwrap(), https: None, admin, turn: None }
+        Run {
+            pid: 1,
+            rtmp: rtmp.parse().unwrap(),
+            http: http.parse().unwrap(),
+            https: None,
+            admin,
+            turn: None,
+        }
     }
 
     #[test]

@@ -102,7 +102,8 @@ mod tests {
         let parent = tempfile::tempdir().unwrap();
         let dir = DataDir::open(parent.path()).unwrap();
         let at = |port| SocketAddr::from(([127, 0, 0, 1], port));
-        dir.announce(&Run { pid: 7, rtmp: at(1), http: at(2), https: None, admin: at(3), turn: None }).unwrap();
+        dir.announce(&Run { pid: 7, rtmp: at(1), http: at(2), https: None, admin: at(3), turn: None })
+            .unwrap();
         let said: serde_json::Value =
             serde_json::from_slice(&fs::read(parent.path().join(RUN)).unwrap()).unwrap();
         assert_eq!(said["pid"], 7);

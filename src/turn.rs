@@ -65,7 +65,7 @@ pub(crate) fn start(
     certificates: Option<&Certificates>,
     registry: &Registry,
     life: &Lifecycle,
-) -> anyhow::Result<TurnServer> {
+) -> anyhow::Result<()> {
     let server = TurnServer::new(config.turn.clone(), registry)?;
     let tls = match (ports.tls, certificates) {
         (Some(listener), Some(certificates)) => Some((listener, Arc::new(certificates.server(&[])?))),
@@ -73,8 +73,8 @@ pub(crate) fn start(
         (None, _) => None,
     };
     let listeners = turn_server::Listeners { udp: ports.udp, tcp: ports.tcp.0, tls };
-    let (serving, life) = (server.clone(), life.clone());
+    let life = life.clone();
     // What is relayed is of viewers and publishers who have this process for nothing else, and ends with it.
-    tokio::spawn(async move { serving.serve(listeners, async move { life.draining().await }).await });
-    Ok(server)
+    tokio::spawn(async move { server.serve(listeners, async move { life.draining().await }).await });
+    Ok(())
 }

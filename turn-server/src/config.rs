@@ -16,7 +16,7 @@ pub struct Config {
     pub listen: Option<SocketAddr>,
     /// TURN over TLS; not without a certificate.
     pub tls_listen: Option<SocketAddr>,
-    /// What credentials are made with; random where empty.
+    /// What credentials are made with.
     pub secret: Secret,
     /// What clients are told they log in to.
     pub realm: String,
@@ -30,10 +30,10 @@ pub struct Config {
     pub max_allocations_per_user: usize,
     /// Seconds after which an allocation ends, however often it is refreshed.
     pub max_lifetime_s: u64,
-    /// Seconds for which credentials are good.
-    pub credentials_last_s: u64,
     /// Connections over TCP and TLS at once.
     pub max_connections: usize,
+    /// Those of one address.
+    pub max_connections_per_address: usize,
     /// Requests of one address (for IPv6, of its /64) that are answered in a second.
     pub requests_per_second: u32,
     /// Networks that may be relayed to, beside the public ones.
@@ -45,7 +45,8 @@ impl Config {
     pub fn mistakes(&self) -> Vec<(&'static str, String)> {
         let mut mistakes = Vec::new();
         let [low, high] = self.relay_ports;
-        if low == 0 || low > high {
+        // Of two there is an even one, which clients may ask for.
+        if low == 0 || low >= high {
             let what = format!(
                 "expected two ports, the lower one first, such as [49152, 65535]; it is [{low}, {high}]"
             );
@@ -54,6 +55,10 @@ impl Config {
         if self.tls_listen.is_some() && self.listen.is_none() {
             mistakes.push(("tls_listen", "needs `turn.listen` beside it".to_owned()));
         }
+        if self.listen.is_some() && self.secret.is_empty() {
+            mistakes
+                .push(("secret", "is needed: whoever gives credentials out makes them with it".to_owned()));
+        }
         if self.realm.is_empty() || self.realm.len() > MAX_REALM_BYTES {
             mistakes.push(("realm", format!("expected 1 to {MAX_REALM_BYTES} bytes")));
         }
@@ -61,8 +66,8 @@ impl Config {
             ("max_allocations", self.max_allocations == 0),
             ("max_allocations_per_user", self.max_allocations_per_user == 0),
             ("max_lifetime_s", self.max_lifetime_s == 0),
-            ("credentials_last_s", self.credentials_last_s == 0),
             ("max_connections", self.max_connections == 0),
+            ("max_connections_per_address", self.max_connections_per_address == 0),
             ("requests_per_second", self.requests_per_second == 0),
         ];
         for (key, is_none) in at_least_one {
@@ -86,8 +91,8 @@ impl Default for Config {
             max_allocations: 1_000,
             max_allocations_per_user: 10,
             max_lifetime_s: 6 * 3_600,
-            credentials_last_s: 3_600,
             max_connections: 1_000,
+            max_connections_per_address: 50,
             requests_per_second: 50,
             allow_peers: Vec::new(),
         }
@@ -100,15 +105,6 @@ impl Default for Config {
 pub struct Secret(String);
 
 impl Secret {
-    /// One that nobody else has.
-    pub(crate) fn random() -> Result<Self, getrandom::Error> {
-        use base64::Engine as _;
-
-        let mut bytes = [0; 24];
-        getrandom::fill(&mut bytes)?;
-        Ok(Self(base64::prelude::BASE64_STANDARD.encode(bytes)))
-    }
-
     pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

@@ -1,8 +1,9 @@
-//! Credentials that expire: the REST scheme (draft-uberti-behave-turn-rest-00) that coturn calls `use-auth-secret`.
+//! Credentials that expire: the REST scheme (draft-uberti-behave-turn-rest-00) that coturn calls `use-auth-secret`. The username
+//! says when, in seconds since 1970, and whom it is for: `1767225600:ann`.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
@@ -14,31 +15,6 @@ use crate::desk::Shared;
 
 /// The longest username taken: it is counted by for as long as there is an allocation. RFC 8489 §14.3 allows 508 bytes.
 const MAX_USERNAME_BYTES: usize = 256;
-
-/// What a client logs in with.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Credentials {
-    /// When they expire, in seconds since 1970, and whom they are for: `1767225600:user`.
-    pub username: String,
-    /// The HMAC-SHA1 of that by the secret, in base64.
-    pub password: String,
-}
-
-impl std::fmt::Debug for Credentials {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Credentials").field("username", &self.username).finish_non_exhaustive()
-    }
-}
-
-impl Credentials {
-    /// Credentials of a user that are good from `now` for a while.
-    pub(crate) fn issue(secret: &Secret, user: &str, lasts: Duration, now: SystemTime) -> Self {
-        let expires_s = seconds(now).saturating_add(lasts.as_secs());
-        let username = if user.is_empty() { expires_s.to_string() } else { format!("{expires_s}:{user}") };
-        let password = password(secret, &username);
-        Self { username, password }
-    }
-}
 
 /// Why somebody is not let in, which the client is told only as a refusal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -67,7 +43,8 @@ pub(crate) fn user(username: &str) -> &str {
     }
 }
 
-fn password(secret: &Secret, username: &str) -> String {
+/// The HMAC-SHA1 of the username by the secret, in base64.
+pub(crate) fn password(secret: &Secret, username: &str) -> String {
     let key = hmac::Key::new(hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, secret.bytes());
     BASE64_STANDARD.encode(hmac::sign(&key, username.as_bytes()))
 }
@@ -94,25 +71,26 @@ impl AuthHandler for Gate {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]
     fn credentials_are_those_of_coturn_and_expire() {
         let secret = Secret::from("north".to_owned());
         let now = UNIX_EPOCH + Duration::from_secs(1_700_000_000);
-        let credentials = Credentials::issue(&secret, "ann", Duration::from_secs(60), now);
-        assert_eq!(credentials.username, "1700000060:ann");
+        let name = "1700000060:ann";
         // printf 1700000060:ann | openssl dgst -sha1 -hmac north -binary | base64
-        assert_eq!(credentials.password, "FU+L3A2KrinuwW92i96aGoopJUw=");
-        assert_eq!(expected(&secret, &credentials.username, now), Ok(credentials.password.clone()));
+        assert_eq!(password(&secret, name), "FU+L3A2KrinuwW92i96aGoopJUw=");
+        assert_eq!(expected(&secret, name, now), Ok(password(&secret, name)));
         let late = now + Duration::from_secs(61);
-        assert_eq!(expected(&secret, &credentials.username, late), Err(Invalid::Expired));
+        assert_eq!(expected(&secret, name, late), Err(Invalid::Expired));
         for nonsense in
             ["", ":ann", "ann", "-5:ann", &format!("1700000060:{}", "x".repeat(MAX_USERNAME_BYTES))]
         {
             assert_eq!(expected(&secret, nonsense, now), Err(Invalid::Username), "{nonsense}");
         }
         assert_eq!((user("17:ann"), user("17"), user("17:")), ("ann", "17", "17:"));
-        assert!(!format!("{secret:?} {credentials:?}").contains(&credentials.password));
+        assert!(!format!("{secret:?}").contains("north"));
     }
 }

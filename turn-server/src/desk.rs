@@ -6,11 +6,14 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use ahash::AHashMap;
 use futures_util::FutureExt;
 use stun::attributes::ATTR_USERNAME;
 use stun::message::Message;
 use tokio::sync::Mutex;
 use turn::allocation::allocation_manager::{Manager, ManagerConfig};
+use turn::allocation::five_tuple::FiveTuple;
+use turn::proto::PROTO_UDP;
 use turn::server::request::Request;
 
 use crate::allowance::Allowance;
@@ -25,9 +28,10 @@ pub(crate) type Conn = Arc<dyn webrtc_util::Conn + Send + Sync>;
 /// How long a channel to a peer lasts unless it is bound again (RFC 8656 §12).
 const CHANNEL_LASTS: Duration = Duration::from_secs(600);
 
-/// Nonces that were given out and are remembered. Whoever comes with one that is not is told a new one (438), so that floods
-/// cost others one more request.
-const MAX_NONCES: usize = 8_192;
+/// Permissions and channels that a client may ask for within [`GRANTS_PERIOD`], as long as a permission lasts: each is a task of
+/// the protocol's, and renewed by asking again. A browser asks for one a candidate of its peer.
+const MAX_GRANTS: u32 = 128;
+const GRANTS_PERIOD: Duration = Duration::from_secs(300);
 
 /// The shortest STUN message is its header (RFC 8489 §5).
 const STUN_HEADER_BYTES: usize = 20;
@@ -80,15 +84,19 @@ pub(crate) struct Desk {
     manager: Arc<Manager>,
     gate: Arc<Gate>,
     nonces: Arc<Mutex<HashMap<String, tokio::time::Instant>>>,
+    max_nonces: usize,
+    /// Permissions and channels that clients with an allocation asked for, and since when they are counted.
+    grants: parking_lot::Mutex<AHashMap<SocketAddr, (Instant, u32)>>,
 }
 
 impl Desk {
     /// Peers reach what is allocated here at `relay_ip`.
-    pub(crate) fn new(shared: Arc<Shared>, conn: Conn, relay_ip: IpAddr) -> Self {
+    pub(crate) fn new(shared: Arc<Shared>, conn: Conn, relay_ip: IpAddr, max_nonces: usize) -> Self {
         let relay_addr_generator = Box::new(Relays::new(Arc::clone(&shared), relay_ip));
         let manager = Manager::new(ManagerConfig { relay_addr_generator, alloc_close_notify: None });
         let gate = Arc::new(Gate(Arc::clone(&shared)));
-        Self { shared, conn, manager: Arc::new(manager), gate, nonces: Arc::default() }
+        let (manager, nonces, grants) = (Arc::new(manager), Arc::default(), parking_lot::Mutex::default());
+        Self { shared, conn, manager, gate, nonces, max_nonces, grants }
     }
 
     /// Carries out what a client wants. Whatever it sent costs nobody else anything.
@@ -102,6 +110,15 @@ impl Desk {
                 return metrics.refused("rate");
             }
             username = username_of(message);
+            if let Some(owner) = self.owner(from).await {
+                // RFC 8656 §7.2: of another's allocation nothing is done.
+                if !username.is_empty() && owner != username {
+                    return metrics.refused("user");
+                }
+                if matches!(message, [0x00, 0x08 | 0x09, ..]) && !self.may_grant(from, Instant::now()) {
+                    return metrics.refused("grants");
+                }
+            }
             self.forget_nonces().await;
         }
         let mut request = Request {
@@ -123,6 +140,34 @@ impl Desk {
         }
     }
 
+    /// Whether anything is allocated here.
+    pub(crate) async fn is_used(&self) -> bool {
+        !self.manager.get_allocations_info(None).await.is_empty()
+    }
+
+    /// Who has the allocation of a client.
+    async fn owner(&self, from: SocketAddr) -> Option<String> {
+        let dst_addr = self.conn.local_addr().ok()?;
+        let tuple = FiveTuple { protocol: PROTO_UDP, src_addr: from, dst_addr };
+        self.manager.get_allocation(&tuple).await?;
+        let infos = self.manager.get_allocations_info(Some(vec![tuple])).await;
+        infos.into_values().next().map(|info| info.username)
+    }
+
+    /// Whether a client may ask for one more permission or channel.
+    fn may_grant(&self, from: SocketAddr, now: Instant) -> bool {
+        let mut grants = self.grants.lock();
+        if grants.len() > self.shared.config.max_allocations {
+            grants.retain(|_, (since, _)| now.saturating_duration_since(*since) < GRANTS_PERIOD);
+        }
+        let (since, count) = grants.entry(from).or_insert((now, 0));
+        if now.saturating_duration_since(*since) >= GRANTS_PERIOD {
+            (*since, *count) = (now, 0);
+        }
+        *count = count.saturating_add(1);
+        *count <= MAX_GRANTS
+    }
+
     /// Ends what is allocated here.
     pub(crate) async fn close(&self) {
         // It fails where an allocation has ended already, and the others go with the manager.
@@ -131,7 +176,7 @@ impl Desk {
 
     async fn forget_nonces(&self) {
         let mut nonces = self.nonces.lock().await;
-        if nonces.len() >= MAX_NONCES {
+        if nonces.len() >= self.max_nonces {
             let mut ages: Vec<tokio::time::Instant> = nonces.values().copied().collect();
             let middle = ages.len() / 2;
             let (_, median, _) = ages.select_nth_unstable(middle);

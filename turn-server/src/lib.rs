@@ -22,22 +22,23 @@ mod tests;
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use tokio::net::{TcpListener, UdpSocket};
-use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
+use allowance::{Allowance, network};
 pub use config::{Config, Secret};
-pub use credentials::Credentials;
-
-use allowance::Allowance;
 use desk::{Desk, Shared};
 use metrics::Metrics;
 use quota::Quota;
 
 /// The longest datagram that is looked at: what a client may wrap is itself no longer than a link's usual 1,500 bytes.
 const MAX_DATAGRAM_BYTES: usize = 2_048;
+
+/// Nonces of UDP that were given out and are remembered. Whoever comes with one that is not is told a new one (438), so that
+/// floods cost others one more request.
+const MAX_NONCES: usize = 8_192;
 
 /// The longest time for which a listener that cannot accept waits before it tries again.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -46,9 +47,6 @@ const PAUSE: Duration = Duration::from_millis(100);
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// No randomness for a secret.
-    #[error("the system gives no random bytes for a TURN secret: {0}")]
-    Random(#[from] getrandom::Error),
     /// A metric is there already.
     #[error("metrics of the TURN server: {0}")]
     Metrics(#[from] prometheus::Error),
@@ -72,22 +70,12 @@ pub struct TurnServer {
 }
 
 impl TurnServer {
-    /// A server with its metrics. What [`Config::mistakes`] finds is not looked for again. Without a secret it takes a random one, so that only its own credentials are good.
-    pub fn new(mut config: Config, registry: &prometheus::Registry) -> Result<Self, Error> {
-        if config.secret.is_empty() {
-            config.secret = Secret::random()?;
-        }
+    /// A server with its metrics. What [`Config::mistakes`] finds is not looked for again.
+    pub fn new(config: Config, registry: &prometheus::Registry) -> Result<Self, Error> {
         let metrics = Metrics::register(registry)?;
         let quota = Quota::new(config.max_allocations, config.max_allocations_per_user);
         let allowance = Allowance::new(config.requests_per_second);
         Ok(Self { shared: Arc::new(Shared { config, metrics, quota, allowance }) })
-    }
-
-    /// What lets a client allocate, for as long as configured. `user` is whom quotas are counted for; it says nothing else.
-    pub fn credentials(&self, user: &str) -> Credentials {
-        let config = &self.shared.config;
-        let lasts = Duration::from_secs(config.credentials_last_s);
-        Credentials::issue(&config.secret, user, lasts, SystemTime::now())
     }
 
     /// Serves until `drain` resolves; then what is relayed ends.
@@ -97,7 +85,8 @@ impl TurnServer {
         let udp = Arc::new(listeners.udp);
         let ip = external.unwrap_or_else(|| reached_at(udp.local_addr().ok()));
         tasks.spawn(self.clone().datagrams(udp, ip));
-        let places = Arc::new(Semaphore::new(self.shared.config.max_connections));
+        let config = &self.shared.config;
+        let places = Arc::new(Quota::new(config.max_connections, config.max_connections_per_address));
         tasks.spawn(self.clone().accept(listeners.tcp, None, Arc::clone(&places), ip));
         if let Some((tcp, tls)) = listeners.tls {
             tasks.spawn(self.clone().accept(tcp, Some(tls), places, ip));
@@ -108,7 +97,7 @@ impl TurnServer {
 
     async fn datagrams(self, socket: Arc<UdpSocket>, relay_ip: IpAddr) {
         let conn: desk::Conn = Arc::clone(&socket) as _;
-        let desk = Desk::new(Arc::clone(&self.shared), conn, relay_ip);
+        let desk = Desk::new(Arc::clone(&self.shared), conn, relay_ip, MAX_NONCES);
         let mut buffer = vec![0; MAX_DATAGRAM_BYTES];
         loop {
             match socket.recv_from(&mut buffer).await {
@@ -126,7 +115,7 @@ impl TurnServer {
         self,
         listener: TcpListener,
         tls: Option<Arc<rustls::ServerConfig>>,
-        places: Arc<Semaphore>,
+        places: Arc<Quota>,
         relay_ip: IpAddr,
     ) {
         // Ended with this task.
@@ -141,7 +130,7 @@ impl TurnServer {
                     continue;
                 }
             };
-            let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
+            let Ok(place) = places.take(&network(from.ip()).to_string()) else {
                 self.shared.metrics.refused("connections");
                 continue;
             };

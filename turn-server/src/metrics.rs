@@ -32,7 +32,18 @@ impl Metrics {
                 &["reason"],
             )?,
         };
-        for reason in ["rate", "malformed", "credentials", "quota", "ports", "peer", "connections", "slow"] {
+        for reason in [
+            "rate",
+            "malformed",
+            "credentials",
+            "quota",
+            "ports",
+            "peer",
+            "connections",
+            "slow",
+            "user",
+            "grants",
+        ] {
             metrics.refused.with_label_values(&[reason]);
         }
         registry.register(Box::new(metrics.allocations.clone()))?;

@@ -11,7 +11,7 @@ use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 use tokio_rustls::TlsAcceptor;
 
 use crate::desk::{Desk, Shared};
@@ -21,6 +21,12 @@ use crate::desk::{Desk, Shared};
 const HANDSHAKE: Duration = Duration::from_secs(10);
 const FIRST: Duration = Duration::from_secs(10);
 const QUIET: Duration = Duration::from_secs(600);
+
+/// The same of a client that has nothing allocated.
+const IDLE: Duration = Duration::from_secs(30);
+
+/// Nonces of one client that are remembered.
+const MAX_NONCES: usize = 8;
 
 /// How long the client may take to read what is written.
 const STALL: Duration = Duration::from_secs(10);
@@ -82,20 +88,20 @@ async fn converse(
     let (mut reader, writer) = tokio::io::split(socket);
     let (sender, waiting) = mpsc::channel(MAX_WAITING);
     let conn = Arc::new(Stream { shared: Arc::clone(&shared), from, local, sender });
-    let desk = Desk::new(Arc::clone(&shared), conn, relay_ip);
+    let desk = Desk::new(Arc::clone(&shared), conn, relay_ip, MAX_NONCES);
     let reading = async {
         let mut buffer = BytesMut::with_capacity(MAX_MESSAGE_BYTES);
-        let mut patience = FIRST;
+        let mut until = Instant::now() + FIRST;
         loop {
             match length(&buffer) {
                 Ok(Some(length)) if buffer.len() >= length => {
                     desk.handle(buffer.get(..length).unwrap_or_default(), from).await;
                     buffer.advance(length);
-                    patience = QUIET;
+                    until = Instant::now() + if desk.is_used().await { QUIET } else { IDLE };
                 }
                 Ok(_) => {
                     buffer.reserve(MAX_MESSAGE_BYTES);
-                    match timeout(patience, reader.read_buf(&mut buffer)).await {
+                    match timeout_at(until, reader.read_buf(&mut buffer)).await {
                         Ok(Ok(0)) => return Ok(()),
                         Ok(Ok(_)) => {}
                         Ok(Err(error)) => return Err(error),

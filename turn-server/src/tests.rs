@@ -1,12 +1,22 @@
 //! The server between the turn crate's client and a peer.
 
-use std::time::Instant;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::oneshot;
 use turn::client::{Client, ClientConfig};
 use webrtc_util::Conn;
 
 use super::*;
+
+const SECRET: &str = "north";
+
+/// A username and its password, good for a minute.
+fn credentials(user: &str, secret: &str) -> (String, String) {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    let username = format!("{}:{user}", now.as_secs() + 60);
+    let password = credentials::password(&secret.to_owned().into(), &username);
+    (username, password)
+}
 
 struct Running {
     server: TurnServer,
@@ -18,7 +28,8 @@ struct Running {
 
 impl Running {
     async fn start(config: Config) -> Self {
-        let config = Config { external_ip: Some([127, 0, 0, 1].into()), ..config };
+        let secret = SECRET.to_owned().into();
+        let config = Config { external_ip: Some([127, 0, 0, 1].into()), secret, ..config };
         let server = TurnServer::new(config, &prometheus::Registry::new()).unwrap();
         let udp = UdpSocket::bind("127.0.0.1:0").await.unwrap();
         let tcp = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -35,13 +46,16 @@ impl Running {
     }
 
     async fn client(&self, user: &str) -> Client {
-        let credentials = self.server.credentials(user);
-        let conn = Arc::new(UdpSocket::bind("127.0.0.1:0").await.unwrap());
+        self.client_at(user, Arc::new(UdpSocket::bind("127.0.0.1:0").await.unwrap())).await
+    }
+
+    async fn client_at(&self, user: &str, conn: Arc<UdpSocket>) -> Client {
+        let (username, password) = credentials(user, SECRET);
         let client = Client::new(ClientConfig {
             stun_serv_addr: self.udp.to_string(),
             turn_serv_addr: self.udp.to_string(),
-            username: credentials.username,
-            password: credentials.password,
+            username,
+            password,
             realm: "weir".to_owned(),
             software: String::new(),
             rto_in_ms: 0,
@@ -115,14 +129,13 @@ async fn a_user_has_so_many_allocations_and_strangers_none() {
     let others = other.allocate().await.unwrap();
     drop((relay, others));
 
-    let impostor = TurnServer::new(Config::default(), &prometheus::Registry::new()).unwrap();
-    let credentials = impostor.credentials("ann");
+    let (username, password) = credentials("ann", "another");
     let conn = Arc::new(UdpSocket::bind("127.0.0.1:0").await.unwrap());
     let client = Client::new(ClientConfig {
         stun_serv_addr: String::new(),
         turn_serv_addr: running.udp.to_string(),
-        username: credentials.username,
-        password: credentials.password,
+        username,
+        password,
         realm: "weir".to_owned(),
         software: String::new(),
         rto_in_ms: 0,
@@ -198,5 +211,48 @@ async fn a_stream_is_answered_message_by_message_and_ends_with_nonsense() {
     client.write_all(&[0xff; 20]).await.unwrap();
     assert_eq!(client.read(&mut [0; 1]).await.unwrap_or(0), 0);
     assert_eq!(running.refusals("malformed"), 1);
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn nobody_does_anything_with_the_allocation_of_another() {
+    let running = Running::start(open()).await;
+    let conn = Arc::new(UdpSocket::bind("127.0.0.1:0").await.unwrap());
+    let owner = running.client_at("ann", Arc::clone(&conn)).await;
+    let _relay = owner.allocate().await.unwrap();
+    // As if by the address of another: a request that names somebody else.
+    let mut refresh = stun::message::Message::new();
+    let name = stun::textattrs::Username::new(stun::attributes::ATTR_USERNAME, "9999999999:ben".to_owned());
+    let kind = stun::message::MessageType::new(stun::message::METHOD_REFRESH, stun::message::CLASS_REQUEST);
+    refresh.build(&[Box::new(stun::agent::TransactionId::new()), Box::new(kind), Box::new(name)]).unwrap();
+    tokio::net::UdpSocket::send_to(&conn, &refresh.raw, running.udp).await.unwrap();
+    while running.refusals("user") == 0 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(running.server.shared.metrics.allocations.get(), 1);
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn an_allocation_has_so_many_permissions_and_an_address_so_many_connections() {
+    let config = Config { requests_per_second: 1_000, max_connections_per_address: 2, ..open() };
+    let running = Running::start(config).await;
+    let client = running.client("ann").await;
+    let relay = client.allocate().await.unwrap();
+    for n in 0..u32::from(u8::MAX) {
+        let peer = SocketAddr::from((std::net::Ipv4Addr::from(0x7f00_0100 + n), 9));
+        // What is refused is not answered: the client would ask again and again.
+        if tokio::time::timeout(Duration::from_millis(200), relay.send_to(b"x", peer)).await.is_err() {
+            break;
+        }
+    }
+    assert!(running.refusals("grants") > 0);
+
+    let mut connections = Vec::new();
+    while running.refusals("connections") == 0 {
+        connections.push(tokio::net::TcpStream::connect(running.tcp).await.unwrap());
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    assert!(connections.len() >= 3);
     running.stop().await;
 }
