@@ -48,8 +48,8 @@ async fn ffmpeg_by_whip(options: &[&str]) {
     weir.until_live("live/a", 2).await;
     weir.until_hls("live/a").await;
     let seconds = 6;
-    let flv = ffmpeg::play(Version::Nine, &weir.url("/live/a.flv"), seconds);
-    let hls_url = weir.url("/live/a/index.m3u8");
+    let (flv_url, hls_url) = (weir.url("/live/a.flv"), weir.url("/live/a/index.m3u8"));
+    let flv = ffmpeg::play(Version::Nine, &flv_url, seconds);
     let hls = ffmpeg::play(Version::Nine, &hls_url, seconds);
     let (flv, hls) = within("two players", futures_util::future::join(flv, hls)).await;
     for (what, report) in [("FLV", flv), ("HLS", hls)] {
