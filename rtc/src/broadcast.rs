@@ -8,7 +8,7 @@ use std::time::Instant;
 use media_core::frame::{Codec, Frame, Kind, Timescale, Timestamp, Track, TrackId};
 use media_core::rtp::{Packetizer, Payload};
 use parking_lot::Mutex;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use crate::peer::{MAX_PAYLOAD_BYTES, Sent};
 use crate::shard::{Ended, Letter, Mailbox};
@@ -52,6 +52,17 @@ pub(crate) struct Sample {
     bytes: usize,
 }
 
+/// Where a viewer begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Join {
+    /// The number of the keyframe.
+    pub(crate) first: u64,
+    /// Pictures from it on.
+    pub(crate) count: i64,
+    /// The timestamp of the last of them.
+    pub(crate) last: i64,
+}
+
 /// What a shard reads.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum News {
@@ -70,6 +81,8 @@ pub struct Broadcast {
     told: Vec<AtomicBool>,
     state: Mutex<State>,
     ready: watch::Sender<bool>,
+    /// Viewers can't go on without a keyframe.
+    wanted: Notify,
 }
 
 struct State {
@@ -100,6 +113,13 @@ impl State {
     fn next(&self) -> u64 {
         self.first + self.ring.len() as u64
     }
+
+    /// Those of the ring with the numbers from `from` on and before `until`.
+    fn between(&self, from: u64, until: u64) -> impl Iterator<Item = &Arc<Sample>> {
+        let at = |number: u64| usize::try_from(number.saturating_sub(self.first)).unwrap_or(usize::MAX);
+        let (from, until) = (at(from), at(until));
+        self.ring.iter().skip(from).take(until.saturating_sub(from))
+    }
 }
 
 impl Broadcast {
@@ -117,7 +137,13 @@ impl Broadcast {
             over: None,
         };
         let told = shards.iter().map(|_| AtomicBool::new(false)).collect();
-        Arc::new(Self { shards, told, state: Mutex::new(state), ready: watch::Sender::new(false) })
+        Arc::new(Self {
+            shards,
+            told,
+            state: Mutex::new(state),
+            ready: watch::Sender::new(false),
+            wanted: Notify::new(),
+        })
     }
 
     /// Says which tracks there are. Of each kind the first is sent that WebRTC carries. Other codecs than before end those
@@ -195,6 +221,16 @@ impl Broadcast {
         let _ = self.ready.subscribe().wait_for(|ready| *ready).await;
     }
 
+    /// Waits until viewers can't go on without a keyframe. Cancel-safe.
+    pub async fn keyframe_wanted(&self) {
+        self.wanted.notified().await;
+    }
+
+    /// A viewer can't go on without a keyframe.
+    pub(crate) fn want_keyframe(&self) {
+        self.wanted.notify_one();
+    }
+
     /// What an answer to a viewer names, and which codecs are left out; or why nobody can watch.
     pub fn tracks(&self) -> Result<(Vec<Sent>, Vec<Codec>), Unwatchable> {
         let state = self.state.lock();
@@ -229,13 +265,42 @@ impl Broadcast {
         News::Until(state.next())
     }
 
-    /// The newest keyframe and all that follows it before `until`: none of both, where there is no keyframe.
-    pub(crate) fn backlog(&self, until: u64, out: &mut Vec<Arc<Sample>>) {
+    /// Where a viewer begins: the newest keyframe, of which pictures are there until `until`. `None`: there is none.
+    pub(crate) fn join(&self, until: u64) -> Option<Join> {
         let state = self.state.lock();
-        let Some(join) = state.join else { return };
-        let at = |number: u64| usize::try_from(number.saturating_sub(state.first)).unwrap_or(usize::MAX);
-        let (from, until) = (at(join), at(until));
-        out.extend(state.ring.iter().skip(from).take(until.saturating_sub(from)).map(Arc::clone));
+        let first = state.join.filter(|join| *join < until)?;
+        let pictures = state.between(first, until).filter(|sample| sample.kind == Kind::Video);
+        let (mut count, mut last) = (0, 0);
+        for picture in pictures {
+            count += 1;
+            last = picture.timestamp;
+        }
+        Some(Join { first, count, last })
+    }
+
+    /// Appends what was before `until` and is `next` for a viewer who is behind, as many bytes as are given, and says what
+    /// is next for it then. `None`: that is gone, or a newer keyframe makes it needless.
+    pub(crate) fn past(
+        &self,
+        next: u64,
+        until: u64,
+        most_bytes: usize,
+        out: &mut Vec<Arc<Sample>>,
+    ) -> Option<u64> {
+        let state = self.state.lock();
+        if next < state.first || state.join.is_some_and(|join| join > next && join < until) {
+            return None;
+        }
+        let (mut next, mut bytes) = (next, 0);
+        for sample in state.between(next, until) {
+            if bytes > 0 && bytes + sample.bytes > most_bytes {
+                break;
+            }
+            bytes += sample.bytes;
+            next += 1;
+            out.push(Arc::clone(sample));
+        }
+        Some(next)
     }
 
     /// The number of what comes next.

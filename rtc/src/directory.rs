@@ -64,49 +64,102 @@ pub(crate) enum Found {
     Nobody,
 }
 
+/// A session.
+struct Entry {
+    secret: String,
+    place: Place,
+    /// The fragment that its peer has since ICE was restarted.
+    renamed: Option<String>,
+}
+
+#[derive(Default)]
+struct Entries {
+    /// By the fragment that they began with.
+    sessions: AHashMap<String, Entry>,
+    /// From the fragment that a peer has now to the one that it began with.
+    renamed: AHashMap<String, String>,
+}
+
+impl Entries {
+    fn session(&mut self, name: &Name) -> Result<&mut Entry, Refused> {
+        let entry = self.sessions.get_mut(&name.ufrag).filter(|entry| entry.secret == name.secret);
+        entry.ok_or(Refused::Unknown)
+    }
+
+    fn remove(&mut self, ufrag: &str) -> Option<Entry> {
+        let entry = self.sessions.remove(ufrag)?;
+        if let Some(renamed) = &entry.renamed {
+            self.renamed.remove(renamed);
+        }
+        Some(entry)
+    }
+}
+
 /// All peers of a server.
 pub(crate) struct Directory {
     most: usize,
-    places: Mutex<AHashMap<String, (String, Place)>>,
+    entries: Mutex<Entries>,
 }
 
 impl Directory {
     pub(crate) fn new(most: usize) -> Self {
-        Self { most, places: Mutex::default() }
+        Self { most, entries: Mutex::default() }
     }
 
     /// A new peer waits for its first check.
     pub(crate) fn wait(&self, newcomer: Box<Newcomer>) -> Result<(), (Refused, Box<Newcomer>)> {
-        let mut places = self.places.lock();
-        if places.len() >= self.most {
+        let mut entries = self.entries.lock();
+        if entries.sessions.len() >= self.most {
             return Err((Refused::Full, newcomer));
         }
-        let name = newcomer.name.clone();
-        places.insert(name.ufrag, (name.secret, Place::Waiting(newcomer)));
+        let Name { ufrag, secret } = newcomer.name.clone();
+        entries.sessions.insert(ufrag, Entry { secret, place: Place::Waiting(newcomer), renamed: None });
         Ok(())
     }
 
     /// Whether another peer is taken.
     pub(crate) fn has_room(&self) -> bool {
-        self.places.lock().len() < self.most
+        self.entries.lock().sessions.len() < self.most
     }
 
     /// A check for that fragment came to a shard.
     pub(crate) fn find(&self, ufrag: &str, shard: usize) -> Found {
-        let mut places = self.places.lock();
-        match places.get_mut(ufrag) {
+        let mut entries = self.entries.lock();
+        let Entries { sessions, renamed } = &mut *entries;
+        let began = renamed.get(ufrag).map_or(ufrag, String::as_str);
+        match sessions.get_mut(began) {
             None => Found::Nobody,
-            Some((_, Place::At(at))) => Found::At(*at),
-            Some((_, place)) => match std::mem::replace(place, Place::At(shard)) {
+            Some(entry) => match std::mem::replace(&mut entry.place, Place::At(shard)) {
                 Place::Waiting(newcomer) => Found::Yours(newcomer),
-                Place::At(at) => Found::At(at),
+                Place::At(at) => {
+                    entry.place = Place::At(at);
+                    Found::At(at)
+                }
             },
         }
     }
 
     /// A peer is over.
     pub(crate) fn forget(&self, ufrag: &str) {
-        self.places.lock().remove(ufrag);
+        self.entries.lock().remove(ufrag);
+    }
+
+    /// The fragment that the peer of a session has.
+    pub(crate) fn fragment(&self, name: &Name) -> Result<String, Refused> {
+        let mut entries = self.entries.lock();
+        let entry = entries.session(name)?;
+        Ok(entry.renamed.clone().unwrap_or_else(|| name.ufrag.clone()))
+    }
+
+    /// The peer of a session has another fragment from now on.
+    pub(crate) fn rename(&self, name: &Name, fragment: &str) -> Result<(), Refused> {
+        let mut entries = self.entries.lock();
+        let before = entries.session(name)?.renamed.replace(fragment.to_owned());
+        if let Some(before) = before {
+            entries.renamed.remove(&before);
+        }
+        entries.renamed.insert(fragment.to_owned(), name.ufrag.clone());
+        Ok(())
     }
 
     /// The shard of a session, or what it is while it waits: `with` gets it, and says whether it goes on waiting.
@@ -115,17 +168,14 @@ impl Directory {
         name: &Name,
         with: impl FnOnce(&mut Newcomer) -> bool,
     ) -> Result<Option<usize>, Refused> {
-        let mut places = self.places.lock();
-        let Some((secret, place)) = places.get_mut(&name.ufrag) else { return Err(Refused::Unknown) };
-        if *secret != name.secret {
-            return Err(Refused::Unknown);
-        }
-        let gone = match place {
+        let mut entries = self.entries.lock();
+        let gone = match &mut entries.session(name)?.place {
             Place::At(shard) => return Ok(Some(*shard)),
             Place::Waiting(newcomer) => !with(newcomer),
         };
-        if gone && let Some((_, Place::Waiting(newcomer))) = places.remove(&name.ufrag) {
-            drop(places);
+        let entry = if gone { entries.remove(&name.ufrag) } else { None };
+        drop(entries);
+        if let Some(Entry { place: Place::Waiting(newcomer), .. }) = entry {
             newcomer.end(crate::shard::Ended::Asked);
         }
         Ok(None)
@@ -133,16 +183,17 @@ impl Directory {
 
     /// Takes out those who have waited until `before`, or all.
     pub(crate) fn overdue(&self, before: Option<Instant>) -> Vec<Box<Newcomer>> {
-        let mut places = self.places.lock();
-        let overdue = |place: &Place| matches!(place, Place::Waiting(newcomer) if before.is_none_or(|before| newcomer.begun <= before));
-        let late = places.extract_if(|_, (_, place)| overdue(place));
-        let late: Vec<_> = late
-            .filter_map(|(_, (_, place))| match place {
-                Place::Waiting(newcomer) => Some(newcomer),
-                Place::At(_) => None,
-            })
-            .collect();
-        late
+        let mut entries = self.entries.lock();
+        let overdue = |entry: &Entry| matches!(&entry.place, Place::Waiting(newcomer) if before.is_none_or(|before| newcomer.begun <= before));
+        let sessions = entries.sessions.iter();
+        let late: Vec<String> =
+            sessions.filter(|(_, entry)| overdue(entry)).map(|(ufrag, _)| ufrag.clone()).collect();
+        let late = late.iter().filter_map(|ufrag| entries.remove(ufrag));
+        late.filter_map(|entry| match entry.place {
+            Place::Waiting(newcomer) => Some(newcomer),
+            Place::At(_) => None,
+        })
+        .collect()
     }
 }
 

@@ -14,6 +14,7 @@ mod broadcast;
 mod config;
 mod crypto;
 mod directory;
+mod ice_servers;
 mod metrics;
 pub mod offer;
 pub mod peer;
@@ -26,6 +27,7 @@ mod tests;
 
 pub use broadcast::{Broadcast, Unwatchable};
 pub use config::Config;
+pub use ice_servers::{IceServer, IceServers, Login};
 pub use offer::Refused;
-pub use server::{Accepted, Error, Prepared, Server};
+pub use server::{Accepted, Error, Prepared, Restarted, Server};
 pub use shard::{Ended, Sink, Watcher};

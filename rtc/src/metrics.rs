@@ -2,6 +2,8 @@
 
 use prometheus::{IntCounter, IntCounterVec, IntGaugeVec, Opts, Registry};
 
+use crate::peer::Counts;
+
 /// What is counted of peers.
 #[derive(Debug, Clone)]
 pub(crate) struct Metrics {
@@ -23,8 +25,16 @@ pub(crate) struct Metrics {
     pub(crate) keyframes_asked: IntCounter,
     /// Access units of publishers that could not be used, by reason.
     pub(crate) damaged: IntCounterVec,
-    /// Viewers who were given a keyframe out of turn, by reason.
+    /// Keyframes that viewers asked for.
+    pub(crate) keyframes_wanted: IntCounter,
+    /// Viewers who begin anew at a keyframe, by reason.
     pub(crate) restarts: IntCounterVec,
+    /// Packets of media, by direction.
+    pub(crate) packets: IntCounterVec,
+    /// Packets of them that viewers were sent again.
+    pub(crate) resent: IntCounter,
+    /// Messages of what is lacking (NACK), by what the peer does.
+    pub(crate) nacks: IntCounterVec,
 }
 
 impl Metrics {
@@ -63,11 +73,34 @@ impl Metrics {
                 "Access units of publishers that could not be used",
                 "reason",
             )?,
+            keyframes_wanted: counter(
+                "weir_rtc_keyframes_wanted_total",
+                "Keyframes that viewers asked for (PLI and FIR)",
+            )?,
             restarts: counters(
                 "weir_rtc_restarts_total",
-                "Viewers who were given a keyframe out of turn",
+                "Viewers who begin anew at a keyframe: they asked, a thread of ours was late, or they asked too often and wait for the next",
                 "reason",
             )?,
+            packets: counters("weir_rtc_packets_total", "Packets of media", "direction")?,
+            resent: counter(
+                "weir_rtc_resent_packets_total",
+                "Packets of media that viewers were sent again",
+            )?,
+            nacks: counters(
+                "weir_rtc_nacks_total",
+                "NACKs: of viewers who lack packets, and to publishers whose packets are lacking",
+                "role",
+            )?,
         })
+    }
+
+    /// Adds what a peer has counted.
+    pub(crate) fn add(&self, watches: bool, counts: Counts) {
+        let Counts { received, sent, resent, nacks } = counts;
+        self.packets.with_label_values(&["received"]).inc_by(received);
+        self.packets.with_label_values(&["sent"]).inc_by(sent);
+        self.resent.inc_by(resent);
+        self.nacks.with_label_values(&[if watches { "play" } else { "publish" }]).inc_by(nacks);
     }
 }

@@ -66,7 +66,8 @@ impl Refused {
         match self {
             Self::TooLarge { what, .. } if *what == BYTES => 413,
             Self::TooLarge { .. } | Self::Malformed(_) => 400,
-            Self::NothingInCommon(_) => 422,
+            // RFC 9725 §4.4.3.
+            Self::NothingInCommon(_) => 406,
             Self::Full | Self::Draining | Self::Busy => 503,
             Self::Unknown => 404,
         }

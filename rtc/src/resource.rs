@@ -1,20 +1,26 @@
 //! What WHIP (RFC 9725) and WHEP have in common over HTTP: an offer is posted, its session is a resource that can be told
 //! of candidates and deleted. Errors are problem documents (RFC 9457).
 
+mod sdp_fragment;
+
+use std::net::IpAddr;
+
 use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use http::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_EXPOSE_HEADERS,
-    ACCESS_CONTROL_MAX_AGE, ALLOW, AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, ETAG, HeaderMap, HeaderName,
-    HeaderValue, IF_MATCH, LINK, LOCATION, RETRY_AFTER,
+    ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_METHOD, ALLOW, AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE,
+    ETAG, HeaderMap, HeaderName, HeaderValue, IF_MATCH, LINK, LOCATION, RETRY_AFTER,
 };
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Collected, Limited};
 
+use crate::ice_servers::IceServer;
 use crate::offer::{MAX_BYTES, Refused};
-use crate::server::{Accepted, Server};
+use crate::server::{Accepted, Restarted, Server};
+use sdp_fragment::Fragment;
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
@@ -24,12 +30,19 @@ pub const SDP: &str = "application/sdp";
 const FRAGMENT: &str = "application/trickle-ice-sdpfrag";
 /// The type of problem documents.
 const PROBLEM: &str = "application/problem+json";
-/// Candidates in one.
-const MAX_CANDIDATES: usize = 32;
 /// `Accept-Post` (RFC 9725 §4.2).
 const ACCEPT_POST: HeaderName = HeaderName::from_static("accept-post");
 const ENDPOINT_METHODS: &str = "OPTIONS, POST";
 const SESSION_METHODS: &str = "OPTIONS, PATCH, DELETE";
+
+/// Who asks.
+#[derive(Debug, Clone, Copy)]
+pub struct Asker {
+    /// Where it asks from.
+    pub address: IpAddr,
+    /// Whether it may publish or watch, as far as is known without an offer.
+    pub may: bool,
+}
 
 /// An answer, with what else its client should know.
 #[derive(Debug)]
@@ -51,6 +64,7 @@ pub fn read(body: UnsyncBoxBody<Bytes, BoxError>) -> BoxFuture<'static, Option<B
 /// answers it.
 pub async fn serve<F>(
     server: &Server,
+    asker: Asker,
     session: Option<&str>,
     request: Request<Option<Bytes>>,
     accept: impl FnOnce(String) -> F,
@@ -60,7 +74,15 @@ where
 {
     let (head, body) = request.into_parts();
     match (&head.method, session) {
-        (&Method::OPTIONS, session) => options(session.is_some()),
+        (&Method::OPTIONS, session) => {
+            let mut response = options(session.is_some());
+            // Not for a browser's own question before it asks (§4.6): that shows no grant either.
+            let asks = !head.headers.contains_key(ACCESS_CONTROL_REQUEST_METHOD);
+            if asks && session.is_none() && asker.may {
+                link(server, asker.address, response.headers_mut());
+            }
+            response
+        }
         (&Method::POST, None) => {
             if !is_of_type(&head.headers, SDP) {
                 return problem(StatusCode::UNSUPPORTED_MEDIA_TYPE, "an offer has the type application/sdp");
@@ -70,7 +92,7 @@ where
                 Err(response) => return *response,
             };
             match accept(offer).await {
-                Ok(welcome) => created(server, welcome),
+                Ok(welcome) => created(server, welcome, asker.address),
                 Err(response) => response,
             }
         }
@@ -128,10 +150,16 @@ pub fn share(headers: &mut HeaderMap) {
     );
 }
 
+/// Tells of STUN and TURN servers (RFC 9725 §4.6).
+fn link(server: &Server, client: IpAddr, headers: &mut HeaderMap) {
+    for link in server.ice_servers(client).iter().filter_map(IceServer::link) {
+        headers.append(LINK, link);
+    }
+}
+
 fn options(of_session: bool) -> Response<Bytes> {
     let methods = if of_session { SESSION_METHODS } else { ENDPOINT_METHODS };
-    let mut response = Response::new(Bytes::new());
-    *response.status_mut() = StatusCode::NO_CONTENT;
+    let mut response = empty(StatusCode::NO_CONTENT);
     let headers = response.headers_mut();
     headers.insert(ALLOW, HeaderValue::from_static(methods));
     headers.insert(ACCEPT_POST, HeaderValue::from_static(SDP));
@@ -144,10 +172,15 @@ fn options(of_session: bool) -> Response<Bytes> {
     response
 }
 
-fn created(server: &Server, Welcome { accepted, endpoint, warning }: Welcome) -> Response<Bytes> {
+fn created(
+    server: &Server,
+    Welcome { accepted, endpoint, warning }: Welcome,
+    client: IpAddr,
+) -> Response<Bytes> {
     let Accepted { session, answer } = accepted;
     let location = HeaderValue::from_str(&format!("{endpoint}/{session}"));
-    let (Ok(location), Ok(etag)) = (location, HeaderValue::from_str(&etag(&session))) else {
+    let etag = server.fragment(&session).ok().and_then(|ufrag| HeaderValue::from_str(&etag(&ufrag)).ok());
+    let (Ok(location), Some(etag)) = (location, etag) else {
         return problem(StatusCode::INTERNAL_SERVER_ERROR, "the session's address can't be written");
     };
     let mut response = Response::new(Bytes::from(answer));
@@ -157,12 +190,7 @@ fn created(server: &Server, Welcome { accepted, endpoint, warning }: Welcome) ->
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(LOCATION, location);
     headers.insert(ETAG, etag);
-    for url in &server.config().ice_servers {
-        // One that is no URL at all is left out: clients do without.
-        if let Ok(link) = HeaderValue::from_str(&format!("<{url}>; rel=\"ice-server\"")) {
-            headers.append(LINK, link);
-        }
-    }
+    link(server, client, headers);
     let warning = warning.and_then(|text| HeaderValue::from_str(&format!("199 - \"{text}\"")).ok());
     if let Some(warning) = warning {
         headers.insert(http::header::WARNING, warning);
@@ -170,9 +198,9 @@ fn created(server: &Server, Welcome { accepted, endpoint, warning }: Welcome) ->
     response
 }
 
-/// The tag of a session's ICE credentials (RFC 9725 §4.3.1): they never change.
-fn etag(session: &str) -> String {
-    format!("\"{}\"", session.get(..8).unwrap_or(session))
+/// The tag of a session's ICE credentials (RFC 9725 §4.3.1).
+fn etag(ufrag: &str) -> String {
+    format!("\"{ufrag}\"")
 }
 
 fn patch(server: &Server, session: &str, headers: &HeaderMap, body: Option<Bytes>) -> Response<Bytes> {
@@ -180,41 +208,62 @@ fn patch(server: &Server, session: &str, headers: &HeaderMap, body: Option<Bytes
         let detail = "what a session is told has the type application/trickle-ice-sdpfrag";
         return problem(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail);
     }
-    if !server.knows(session) {
-        return refusal(&Refused::Unknown);
-    }
-    let matches =
-        headers.get(IF_MATCH).is_none_or(|tag| tag == "*" || tag.as_bytes() == etag(session).as_bytes());
-    if !matches {
-        // A client that restarts ICE matches any tag (§4.3.3).
+    let current = match server.fragment(session) {
+        Ok(current) => current,
+        Err(refused) => return refusal(&refused),
+    };
+    let Some(tag) = headers.get(IF_MATCH) else {
+        let detail =
+            "say by If-Match which ICE credentials this is for: the ETag, or * for others (a restart)";
+        return problem(StatusCode::PRECONDITION_REQUIRED, detail);
+    };
+    let restarts = tag == "*";
+    if !restarts && tag.as_bytes() != etag(&current).as_bytes() {
         return problem(StatusCode::PRECONDITION_FAILED, "the session has other ICE credentials");
     }
-    if headers.get(IF_MATCH).is_some_and(|tag| tag == "*") {
-        return problem(
-            StatusCode::UNPROCESSABLE_ENTITY,
-            "ICE can't be restarted here: begin another session",
-        );
-    }
-    let fragment = match text(body) {
-        Ok(fragment) => fragment,
+    let text = match text(body) {
+        Ok(text) => text,
         Err(response) => return *response,
     };
-    let candidates: Vec<&str> = fragment
-        .lines()
-        .filter_map(|line| line.strip_prefix("a=").filter(|line| line.starts_with("candidate:")))
-        .collect();
-    if candidates.len() > MAX_CANDIDATES {
-        let found = candidates.len();
-        return refusal(&Refused::TooLarge { what: "candidates", found, most: MAX_CANDIDATES });
-    }
-    match server.trickle(session, &candidates) {
-        Ok(()) => {
-            let mut response = Response::new(Bytes::new());
-            *response.status_mut() = StatusCode::NO_CONTENT;
-            response
+    let Fragment { credentials, candidates } = match Fragment::parse(&text) {
+        Ok(fragment) => fragment,
+        Err(refused) => return refusal(&refused),
+    };
+    let restarted = match credentials {
+        Some(theirs) if restarts => Some(server.restart_ice(session, theirs)),
+        None if restarts => {
+            return problem(StatusCode::BAD_REQUEST, "a restart of ICE has a=ice-ufrag and a=ice-pwd");
         }
+        _ => None,
+    };
+    let answer = restarted.transpose().and_then(|restarted| {
+        server.trickle(session, &candidates)?;
+        Ok(restarted)
+    });
+    match answer {
+        Ok(Some(restarted)) => restart(&restarted),
+        Ok(None) => empty(StatusCode::NO_CONTENT),
         Err(refused) => refusal(&refused),
     }
+}
+
+/// What a client is told that restarted ICE (RFC 9725 §4.3.3).
+fn restart(restarted: &Restarted) -> Response<Bytes> {
+    let Ok(etag) = HeaderValue::from_str(&etag(&restarted.credentials.ufrag)) else {
+        return problem(StatusCode::INTERNAL_SERVER_ERROR, "the session's tag can't be written");
+    };
+    let mut response = Response::new(Bytes::from(sdp_fragment::of(restarted)));
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(FRAGMENT));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(ETAG, etag);
+    response
+}
+
+fn empty(status: StatusCode) -> Response<Bytes> {
+    let mut response = Response::new(Bytes::new());
+    *response.status_mut() = status;
+    response
 }
 
 fn is_of_type(headers: &HeaderMap, expected: &str) -> bool {

@@ -1,9 +1,9 @@
 //! All WebRTC peers of a process.
 
 use std::io;
-use std::net::{SocketAddr, UdpSocket};
-use std::sync::Arc;
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
@@ -15,10 +15,11 @@ use socket2::{Domain, Protocol, Socket, Type};
 use crate::broadcast::Broadcast;
 use crate::config::Config;
 use crate::directory::{Directory, Name, random};
+use crate::ice_servers::{IceServer, IceServers};
 use crate::metrics::Metrics;
 use crate::offer::{self, Refused};
-use crate::peer::{Failed, Ground, Peer, Role, Sent, Str0m};
-use crate::shard::{self, Common, Count, Ended, Letter, Mailbox, Newcomer, Sink, Watcher, Work};
+use crate::peer::{Credentials, Failed, Ground, Peer, Role, Sent, Str0m};
+use crate::shard::{self, Common, Count, Ended, Letter, Mailbox, Newcomer, Restart, Sink, Watcher, Work};
 
 /// Bytes that the kernel holds for a shard: a burst of a keyframe to hundreds of viewers, and of as many publishers.
 const SOCKET_BUFFER: usize = 4 * 1024 * 1024;
@@ -58,6 +59,15 @@ pub struct Accepted {
     pub answer: String,
 }
 
+/// What a client is told that restarts ICE.
+#[derive(Debug, Clone)]
+pub struct Restarted {
+    /// Ours from now on.
+    pub credentials: Credentials,
+    /// Our addresses, as before.
+    pub addresses: Arc<[SocketAddr]>,
+}
+
 /// See the module. Clones are the same server.
 #[derive(Clone)]
 pub struct Server(Arc<Inner>);
@@ -68,6 +78,8 @@ struct Inner {
     ground: Ground,
     address: SocketAddr,
     draining: AtomicBool,
+    /// Servers that are given out for a time.
+    lender: OnceLock<Box<dyn IceServers>>,
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
@@ -116,6 +128,7 @@ impl Server {
             ground,
             address,
             draining: AtomicBool::new(false),
+            lender: OnceLock::new(),
             threads: Mutex::new(threads),
         })))
     }
@@ -125,9 +138,23 @@ impl Server {
         self.0.address
     }
 
-    /// The configuration it was made with.
-    pub fn config(&self) -> &Config {
-        &self.0.config
+    /// The addresses that peers are told to send to.
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.0.ground.addresses
+    }
+
+    /// Clients are told of what `lender` gives out, beside what is configured. Only the first time counts.
+    pub fn lend_by(&self, lender: Box<dyn IceServers>) {
+        // Whoever calls it is the only one.
+        let _ = self.0.lender.set(lender);
+    }
+
+    /// The STUN and TURN servers that a client at that address is told of.
+    pub fn ice_servers(&self, client: IpAddr) -> Vec<IceServer> {
+        let configured = self.0.config.ice_servers.iter();
+        let mut servers: Vec<_> = configured.map(|url| IceServer { url: url.clone(), login: None }).collect();
+        servers.extend(self.0.lender.get().map(|lender| lender.lend(client)).unwrap_or_default());
+        servers
     }
 
     /// Something to watch, without frames yet.
@@ -154,9 +181,30 @@ impl Server {
         }
     }
 
-    /// Whether there is such a session.
-    pub fn knows(&self, session: &str) -> bool {
-        Name::parse(session).is_some_and(|name| self.0.common.directory.visit(&name, |_| true).is_ok())
+    /// The fragment of the username that a session's checks have: another one after each restart of ICE.
+    pub fn fragment(&self, session: &str) -> Result<String, Refused> {
+        let name = Name::parse(session).ok_or(Refused::Unknown)?;
+        self.0.common.directory.fragment(&name)
+    }
+
+    /// Restarts ICE for a session whose client has other credentials now, as we do then.
+    pub fn restart_ice(&self, session: &str, theirs: Credentials) -> Result<Restarted, Refused> {
+        let name = Name::parse(session).ok_or(Refused::Unknown)?;
+        let (Some(ufrag), Some(password)) = (random(), random()) else { return Err(Refused::Busy) };
+        let ours = Credentials { ufrag, password };
+        let directory = &self.0.common.directory;
+        // Checks find it from now on, and are refused until it knows.
+        directory.rename(&name, &ours.ufrag)?;
+        let here = directory.visit(&name, |newcomer| {
+            newcomer.peer.restart_ice(&ours, &theirs);
+            newcomer.renamed = Some(ours.ufrag.clone());
+            true
+        })?;
+        if let Some(shard) = here {
+            let restart = Restart { session: name.ufrag, ours: ours.clone(), theirs };
+            self.post(shard, Letter::Restart(Box::new(restart)))?;
+        }
+        Ok(Restarted { credentials: ours, addresses: Arc::clone(&self.0.ground.addresses) })
     }
 
     /// Takes candidates that a session's client learnt after its offer.
@@ -216,10 +264,10 @@ impl Server {
         }
         let (Some(name), Some(password)) = (Name::random(), random()) else { return Err(Refused::Busy) };
         let now = Instant::now();
-        let credentials = (name.ufrag.as_str(), password.as_str());
+        let ours = Credentials { ufrag: name.ufrag.clone(), password };
         // A parser's panic is one offer's.
         let accepted = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            Str0m::accept(&self.0.ground, offer, role, credentials, now)
+            Str0m::accept(&self.0.ground, offer, role, &ours, now)
         }));
         let (peer, answer) = accepted.unwrap_or_else(|panic| {
             tracing::error!(error = %shard::panicked(&*panic), "an SDP offer made its parser panic");
@@ -270,7 +318,7 @@ impl Prepared {
         let common = &server.0.common;
         let session = name.text();
         let count = Count::new(&common.metrics, &role);
-        let newcomer = Newcomer { name, peer: Box::new(peer), work, begun, count };
+        let newcomer = Newcomer { name, renamed: None, peer: Box::new(peer), work, begun, count };
         match common.directory.wait(Box::new(newcomer)) {
             Ok(()) => Ok(Accepted { session, answer }),
             Err((refused, newcomer)) => {

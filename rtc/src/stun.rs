@@ -32,6 +32,11 @@ pub(crate) fn ufrag(datagram: &[u8]) -> Option<&str> {
     None
 }
 
+/// Its transaction (§5), of one that [`is_stun`].
+pub(crate) fn transaction(datagram: &[u8]) -> Option<[u8; 12]> {
+    datagram.get(8..HEADER_BYTES)?.try_into().ok()
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

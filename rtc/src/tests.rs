@@ -63,7 +63,12 @@ struct Client {
     keyframes_wanted: usize,
     /// Every so many datagrams one of the client's is lost.
     loses: Option<usize>,
+    /// Every so many datagrams one that comes to it is lost.
+    deaf: Option<usize>,
     sent: usize,
+    came: usize,
+    /// The checks that it sent.
+    checks: Vec<Vec<u8>>,
 }
 
 impl Client {
@@ -89,7 +94,10 @@ impl Client {
             packets: Vec::new(),
             keyframes_wanted: 0,
             loses: None,
+            deaf: None,
             sent: 0,
+            came: 0,
+            checks: Vec::new(),
         };
         (client, offer.to_sdp_string(), pending, mid)
     }
@@ -115,6 +123,9 @@ impl Client {
                 Output::Timeout(at) => break at,
                 Output::Transmit(transmit) => {
                     self.sent += 1;
+                    if crate::stun::ufrag(&transmit.contents).is_some() {
+                        self.checks.push(transmit.contents.to_vec());
+                    }
                     if !self.loses.is_some_and(|every| self.sent % every == 0) {
                         self.socket.send_to(&transmit.contents, transmit.destination).unwrap();
                     }
@@ -142,6 +153,14 @@ impl Client {
         let mut buffer = [0; 2_000];
         let now = Instant::now;
         let input = match self.socket.recv_from(&mut buffer) {
+            Ok(_)
+                if {
+                    self.came += 1;
+                    self.deaf.is_some_and(|every| self.came % every == 0)
+                } =>
+            {
+                Input::Timeout(now())
+            }
             Ok((length, source)) => {
                 let contents = buffer[..length].try_into().unwrap();
                 Input::Receive(
@@ -252,7 +271,7 @@ fn what_is_published_arrives() {
     assert!(matches!(ended, Heard::Ended(Ended::Left)), "{ended:?}");
     server.end();
     let peers = registry.gather().into_iter().find(|family| family.name() == "weir_rtc_peers").unwrap();
-    assert!(peers.get_metric().iter().all(|metric| metric.get_gauge().value() == 0.0));
+    assert!(peers.get_metric().iter().all(|metric| metric.get_gauge().get_value() == 0.0));
 }
 
 #[test]
@@ -361,10 +380,163 @@ fn what_is_not_carried_is_said() {
     let (server, _) = server();
     let (_, offer, ..) = Client::new(Direction::SendOnly);
     let Err(refused) = server.prepare_publish(&offer.replace("H264", "H999")) else { panic!() };
-    assert_eq!(refused.status(), 422, "{refused}");
+    assert_eq!(refused.status(), 406, "{refused}");
     let Err(refused) = server.prepare_publish("v=0\r\nm=x\r\n") else { panic!() };
     assert_eq!(refused.status(), 400, "{refused}");
     server.drain();
     let Err(refused) = server.prepare_publish(&offer) else { panic!() };
     assert_eq!(refused.status(), 503, "{refused}");
+}
+
+fn metric(registry: &prometheus::Registry, name: &str, label: &str) -> f64 {
+    let families = registry.gather();
+    let family = families.iter().find(|family| family.name() == name);
+    let metrics = family.map(|family| family.get_metric()).unwrap_or_default();
+    let found = metrics.iter().find(|metric| metric.get_label().iter().all(|pair| pair.value() == label));
+    found.map_or(0.0, |metric| metric.get_counter().get_value())
+}
+
+/// Somebody who watches, and the rest of what there is to it.
+fn watch(
+    server: &Server,
+    broadcast: &Arc<crate::Broadcast>,
+) -> (Client, Mid, crate::Accepted, mpsc::Receiver<(Ended, u64)>) {
+    let (mut client, offer, pending, mid) = Client::new(Direction::RecvOnly);
+    let (sender, receiver) = mpsc::sync_channel(4_096);
+    let prepared = server.prepare_play(&offer, broadcast.tracks().unwrap().0).unwrap();
+    let accepted = prepared.play(broadcast, Box::new(Eye(sender))).unwrap();
+    client.accept(pending, &accepted.answer);
+    client.run("a picture", |client| client.packets.iter().any(|(_, p)| p.marker));
+    (client, mid, accepted, receiver)
+}
+
+#[test]
+fn who_asks_for_keyframes_all_the_time_waits_for_the_next() {
+    let (server, registry) = server();
+    let broadcast = server.broadcast();
+    broadcast.set_tracks(&[track()]);
+    (0..5).for_each(|n| broadcast.push(Instant::now(), &picture(n)));
+    let (mut client, mid, ..) = watch(&server, &broadcast);
+    let asking = Instant::now() + Duration::from_millis(2_000);
+    let mut next = Instant::now();
+    client.run("two seconds of asking", |client| {
+        if Instant::now() >= next {
+            next += Duration::from_millis(20);
+            let mut api = client.rtc.direct_api();
+            api.stream_rx_by_mid(mid, None).unwrap().request_keyframe(KeyframeRequestKind::Pli);
+        }
+        Instant::now() >= asking
+    });
+    assert!(metric(&registry, "weir_rtc_keyframes_wanted_total", "") > 10.0);
+    let restarts = |reason| metric(&registry, "weir_rtc_restarts_total", reason);
+    // It had its keyframe when it joined: more of the same would not help it.
+    assert_eq!((restarts("asked"), restarts("skipped")), (0.0, 1.0));
+    client.packets.clear();
+    (5..10).for_each(|n| broadcast.push(Instant::now(), &picture(n)));
+    (10..12).for_each(|n| broadcast.push(Instant::now(), &picture(n)));
+    client.run("pictures 10 and 11", |client| client.packets.iter().filter(|(_, p)| p.marker).count() >= 2);
+    // Nothing of what came before the keyframe, which is of three packets.
+    assert_eq!(client.packets.iter().filter(|(_, p)| p.marker).count(), 2);
+}
+
+#[test]
+fn a_viewer_that_loses_much_is_sent_little_again() {
+    let (server, registry) = server();
+    let broadcast = server.broadcast();
+    broadcast.set_tracks(&[track()]);
+    broadcast.push(Instant::now(), &picture(0));
+    let (mut client, ..) = watch(&server, &broadcast);
+    client.deaf = Some(2);
+    for n in 1..200_u8 {
+        // No keyframe is among them: what it asks for is packets.
+        let n = if n % 10 == 0 { 1 } else { n };
+        broadcast.push(Instant::now(), &picture(n));
+        let next = Instant::now() + Duration::from_millis(10);
+        client.run("a picture's time", |_| Instant::now() >= next);
+    }
+    // Counts come once in two seconds.
+    let until = Instant::now() + Duration::from_millis(3_500);
+    client.run("the counts", |_| Instant::now() >= until);
+    let (sent, resent) = (
+        metric(&registry, "weir_rtc_packets_total", "sent"),
+        metric(&registry, "weir_rtc_resent_packets_total", ""),
+    );
+    assert!(metric(&registry, "weir_rtc_nacks_total", "play") > 0.0);
+    assert!(sent >= 600.0 && resent > 0.0 && resent < sent * 0.3, "{resent} of {sent} again");
+}
+
+#[test]
+fn ice_is_restarted_from_another_address_and_media_follows() {
+    let (server, _) = server();
+    let broadcast = server.broadcast();
+    broadcast.set_tracks(&[track()]);
+    broadcast.push(Instant::now(), &picture(0));
+    let (mut client, _, accepted, receiver) = watch(&server, &broadcast);
+    // Another network.
+    client.socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    client.address = client.socket.local_addr().unwrap();
+    let mut changes = client.rtc.sdp_api();
+    let theirs = changes.ice_restart(false);
+    let (_, pending) = changes.apply().unwrap();
+    client.rtc.add_local_candidate(Candidate::host(client.address, "udp").unwrap());
+    let theirs = crate::peer::Credentials { ufrag: theirs.ufrag, password: theirs.pass };
+    let before = server.fragment(&accepted.session).unwrap();
+    let ours = server.restart_ice(&accepted.session, theirs).unwrap().credentials;
+    assert_eq!(server.fragment(&accepted.session).unwrap(), ours.ufrag);
+    assert_ne!(ours.ufrag, before);
+    let line = |line: &str| match line.split_once(':') {
+        Some(("a=ice-ufrag", _)) => format!("a=ice-ufrag:{}\r\n", ours.ufrag),
+        Some(("a=ice-pwd", _)) => format!("a=ice-pwd:{}\r\n", ours.password),
+        _ => format!("{line}\r\n"),
+    };
+    let answer: String = accepted.answer.lines().map(line).collect();
+    client.accept(pending, &answer);
+    client.packets.clear();
+    let mut n = 0;
+    let mut next = Instant::now();
+    client.run("pictures at the other address", |client| {
+        if Instant::now() >= next {
+            n += 1;
+            next += Duration::from_millis(20);
+            broadcast.push(Instant::now(), &picture(n % 200));
+        }
+        client.packets.iter().filter(|(_, p)| p.marker).count() > 5
+    });
+    assert!(receiver.try_recv().is_err(), "it is still there");
+    server.close(&accepted.session).unwrap();
+    assert_eq!(receiver.recv_timeout(PATIENCE).unwrap().0, Ended::Asked);
+}
+
+#[test]
+fn a_viewer_that_is_gone_without_a_word_is_let_go() {
+    let (server, _) = server();
+    let broadcast = server.broadcast();
+    broadcast.set_tracks(&[track()]);
+    broadcast.push(Instant::now(), &picture(0));
+    let (client, .., receiver) = watch(&server, &broadcast);
+    drop(client);
+    assert_eq!(receiver.recv_timeout(PATIENCE).unwrap().0, Ended::Left);
+}
+
+#[test]
+fn checks_of_strangers_are_neither_answered_nor_followed() {
+    let (server, registry) = server();
+    let broadcast = server.broadcast();
+    broadcast.set_tracks(&[track()]);
+    broadcast.push(Instant::now(), &picture(0));
+    let (mut client, ..) = watch(&server, &broadcast);
+    let stranger = UdpSocket::bind("127.0.0.1:0").unwrap();
+    stranger.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
+    // One that was recorded, and the same with another transaction, which makes its signature wrong.
+    let recorded = client.checks.last().unwrap().clone();
+    let mut forged = recorded.clone();
+    forged[10] ^= 1;
+    for check in [&recorded, &forged] {
+        stranger.send_to(check, server.address()).unwrap();
+    }
+    client.packets.clear();
+    (1..6).for_each(|n| broadcast.push(Instant::now(), &picture(n)));
+    client.run("pictures", |client| client.packets.iter().filter(|(_, p)| p.marker).count() == 5);
+    assert!(stranger.recv(&mut [0; 100]).is_err(), "a stranger is answered");
+    assert_eq!(metric(&registry, "weir_rtc_datagrams_dropped_total", "replay"), 1.0);
 }

@@ -191,6 +191,11 @@ impl Roles {
         }
     }
 
+    /// Where WebRTC is served.
+    pub(crate) fn rtc(&self) -> Option<&rtc::Server> {
+        self.rtc.as_ref()
+    }
+
     /// What of them the control plane is told of, or commands.
     pub(crate) fn for_agent(&self) -> crate::agent::Roles {
         crate::agent::Roles {

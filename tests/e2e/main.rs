@@ -40,3 +40,4 @@ mod turn;
 mod unusual_media;
 mod watching;
 mod webrtc;
+mod webrtc_browsers;

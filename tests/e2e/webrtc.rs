@@ -17,7 +17,7 @@ use crate::support::{say, within};
 const OPUS: &[&str] = &["-c:a", "libopus", "-b:a", "64k", "-ac", "2"];
 
 /// An offer as a browser makes one, cut to what matters.
-fn offer(more: &str) -> String {
+pub fn offer(more: &str) -> String {
     let fingerprint = ["AB"; 32].join(":");
     format!(
         "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\na=group:BUNDLE 0\r\nm=video 9 UDP/TLS/RTP/SAVPF 96\r\n\
@@ -28,13 +28,13 @@ fn offer(more: &str) -> String {
     )
 }
 
-async fn post(weir: &Weir, path: &str, body: String) -> reqwest::Response {
+pub async fn post(weir: &Weir, path: &str, body: String) -> reqwest::Response {
     let request = reqwest::Client::new().post(weir.url(path)).header("content-type", "application/sdp");
     request.body(body).send().await.unwrap()
 }
 
 /// Where an answer says that media goes.
-fn media_address(answer: &str) -> SocketAddr {
+pub fn media_address(answer: &str) -> SocketAddr {
     let line = answer.lines().find(|line| line.starts_with("a=candidate:")).unwrap();
     let words: Vec<&str> = line.split(' ').collect();
     format!("{}:{}", words[4], words[5]).parse().unwrap()
@@ -167,7 +167,7 @@ async fn offers_are_checked_before_anything_else() {
         (with_key, offer(&"a=candidate:1 1 udp 1 10.0.0.1 1 typ host\r\n".repeat(1_000)), 400),
         (with_key, offer(&"m=video 9 UDP/TLS/RTP/SAVPF 96\r\n".repeat(50)), 400),
         (with_key, "hello".to_owned(), 400),
-        (with_key, offer("").replace("H264", "VP8"), 422),
+        (with_key, offer("").replace("H264", "VP8"), 406),
         (with_key, offer("").replace("a=fingerprint", "a=x"), 400),
         ("/live/a/whip", offer(""), 401),
         ("/live/a/whip?key=wrong", offer(""), 401),
@@ -200,7 +200,21 @@ async fn offers_are_checked_before_anything_else() {
         "a=ice-ufrag:abcd\r\nm=video 9 RTP/AVP 0\r\na=mid:0\r\na=candidate:1 1 udp 1 10.0.0.1 9 typ host\r\n";
     assert_eq!(patch(tag.to_str().unwrap(), candidate).await.unwrap().status(), 204);
     assert_eq!(patch("\"other\"", candidate).await.unwrap().status(), 412);
-    assert_eq!(patch("*", candidate).await.unwrap().status(), 422);
+    let none =
+        client.patch(&session).header("content-type", "application/trickle-ice-sdpfrag").body(candidate);
+    assert_eq!(none.send().await.unwrap().status(), 428);
+    // A restart: other credentials on both sides, and another tag from then on.
+    assert_eq!(patch("*", candidate).await.unwrap().status(), 400);
+    let theirs = "a=ice-ufrag:efgh\r\na=ice-pwd:zyxwvutsrqponmlkjihgfedc\r\n";
+    let restarted = patch("*", theirs).await.unwrap();
+    assert_eq!(restarted.status(), 200);
+    let (before, tag) = (tag, restarted.headers()["etag"].clone());
+    assert_ne!(before, tag);
+    let fragment = restarted.text().await.unwrap();
+    let ufrag = fragment.lines().find_map(|line| line.strip_prefix("a=ice-ufrag:")).unwrap();
+    assert!(!answer.contains(ufrag) && fragment.contains("a=candidate:"), "{fragment}");
+    assert_eq!(patch(before.to_str().unwrap(), candidate).await.unwrap().status(), 412);
+    assert_eq!(patch(tag.to_str().unwrap(), candidate).await.unwrap().status(), 204);
     assert_eq!(client.delete(&session).send().await.unwrap().status(), 200);
     assert_eq!(client.delete(&session).send().await.unwrap().status(), 404);
     // ffmpeg's default: it waits for our handshake.

@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use control_api::Viewers;
 use control_api::trace::{Context, Tracer};
-use http::HeaderValue;
+use http::{HeaderValue, Request};
 use media_core::hub::{Epoch, StreamKey};
 use parking_lot::Mutex;
 use tokio::sync::watch;
@@ -31,7 +31,10 @@ use crate::metrics::Metrics;
 use crate::negative::Absent;
 use crate::seldom::Seldom;
 use crate::shard::Window;
-use crate::upstream::Upstream;
+use crate::upstream::{Upstream, ask, segment};
+
+/// How long the answer may take to a question for a keyframe: the next one comes by itself.
+const KEYFRAME_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Why somebody can't watch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -116,6 +119,19 @@ impl Feeds {
     pub(crate) fn trace(&self, key: &StreamKey) -> Option<Context> {
         let feed = self.feeds.lock().get(key).map(Arc::clone)?;
         feed.trace()
+    }
+
+    /// Somebody who watches a stream can't go on without a keyframe: its publisher is asked, by way of its origin. Whether
+    /// that helps is seen in the feed.
+    pub(crate) async fn want_keyframe(&self, key: &StreamKey) {
+        let uri = format!("/relay/{}/{}?keyframe", segment(key.app()), segment(key.name()));
+        let Ok(request) = Request::get(uri).body(()) else { return };
+        let answer = tokio::time::timeout(KEYFRAME_PATIENCE, ask(&self.upstream, request)).await;
+        match answer {
+            Ok(Ok(answer)) => tracing::debug!(stream = %key, status = %answer.status(), "keyframe asked for"),
+            Ok(Err(error)) => tracing::debug!(stream = %key, error, "a keyframe can't be asked for"),
+            Err(_) => tracing::debug!(stream = %key, "nobody answers who was asked for a keyframe"),
+        }
     }
 
     /// Lets somebody watch a stream that so many watch by HLS; resolves once the upstream has answered. Another edge has

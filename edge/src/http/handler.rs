@@ -421,6 +421,12 @@ async fn relay(
     if !secret.is_borne_by(headers) {
         return problem(StatusCode::UNAUTHORIZED, "this is for edges, and needs their key");
     }
+    if request.uri().query() == Some("keyframe") {
+        shared.feeds.want_keyframe(key).await;
+        let mut asked = Response::new(full(Bytes::new()));
+        *asked.status_mut() = StatusCode::NO_CONTENT;
+        return asked;
+    }
     let start = match Place::of_query(request.uri().query()) {
         Ok(after) => after.map_or(Start::Gop, Start::After),
         Err(error) => return problem(StatusCode::BAD_REQUEST, &error.to_string()),

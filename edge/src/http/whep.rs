@@ -7,7 +7,7 @@ use bytes::Bytes;
 use http::{Request, Response, StatusCode};
 use http_body_util::BodyExt;
 use media_core::hub::StreamKey;
-use rtc::resource::{Welcome, read, serve, share};
+use rtc::resource::{Asker, Welcome, read, serve, share};
 
 use super::Shared;
 use super::handler::Admitted;
@@ -34,7 +34,9 @@ pub(super) async fn answer(
     let body = read(limited(body, patience)).await;
     let request = Request::from_parts(head, body);
     let watch = |offer| watch(shared, admitted, key, (query, offer), record);
-    let mut response = serve(&whep.server, session, request, watch).await;
+    // Whoever has to show a grant is told of servers in the answer, which needs one.
+    let asker = Asker { address: admitted.peer.ip(), may: !shared.guard.asks_for_grants() };
+    let mut response = serve(&whep.server, asker, session, request, watch).await;
     share(response.headers_mut());
     response.map(full)
 }

@@ -1,8 +1,9 @@
 //! A stream's feed → its broadcast, while somebody watches it.
 
+use std::convert::Infallible;
 use std::future::poll_fn;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use media_core::flv::{self, Demuxed, Demuxer};
 use media_core::frame::Frame;
@@ -14,6 +15,8 @@ use tokio::task::JoinHandle;
 use crate::fanout::{Format, Start};
 use crate::feed::{Feeds, Refusal, Viewer};
 
+/// How often a stream's publisher is asked for a keyframe at most.
+const ASK_AT_MOST: Duration = Duration::from_secs(1);
 /// Ticks of a frame's clock in a millisecond.
 const TICKS_PER_MS: i64 = 90;
 
@@ -32,7 +35,14 @@ impl Source {
     ) -> Result<Arc<Self>, Refusal> {
         let viewer = feeds.join(key, Format::Relay, Start::Gop, 0, None).await?;
         let broadcast = server.broadcast();
-        let reading = tokio::spawn(read(viewer, Arc::clone(&broadcast), key.clone()));
+        let read = read(viewer, Arc::clone(&broadcast), key.clone());
+        let ask = ask_keyframes(Arc::clone(feeds), Arc::clone(&broadcast), key.clone());
+        let reading = tokio::spawn(async move {
+            tokio::select! {
+                () = read => {}
+                never = ask => match never {},
+            }
+        });
         Ok(Arc::new(Self { broadcast, reading }))
     }
 
@@ -45,6 +55,15 @@ impl Source {
 impl Drop for Source {
     fn drop(&mut self) {
         self.reading.abort();
+    }
+}
+
+/// Asks for keyframes that viewers can't go on without: seldom, however many want them.
+async fn ask_keyframes(feeds: Arc<Feeds>, broadcast: Arc<Broadcast>, key: StreamKey) -> Infallible {
+    loop {
+        broadcast.keyframe_wanted().await;
+        feeds.want_keyframe(&key).await;
+        tokio::time::sleep(ASK_AT_MOST).await;
     }
 }
 

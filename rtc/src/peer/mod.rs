@@ -46,6 +46,21 @@ pub struct Sent {
     pub profile: Option<u32>,
 }
 
+/// What connectivity checks are signed with (RFC 8445 §5.3).
+#[derive(Clone, PartialEq, Eq)]
+pub struct Credentials {
+    /// The fragment of the username.
+    pub ufrag: String,
+    /// The password.
+    pub password: String,
+}
+
+impl std::fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Credentials").field("ufrag", &self.ufrag).finish_non_exhaustive()
+    }
+}
+
 /// A layer of a picture: the index of its track (simulcast has several).
 pub type Layer = u8;
 
@@ -96,6 +111,31 @@ pub enum Event {
     Closed,
 }
 
+/// What a peer has counted since it began.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Packets of media that came.
+    pub received: u64,
+    /// Packets of media that were sent, with those that were sent again.
+    pub sent: u64,
+    /// Packets that were sent again.
+    pub resent: u64,
+    /// Times that it said what it lacks (NACK), or was told so.
+    pub nacks: u64,
+}
+
+impl Counts {
+    /// What came since `before`.
+    pub(crate) fn since(self, before: Self) -> Self {
+        Self {
+            received: self.received.saturating_sub(before.received),
+            sent: self.sent.saturating_sub(before.sent),
+            resent: self.resent.saturating_sub(before.resent),
+            nacks: self.nacks.saturating_sub(before.nacks),
+        }
+    }
+}
+
 /// A peer failed in a way that ends it.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
@@ -132,6 +172,12 @@ pub trait Peer: Send {
 
     /// Takes a candidate that was learnt later (trickle ICE).
     fn add_candidate(&mut self, candidate: &str) -> Result<(), Failed>;
+
+    /// ICE is restarted (RFC 8445 §2.4): checks are signed with others from now on. Media goes on where it went.
+    fn restart_ice(&mut self, ours: &Credentials, theirs: &Credentials);
+
+    /// What it has counted.
+    fn counts(&self) -> Counts;
 
     /// Says goodbye; what there is to send comes by [`Peer::poll`].
     fn close(&mut self);

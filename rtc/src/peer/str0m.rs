@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Instant, UNIX_EPOCH};
+use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use media_core::frame::{Codec, Kind};
 use media_core::rtp::{Packet, Payload, SenderReport};
@@ -17,7 +17,7 @@ use str0m::{
 };
 
 use super::codecs::{enable, named, ours};
-use super::{Event, Failed, Layer, Output, Peer, Role, Sent};
+use super::{Counts, Credentials, Event, Failed, Layer, Output, Peer, Role, Sent};
 use crate::offer::Refused;
 
 /// Packets of a viewer's that can be sent again: two seconds of 4 Mbit/s. Their payloads are shared, so it is their
@@ -26,6 +26,10 @@ const RESEND_VIDEO: usize = 512;
 const RESEND_AUDIO: usize = 100;
 /// Layers of a picture that a publisher may send at once.
 const MAX_LAYERS: usize = 3;
+/// Streams whose counts are kept: more than those that are taken make no sense.
+const MAX_STREAMS: usize = 8;
+/// How often str0m says what it has counted.
+const STATISTICS: Duration = Duration::from_secs(2);
 /// Candidates that a peer may tell later.
 const MAX_TRICKLED: usize = 64;
 
@@ -56,6 +60,9 @@ pub struct Str0m {
     received: Vec<(Kind, Codec)>,
     trickled: usize,
     connected: bool,
+    counts: Counts,
+    /// The NACKs of each stream, as it last said.
+    nacks: Vec<((Mid, Option<Rid>), u64)>,
 }
 
 /// A track that is sent to the peer.
@@ -63,28 +70,30 @@ struct Lane {
     kind: Kind,
     mid: Mid,
     pt: Pt,
+    /// What is sent again has that one (RFC 4588).
+    resend: Option<Pt>,
     /// The number of the next packet. Begins below 65,536, since the receiver counts SRTP's rollovers from 0.
     next: u64,
 }
 
 impl Str0m {
-    /// Answers an offer under the ICE credentials `ufrag` and `password`.
+    /// Answers an offer under our ICE credentials.
     pub fn accept(
         ground: &Ground,
         offer: &str,
         role: &Role,
-        (ufrag, password): (&str, &str),
+        ours: &Credentials,
         now: Instant,
     ) -> Result<(Self, String), Refused> {
         let malformed = |error: &dyn std::fmt::Display| Refused::Malformed(error.to_string());
         let offer = SdpOffer::from_sdp_string(offer).map_err(|error| malformed(&error))?;
-        let credentials = IceCreds { ufrag: ufrag.to_owned(), pass: password.to_owned() };
         let config = RtcConfig::new()
             .set_crypto_provider(Arc::clone(&ground.crypto))
             .set_dtls_cert(ground.certificate.clone())
-            .set_local_ice_credentials(credentials)
+            .set_local_ice_credentials(creds(ours))
             .set_ice_lite(true)
             .set_rtp_mode(true)
+            .set_stats_interval(Some(STATISTICS))
             .set_send_buffer_video(RESEND_VIDEO)
             .set_send_buffer_audio(RESEND_AUDIO);
         let mut rtc = enable(config, role).build(now);
@@ -100,6 +109,8 @@ impl Str0m {
             received: Vec::new(),
             trickled: 0,
             connected: false,
+            counts: Counts::default(),
+            nacks: Vec::new(),
         };
         match role {
             Role::Publish => peer.find_received()?,
@@ -157,8 +168,8 @@ impl Str0m {
             }
             let pts = media.remote_pts().to_vec();
             let Some(sent) = sent.iter().find(|sent| sent.codec.kind() == kind) else { continue };
-            let pt = self.payload_type(&pts, sent).ok_or_else(refused)?;
-            self.lanes.push(Lane { kind, mid, pt, next: 1 });
+            let (pt, resend) = self.payload_type(&pts, sent).ok_or_else(refused)?;
+            self.lanes.push(Lane { kind, mid, pt, resend, next: 1 });
         }
         if self.lanes.is_empty() { Err(refused()) } else { Ok(()) }
     }
@@ -167,8 +178,8 @@ impl Str0m {
         self.rtc.codec_config().params().iter().filter(|params| pts.contains(&params.pt()))
     }
 
-    /// The payload type for a track: of H.264 the one whose profile is nearest, since decoders take more than they say.
-    fn payload_type(&self, pts: &[Pt], sent: &Sent) -> Option<Pt> {
+    /// The payload type for a track, and that of what is sent again: of H.264 the one whose profile is nearest, since decoders take more than they say.
+    fn payload_type(&self, pts: &[Pt], sent: &Sent) -> Option<(Pt, Option<Pt>)> {
         let codec = named(sent.codec)?;
         let fits = self.parameters(pts).filter(|params| params.spec().codec == codec);
         let fits =
@@ -179,7 +190,7 @@ impl Str0m {
                 (sent.profile.map(profile), params.spec().format.profile_level_id.map(profile));
             own.unwrap_or(0).abs_diff(theirs.unwrap_or(0))
         })
-        .map(PayloadParams::pt)
+        .map(|params| (params.pt(), params.resend()))
     }
 
     fn happened(&mut self, event: Happened) -> Option<Event> {
@@ -197,6 +208,8 @@ impl Str0m {
                 let timestamp = low_bits(info.rtp_time.numer());
                 Some(Event::Report { kind, layer, report: SenderReport { wall_clock_us, timestamp } })
             }
+            Happened::MediaIngressStats(stats) => self.asked_again(stats.mid, stats.rid, stats.nacks),
+            Happened::MediaEgressStats(stats) => self.asked_again(stats.mid, stats.rid, stats.nacks),
             Happened::KeyframeRequest(_) => Some(Event::KeyframeWanted),
             Happened::Closed => Some(Event::Closed),
             // Before it was connected, this only says that none of the candidates that it told has checked yet.
@@ -207,7 +220,31 @@ impl Str0m {
         }
     }
 
+    /// Takes how often a stream's packets were asked for again.
+    fn asked_again(&mut self, mid: Mid, rid: Option<Rid>, nacks: u64) -> Option<Event> {
+        if let Some((_, before)) = self.nacks.iter_mut().find(|(stream, _)| *stream == (mid, rid)) {
+            *before = nacks;
+        } else if self.nacks.len() < MAX_STREAMS {
+            self.nacks.push(((mid, rid), nacks));
+        }
+        self.counts.nacks = self.nacks.iter().map(|(_, nacks)| nacks).sum();
+        None
+    }
+
+    /// Counts what leaves, by its payload type, which SRTP leaves readable (RFC 3711 §3.1).
+    fn leaves(&mut self, bytes: &[u8]) {
+        let (Some(0x80..=0xbf), Some(second)) = (bytes.first(), bytes.get(1)) else { return };
+        let pt = second & 0x7f;
+        if self.lanes.iter().any(|lane| *lane.pt == pt) {
+            self.counts.sent += 1;
+        } else if self.lanes.iter().any(|lane| lane.resend.is_some_and(|resend| *resend == pt)) {
+            self.counts.sent += 1;
+            self.counts.resent += 1;
+        }
+    }
+
     fn packet(&mut self, packet: RtpPacket) -> Option<Event> {
+        self.counts.received += 1;
         // Padding, which probes bandwidth.
         if packet.payload.is_empty() {
             return None;
@@ -271,7 +308,8 @@ impl Peer for Str0m {
                 Said::Timeout(at) if self.rtc.is_alive() => return Ok(Output::Wait(at)),
                 Said::Timeout(_) => return Ok(Output::Event(Event::Closed)),
                 Said::Transmit(transmit) => {
-                    let bytes = transmit.contents.into();
+                    let bytes: Vec<u8> = transmit.contents.into();
+                    self.leaves(&bytes);
                     return Ok(Output::Datagram { to: transmit.destination, bytes });
                 }
                 Said::Event(event) => {
@@ -322,12 +360,26 @@ impl Peer for Str0m {
         Ok(())
     }
 
+    fn restart_ice(&mut self, ours: &Credentials, theirs: &Credentials) {
+        let mut api = self.rtc.direct_api();
+        api.set_local_ice_credentials(creds(ours));
+        api.set_remote_ice_credentials(creds(theirs));
+    }
+
+    fn counts(&self) -> Counts {
+        self.counts
+    }
+
     fn close(&mut self) {
         // It is over either way.
         if self.rtc.close().is_err() {
             self.rtc.disconnect();
         }
     }
+}
+
+fn creds(Credentials { ufrag, password }: &Credentials) -> IceCreds {
+    IceCreds { ufrag: ufrag.clone(), pass: password.clone() }
 }
 
 fn nothing_taken() -> Refused {

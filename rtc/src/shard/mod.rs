@@ -21,7 +21,7 @@ use crate::broadcast::Broadcast;
 use crate::config::Config;
 use crate::directory::{Directory, Name};
 use crate::metrics::Metrics;
-use crate::peer::{Peer, Role};
+use crate::peer::{Credentials, Peer, Role};
 
 pub(crate) use run::{WAKER, start};
 
@@ -79,6 +79,11 @@ pub trait Sink: Send {
         Ok(())
     }
 
+    /// Whether somebody who watches can't go on without a keyframe, since this was asked last.
+    fn wants_keyframe(&mut self) -> bool {
+        false
+    }
+
     /// The publisher is over.
     fn ended(self: Box<Self>, why: Ended);
 }
@@ -110,6 +115,8 @@ impl Work {
 /// A peer that no datagram came from yet.
 pub(crate) struct Newcomer {
     pub(crate) name: Name,
+    /// The fragment that its peer has since ICE was restarted.
+    pub(crate) renamed: Option<String>,
     pub(crate) peer: Box<dyn Peer>,
     pub(crate) work: Work,
     pub(crate) begun: Instant,
@@ -158,8 +165,18 @@ pub(crate) enum Letter {
     Close(String),
     /// A session's client tells of a candidate.
     Candidate(String, String),
+    /// A session's client restarts ICE.
+    Restart(Box<Restart>),
     /// The server ends.
     End,
+}
+
+/// A restart of ICE.
+pub(crate) struct Restart {
+    /// The fragment that the session began with.
+    pub(crate) session: String,
+    pub(crate) ours: Credentials,
+    pub(crate) theirs: Credentials,
 }
 
 /// A datagram that came to another shard than its peer's.

@@ -11,6 +11,8 @@ use crate::peer::{Layer, Peer};
 
 /// How often a publisher is asked for a keyframe at most: one costs it several frames' worth of bits.
 const ASK_AT_MOST: Duration = Duration::from_millis(300);
+/// How often it is asked for those who watch.
+const ASK_FOR_VIEWERS: Duration = Duration::from_secs(1);
 /// The layers that are asked.
 const LAYERS: usize = 3;
 
@@ -87,6 +89,10 @@ impl Receiving {
                         if let Some(asked) = self.asked.get_mut(usize::from(frame.track.index)) {
                             *asked = Some(now);
                         }
+                    } else if self.may_ask(now, frame.track.index, ASK_FOR_VIEWERS)
+                        && self.sink.wants_keyframe()
+                    {
+                        self.ask(now, frame.track.index, ASK_FOR_VIEWERS, peer);
                     } else if let Some(interval) = self.interval {
                         self.ask(now, frame.track.index, interval, peer);
                     }
@@ -98,12 +104,18 @@ impl Receiving {
         Ok(())
     }
 
+    fn may_ask(&self, now: Instant, layer: Layer, at_most: Duration) -> bool {
+        let asked = self.asked.get(usize::from(layer));
+        asked.is_some_and(|asked| asked.is_none_or(|at| now.saturating_duration_since(at) >= at_most))
+    }
+
     fn ask(&mut self, now: Instant, layer: Layer, at_most: Duration, peer: &mut dyn Peer) {
-        let Some(asked) = self.asked.get_mut(usize::from(layer)) else { return };
-        if asked.is_some_and(|asked| now.saturating_duration_since(asked) < at_most) {
+        if !self.may_ask(now, layer, at_most) {
             return;
         }
-        *asked = Some(now);
+        if let Some(asked) = self.asked.get_mut(usize::from(layer)) {
+            *asked = Some(now);
+        }
         peer.ask_keyframe(layer);
         self.metrics.keyframes_asked.inc();
     }

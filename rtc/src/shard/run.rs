@@ -1,7 +1,9 @@
 //! A shard's loop: datagrams, letters and timers in; datagrams out.
 
+mod viewers;
+
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::{BinaryHeap, VecDeque};
 use std::io::{self, IoSliceMut};
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -19,11 +21,12 @@ use super::receiving::Receiving;
 use super::seat::{MAX_ADDRESSES, Seat, Task};
 use super::sender::Sender;
 use super::viewing::Viewing;
-use super::{Common, Ended, Letter, Mailbox, Newcomer, Strayed, Work, panicked};
-use crate::broadcast::{Broadcast, News, Sample};
+use super::{Common, Ended, Letter, Mailbox, Newcomer, Restart, Strayed, Work, panicked};
+use crate::broadcast::Sample;
 use crate::directory::Found;
-use crate::peer::{Event, Failed, Output};
+use crate::peer::{Counts, Event, Failed, Output};
 use crate::stun;
+use viewers::Group;
 
 fn failed(error: Failed) -> Ended {
     tracing::debug!(%error, "a WebRTC peer failed");
@@ -41,14 +44,6 @@ const BUFFER_BYTES: usize = 64 * 1024;
 const ROUNDS: usize = 8;
 /// How often peers are asked whether they may stay, and those are let go who did not become connected.
 const SWEEP: Duration = Duration::from_secs(1);
-
-/// Who watches one broadcast here.
-struct Group {
-    broadcast: Arc<Broadcast>,
-    members: Vec<u64>,
-    /// The number of what none of them has.
-    next: u64,
-}
 
 /// Starts a shard on its socket.
 pub(crate) fn start(
@@ -215,6 +210,12 @@ impl Shard {
 
     fn hand(&mut self, now: Instant, number: u64, (from, to): (SocketAddr, Option<IpAddr>), bytes: &[u8]) {
         let Some(seat) = self.seats.get_mut(&number) else { return };
+        if let Some(transaction) = stun::ufrag(bytes).and_then(|_| stun::transaction(bytes))
+            && seat.is_replay(transaction, from)
+        {
+            self.common.metrics.dropped.with_label_values(&["replay"]).inc();
+            return;
+        }
         seat.local = to;
         // One of the candidates that the peer was told: behind NAT, not the address that the datagram came to.
         let addresses = &self.common.addresses;
@@ -237,7 +238,7 @@ impl Shard {
     fn seat(&mut self, now: Instant, newcomer: Newcomer) -> u64 {
         self.last += 1;
         let number = self.last;
-        let Newcomer { name, peer, work, begun, count } = newcomer;
+        let Newcomer { name, renamed, peer, work, begun, count } = newcomer;
         let common = &self.common;
         let task = match work {
             Work::Publish(sink) => {
@@ -247,9 +248,12 @@ impl Shard {
             }
             Work::Play(broadcast, watcher) => Task::View(Box::new(Viewing::new(broadcast, watcher))),
         };
-        self.by_ufrag.insert(name.ufrag.clone(), number);
+        for ufrag in renamed.iter().chain([&name.ufrag]) {
+            self.by_ufrag.insert(ufrag.clone(), number);
+        }
         let seat = Seat {
             ufrag: name.ufrag,
+            renamed,
             peer,
             task,
             count,
@@ -260,6 +264,8 @@ impl Shard {
             armed: None,
             local: None,
             addresses: Vec::new(),
+            checks: VecDeque::new(),
+            counted: Counts::default(),
         };
         self.seats.insert(number, seat);
         number
@@ -297,66 +303,22 @@ impl Shard {
                         self.touch(number);
                     }
                 }
+                Letter::Restart(restart) => self.restart_ice(*restart),
                 Letter::End => return true,
             }
         }
         false
     }
 
-    /// Sends all that is new to those who watch it.
-    fn news(&mut self, now: Instant, address: usize) {
-        let Some(group) = self.groups.get_mut(&address) else { return };
-        let mut samples = std::mem::take(&mut self.samples);
-        samples.clear();
-        let members = group.members.clone();
-        match group.broadcast.read(self.index, group.next, &mut samples) {
-            News::Until(next) => {
-                group.next = next;
-                for number in members {
-                    let Some(seat) = self.seats.get_mut(&number) else { continue };
-                    let Task::View(viewing) = &mut seat.task else { continue };
-                    viewing.follow(&samples, seat.peer.as_mut());
-                    self.touch(number);
-                }
-            }
-            News::Lost => {
-                group.next = group.broadcast.next();
-                for number in members {
-                    self.restart(now, number, "late");
-                }
-            }
-            News::Over(why) => members.into_iter().for_each(|number| self.say_goodbye(number, why)),
-        }
-        samples.clear();
-        self.samples = samples;
-    }
-
-    /// A viewer is connected, or can't decode: it gets the newest keyframe and what follows, up to where its group is.
-    fn restart(&mut self, now: Instant, number: u64, reason: &str) {
+    fn restart_ice(&mut self, Restart { session, ours, theirs }: Restart) {
+        let Some(number) = self.by_ufrag.get(&session).copied() else { return };
         let Some(seat) = self.seats.get_mut(&number) else { return };
-        let Task::View(viewing) = &mut seat.task else { return };
-        let address = Arc::as_ptr(&viewing.broadcast) as usize;
-        let group = self.groups.entry(address).or_insert_with(|| {
-            self.mailbox.watch(address, true);
-            let broadcast = Arc::clone(&viewing.broadcast);
-            Group { next: broadcast.next(), broadcast, members: Vec::new() }
-        });
-        let joins = !group.members.contains(&number);
-        if joins {
-            group.members.push(number);
-        } else if !viewing.may_restart(now) {
-            return;
-        } else {
-            self.common.metrics.restarts.with_label_values(&[reason]).inc();
+        seat.peer.restart_ice(&ours, &theirs);
+        if let Some(before) = seat.renamed.replace(ours.ufrag.clone()) {
+            self.by_ufrag.remove(&before);
         }
-        let mut samples = Vec::new();
-        group.broadcast.backlog(group.next, &mut samples);
-        viewing.catch_up(&samples, seat.peer.as_mut());
+        self.by_ufrag.insert(ours.ufrag, number);
         self.touch(number);
-        if joins {
-            // What came since the group read, and whether it is over.
-            self.news(now, address);
-        }
     }
 
     fn due(&mut self, now: Instant) {
@@ -408,8 +370,13 @@ impl Shard {
     fn drive(&mut self, now: Instant, number: u64) -> Result<(), Ended> {
         let Some(seat) = self.seats.get_mut(&number) else { return Ok(()) };
         seat.dirty = false;
-        if let Task::Receive(receiving) = &mut seat.task {
-            receiving.timeout(now, seat.peer.as_mut())?;
+        match &mut seat.task {
+            Task::Receive(receiving) => receiving.timeout(now, seat.peer.as_mut())?,
+            Task::View(viewing) => {
+                if let Some(group) = self.groups.get(&(Arc::as_ptr(&viewing.broadcast) as usize)) {
+                    viewing.catch_up(now, group.next, seat.peer.as_mut());
+                }
+            }
         }
         // What was sent waits for it, and time goes on.
         seat.peer.handle_timeout(now).map_err(failed)?;
@@ -458,20 +425,23 @@ impl Shard {
                         receiving.report(kind, layer, report);
                     }
                 }
-                Output::Event(Event::KeyframeWanted) => restart = true,
+                Output::Event(Event::KeyframeWanted) => {
+                    self.common.metrics.keyframes_wanted.inc();
+                    restart = true;
+                }
                 Output::Event(Event::Closed) => return Err(Ended::Left),
             }
         };
         let media = match &seat.task {
             Task::Receive(receiving) => receiving.deadline(),
-            Task::View(_) => None,
+            Task::View(viewing) => viewing.deadline(),
         };
         seat.due = media.map_or(due, |media| media.min(due)).max(now + Duration::from_millis(1));
         self.arm(number);
         if join {
-            self.restart(now, number, "join");
+            self.join(now, number);
         } else if restart && self.seats.get(&number).is_some_and(|seat| seat.connected) {
-            self.restart(now, number, "asked");
+            self.restart(now, number);
         }
         // What that wrote leaves in this round.
         if (join || restart) && self.seats.get(&number).is_some_and(|seat| seat.dirty) {
@@ -492,6 +462,7 @@ impl Shard {
                 Task::Receive(receiving) => receiving.may_stay(),
                 Task::View(viewing) => viewing.may_stay(),
             };
+            seat.tally(&self.common.metrics);
             if let Err(why) = stays {
                 over.push((*number, why));
             }
@@ -521,8 +492,11 @@ impl Shard {
     }
 
     fn end(&mut self, number: u64, why: Ended) {
-        let Some(seat) = self.seats.remove(&number) else { return };
-        self.by_ufrag.remove(&seat.ufrag);
+        let Some(mut seat) = self.seats.remove(&number) else { return };
+        seat.tally(&self.common.metrics);
+        for ufrag in seat.renamed.iter().chain([&seat.ufrag]) {
+            self.by_ufrag.remove(ufrag);
+        }
         self.common.directory.forget(&seat.ufrag);
         for address in &seat.addresses {
             if self.by_address.get(address) == Some(&number) {
@@ -530,14 +504,7 @@ impl Shard {
             }
         }
         if let Task::View(viewing) = &seat.task {
-            let address = Arc::as_ptr(&viewing.broadcast) as usize;
-            if let Some(group) = self.groups.get_mut(&address) {
-                group.members.retain(|member| *member != number);
-                if group.members.is_empty() {
-                    self.groups.remove(&address);
-                    self.mailbox.watch(address, false);
-                }
-            }
+            self.leave(number, Arc::as_ptr(&viewing.broadcast) as usize);
         }
         seat.end(why);
     }

@@ -40,6 +40,16 @@ impl Page {
         Self::run("webrtc.mjs", endpoint, &[role.as_ref()])
     }
 
+    /// The same with options, or in the role `clock`: see the script.
+    pub fn webrtc_with(endpoint: &str, role: &str, options: &Value) -> Self {
+        Self::run("webrtc.mjs", endpoint, &[role.as_ref(), options.to_string().as_ref()])
+    }
+
+    /// Restarts ICE.
+    pub async fn restart_ice(&mut self) {
+        self.process.write("restart\n").await;
+    }
+
     fn launch(url: &str, arguments: &[&OsStr]) -> Self {
         Self::run("watch.mjs", url, arguments)
     }

@@ -14,9 +14,9 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use http::header::{ACCESS_CONTROL_ALLOW_ORIGIN, WWW_AUTHENTICATE};
 use http::request::Parts;
-use http::{HeaderValue, Request, Response, StatusCode};
+use http::{HeaderValue, Method, Request, Response, StatusCode};
 use percent_encoding::percent_decode_str;
-use rtc::resource::{Welcome, bearer, problem, read, refusal, serve, share};
+use rtc::resource::{Asker, Welcome, bearer, problem, read, refusal, serve, share};
 use tokio::runtime::Handle;
 use tower::{ServiceExt, service_fn};
 
@@ -90,8 +90,12 @@ impl Whip {
             backup: parameters.backup,
             query: &query,
         };
+        // Whether servers are told of without an offer: only the answer to one is worth a line in the log.
+        let may = head.method == Method::OPTIONS && permit::check(&self.auth, &asking).is_ok();
+        let asker = Asker { address: remote.ip(), may };
         let request = Request::from_parts(head, body);
-        serve(&self.server, path.session, request, |offer| self.publish(offer, asking, path.endpoint)).await
+        let publish = |offer| self.publish(offer, asking, path.endpoint);
+        serve(&self.server, asker, path.session, request, publish).await
     }
 
     async fn publish(

@@ -44,6 +44,10 @@ impl rtc::Sink for Publishing {
         self.publication.is_revoked().map_or(Ok(()), |revoked| Err(why(revoked)))
     }
 
+    fn wants_keyframe(&mut self) -> bool {
+        self.publication.stream().take_keyframe_wanted()
+    }
+
     fn ended(self: Box<Self>, why: Ended) {
         let _runtime = self.runtime.enter();
         tracing::info!(stream = %self.publication.key(), reason = why.name(), "publisher disconnected");
