@@ -39,6 +39,17 @@ pub enum Unwatchable {
     Ended,
 }
 
+impl Unwatchable {
+    /// Its name in metrics.
+    pub const fn reason(self) -> &'static str {
+        match self {
+            Self::NoTrack => "no_track",
+            Self::Reordered => "b_frames",
+            Self::Ended => "ended",
+        }
+    }
+}
+
 /// A frame as payloads.
 #[derive(Debug)]
 pub(crate) struct Sample {

@@ -157,6 +157,16 @@ impl Server {
         servers
     }
 
+    /// Looks at an offer as far as its lines say something, before anything is done for it.
+    pub fn check(&self, offer: &str) -> Result<(), Refused> {
+        offer::check(offer).inspect_err(|refused| self.count_refused(refused.reason()))
+    }
+
+    /// Counts an offer that others refused.
+    pub fn count_refused(&self, reason: &str) {
+        self.0.common.metrics.refused.with_label_values(&[reason]).inc();
+    }
+
     /// Something to watch, without frames yet.
     pub fn broadcast(&self) -> Arc<Broadcast> {
         Broadcast::new(Arc::clone(&self.0.common.mailboxes))
@@ -248,9 +258,8 @@ impl Server {
 
     fn prepare(&self, offer: &str, role: Role) -> Result<Prepared, Refused> {
         let accepted = self.try_accept(offer, &role);
-        let ((name, peer, begun), answer) = accepted.inspect_err(|refused| {
-            self.0.common.metrics.refused.with_label_values(&[refused.reason()]).inc();
-        })?;
+        let ((name, peer, begun), answer) =
+            accepted.inspect_err(|refused| self.count_refused(refused.reason()))?;
         Ok(Prepared { server: self.clone(), role, name, peer, begun, answer })
     }
 

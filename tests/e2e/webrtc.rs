@@ -152,6 +152,7 @@ async fn pictures_out_of_order_are_refused_with_a_reason() {
     assert_eq!(response.headers()["content-type"], "application/problem+json");
     let problem: Value = response.json().await.unwrap();
     assert!(problem["detail"].as_str().unwrap().contains("B-frames"), "{problem}");
+    assert_eq!(weir.metric("weir_rtc_refused_total{reason=\"b_frames\"}").await, Some(1.0));
     ffmpeg::quit(publisher).await;
     assert!(weir.stop().await.0.success());
 }

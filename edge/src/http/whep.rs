@@ -51,7 +51,7 @@ async fn watch(
 ) -> Result<Welcome, Response<Bytes>> {
     let Some(whep) = shared.whep.get() else { return Err(Response::default()) };
     // What is wrong with an offer is said before anything is asked upstream.
-    rtc::offer::check(&offer).map_err(|refused| rtc::resource::refusal(&refused))?;
+    whep.server.check(&offer).map_err(|refused| rtc::resource::refusal(&refused))?;
     let seat = match shared.guard.seat(shared.hls.all_viewers()) {
         Ok(seat) => seat,
         Err(denial) => return Err(whole(denied(denial)).await),
@@ -62,7 +62,10 @@ async fn watch(
     };
     let seat = seat.of(session);
     let joined = whep.join(&shared.feeds, key, shared.hls.viewers(key)).await;
-    let joined = joined.map_err(|error| error.response())?;
+    let joined = joined.map_err(|error| {
+        whep.server.count_refused(error.reason());
+        error.response()
+    })?;
     if let Some(record) = record {
         record.status(StatusCode::CREATED.as_u16());
     }

@@ -115,6 +115,15 @@ pub(crate) enum NotJoined {
 }
 
 impl NotJoined {
+    /// Its name in metrics.
+    pub(crate) fn reason(&self) -> &'static str {
+        match self {
+            Self::Refused(_) => "stream",
+            Self::Unwatchable(unwatchable) => unwatchable.reason(),
+            Self::NoPicture => "no_picture",
+        }
+    }
+
     /// What the viewer is told.
     pub(crate) fn response(&self) -> Response<Bytes> {
         let status = match self {

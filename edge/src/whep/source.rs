@@ -96,6 +96,8 @@ async fn read(mut viewer: Viewer, broadcast: Arc<Broadcast>, key: StreamKey) {
     broadcast.end(Ended::Stream);
 }
 
+/// Passes on what is shown. Sound that WebRTC does not carry is to be made into Opus here, between the feed's tracks and
+/// frames and the broadcast's: once for all who watch, and only while somebody does. Until then it is left out.
 fn show(item: Demuxed, ahead: i64, broadcast: &Broadcast) {
     match item {
         Demuxed::Tracks(tracks) => broadcast.set_tracks(&tracks),

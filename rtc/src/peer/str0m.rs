@@ -20,10 +20,13 @@ use super::codecs::{enable, named, ours};
 use super::{Counts, Credentials, Event, Failed, Layer, Output, Peer, Role, Sent};
 use crate::offer::Refused;
 
-/// Packets of a viewer's that can be sent again: two seconds of 4 Mbit/s. Their payloads are shared, so it is their
-/// headers that a viewer costs.
+/// Packets of a viewer's that can be sent again: a second of 4 Mbit/s, and no older ones, which would come too late. Their
+/// payloads are shared, so it is their headers that a viewer costs.
 const RESEND_VIDEO: usize = 512;
 const RESEND_AUDIO: usize = 100;
+const RESEND_AGE: Duration = Duration::from_secs(1);
+/// What of all that is sent may be what is sent again: a viewer who asks for more has no line for it, or means harm.
+const RESEND_SHARE: f32 = 0.25;
 /// Layers of a picture that a publisher may send at once.
 const MAX_LAYERS: usize = 3;
 /// Streams whose counts are kept: more than those that are taken make no sense.
@@ -93,9 +96,7 @@ impl Str0m {
             .set_local_ice_credentials(creds(ours))
             .set_ice_lite(true)
             .set_rtp_mode(true)
-            .set_stats_interval(Some(STATISTICS))
-            .set_send_buffer_video(RESEND_VIDEO)
-            .set_send_buffer_audio(RESEND_AUDIO);
+            .set_stats_interval(Some(STATISTICS));
         let mut rtc = enable(config, role).build(now);
         for address in &*ground.addresses {
             let candidate = Candidate::host(*address, "udp").map_err(|error| malformed(&error))?;
@@ -170,6 +171,10 @@ impl Str0m {
             let Some(sent) = sent.iter().find(|sent| sent.codec.kind() == kind) else { continue };
             let (pt, resend) = self.payload_type(&pts, sent).ok_or_else(refused)?;
             self.lanes.push(Lane { kind, mid, pt, resend, next: 1 });
+            if let Some(stream) = self.rtc.direct_api().stream_tx_by_mid(mid, None) {
+                let most = if kind == Kind::Video { RESEND_VIDEO } else { RESEND_AUDIO };
+                stream.set_rtx_cache(most, RESEND_AGE, Some(RESEND_SHARE));
+            }
         }
         if self.lanes.is_empty() { Err(refused()) } else { Ok(()) }
     }
