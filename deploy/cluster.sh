@@ -58,6 +58,8 @@ export WEIR_CONTROL__CLUSTER__REGISTRY__ENGINE=etcd
 export WEIR_CONTROL__CLUSTER__REGISTRY__ENDPOINTS="[\"$etcd_client\"]"
 export WEIR_CONTROL__CLUSTER__CACHE__ENGINE=redis
 export WEIR_CONTROL__CLUSTER__CACHE__URLS="[\"redis://127.0.0.1:$redis_port\"]"
+# Several nodes share this machine.
+export WEIR_RTC__LISTEN=127.0.0.1:0
 for n in 1 2; do
   run "control-$n" "$WEIR" control --http 127.0.0.1:0 --grpc 127.0.0.1:0 --admin 127.0.0.1:0 --data "$folder/control-$n"
 done

@@ -53,6 +53,8 @@ pub(crate) struct Config {
     pub(crate) edge: edge::Config,
     /// TURN and STUN, beside the edge.
     pub(crate) turn: turn_server::Config,
+    /// WebRTC, of origin and edge.
+    pub(crate) rtc: rtc::Config,
     /// The node's place in a cluster.
     pub(crate) cluster: agent::Config,
     /// The control plane: pages and API.
@@ -72,6 +74,7 @@ impl Default for Config {
             origin: origin::Config::default(),
             edge: edge::Config::default(),
             turn: turn_server::Config::default(),
+            rtc: rtc::Config::default(),
             cluster: agent::Config::default(),
             control: control::Config::default(),
         }

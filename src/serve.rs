@@ -63,10 +63,7 @@ async fn serve(wish: &Wish) -> anyhow::Result<()> {
         certificates: shown.certificates,
         quic,
     });
-    if let Some(ports) = turn {
-        let certificates = https.as_ref().map(|https| &https.certificates);
-        turn::start(&config, ports, certificates, &registry, &life)?;
-    }
+    let certificates = https.as_ref().map(|https| https.certificates.clone());
     let web = edge::Listeners { http: listeners.http.0, https };
     let traces = Traces::start(&config.traces, wish.role, &registry)?;
     // Alone it is a cluster of one node.
@@ -86,6 +83,9 @@ async fn serve(wish: &Wish) -> anyhow::Result<()> {
         &life,
     )?;
     roles.trace_by(&traces.tracer());
+    if let Some(ports) = turn {
+        turn::start(&config, ports, certificates.as_ref(), &registry, (&life, roles.rtc()))?;
+    }
     life.advance(Phase::Ready);
     let shown = config.origin.http.certificate.is_some();
     console::print(&banner::banner(wish.role, &run, wish.demo, shown));

@@ -24,7 +24,8 @@ pub(crate) async fn weir_with(keys: &[(&str, &str)]) -> Result<Server> {
         .args(["--srt", "127.0.0.1:0"])
         .args(["--http", &http.to_string()])
         .args(["--https", &https.to_string()])
-        .args(["--admin", &admin.to_string()]);
+        .args(["--admin", &admin.to_string()])
+        .env("WEIR_RTC__LISTEN", "127.0.0.1:0");
     // All load comes from one address.
     let limit = ("origin.rtmp.max_connections_per_address", "10000");
     for (key, value) in keys.iter().chain([&limit]) {

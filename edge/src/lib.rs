@@ -22,6 +22,7 @@ mod socket;
 mod srt;
 mod traced;
 mod upstream;
+mod whep;
 
 #[cfg(test)]
 mod tests;
@@ -120,6 +121,7 @@ impl Edge {
             guard,
             sessions: Arc::new(Sessions::new(metrics.sessions_untold.clone())),
             ingests: OnceLock::new(),
+            whep: OnceLock::new(),
             metrics,
         };
         Ok(Self { shared: Arc::new(shared) })
@@ -257,6 +259,13 @@ impl Edge {
     pub fn publish_by(&self, ingests: Arc<dyn Ingests>) {
         // Whoever is first stays.
         let _ = self.shared.ingests.set(ingests);
+    }
+
+    /// Streams can be watched by WebRTC from now on (WHEP), with media by that server. Once for an edge: later ones
+    /// change nothing.
+    pub fn watch_by(&self, server: rtc::Server) {
+        // Whoever is first stays.
+        let _ = self.shared.whep.set(whep::Whep::new(server));
     }
 
     /// Whoever comes from now on is let in by it, too. Once for an edge: later ones change nothing.

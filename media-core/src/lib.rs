@@ -16,3 +16,4 @@ pub mod hub;
 pub mod mpegts;
 pub mod relay;
 pub mod rtmp;
+pub mod rtp;

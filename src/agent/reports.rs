@@ -89,6 +89,7 @@ impl Reporter {
                 hls: count(viewers.hls),
                 ts: count(viewers.ts),
                 srt: count(viewers.srt),
+                webrtc: count(viewers.webrtc),
             });
         }
         let gone = self.said.values().filter(|report| !now.contains_key(&path(report)));

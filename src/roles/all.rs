@@ -3,7 +3,7 @@
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use ::srt::Reject;
 use ::srt::stream_id::StreamId;
@@ -13,6 +13,7 @@ use edge::{Edge, Upstream};
 use origin::Origin;
 use origin::ingest::rtmp::{Handoff, Ingest, OnPlay};
 use origin::ingest::srt;
+use origin::ingest::whip::Whip;
 use origin::pull::Pulls;
 use origin::push::Pushes;
 use tokio::sync::mpsc;
@@ -23,7 +24,7 @@ use crate::agent::Remotes;
 use crate::cluster::Local;
 
 pub(super) fn start(start: Start<'_>, sockets: Sockets) -> anyhow::Result<Roles> {
-    let (access, edge) = (start.access(), start.edge());
+    let (access, edge, rtc) = (start.access(), start.edge(), start.rtc()?);
     let Start { config, office, keyring, registry, life } = start;
     let Sockets { rtmp, srt, web } = sockets;
     let origin = Origin::new(config.origin.clone(), registry)?;
@@ -34,23 +35,33 @@ pub(super) fn start(start: Start<'_>, sockets: Sockets) -> anyhow::Result<Roles>
     control.grants_to_play = config.grants.play == Play::Required;
     let pages = pages(control, Arc::<Local>::clone(&cluster), office, control::Metrics::register(registry)?);
 
-    let edge = Edge::new(edge, access, Upstream::new(origin.service()), Some(pages))
-        .context("the edge cannot start")?;
-    edge.register(registry)?;
-    cluster.join(edge.clone());
-    tokio::spawn(async move { cluster.follow().await });
-
-    // Nothing is ever sent: each player holds a sender, and the channel closes with the last.
+    // Nothing is ever sent: each player holds a sender, and the channel closes with the last. Players come to the edge,
+    // which has pages, of which publishers by WebRTC are a part, who are checked by the ingest: so that knows the edge last.
     let (playing, players) = mpsc::channel(1);
+    let playing_edge = Arc::new(OnceLock::new());
     let ingest = Ingest::new(
         origin.clone(),
         Arc::clone(keyring.grants()),
-        Some(hand_over(edge.clone(), playing.clone())),
+        Some(hand_over(Arc::clone(&playing_edge), playing.clone())),
         registry,
     )?;
     let pulls = Pulls::start(origin.clone(), registry)?;
     let remotes = Remotes { pulls, pushes: Pushes::start(origin.clone(), registry)? };
     let mut ingests = Ingests { rtmp: ingest.clone(), srt: None, remotes };
+    let pages = match &rtc {
+        Some(rtc) => Whip::new(origin.clone(), ingest.auth(), rtc.clone()).before(pages),
+        None => pages,
+    };
+    let edge = Edge::new(edge, access, Upstream::new(origin.service()), Some(pages))
+        .context("the edge cannot start")?;
+    // It was empty.
+    let _ = playing_edge.set(edge.clone());
+    if let Some(rtc) = &rtc {
+        edge.watch_by(rtc.clone());
+    }
+    edge.register(registry)?;
+    cluster.join(edge.clone());
+    tokio::spawn(async move { cluster.follow().await });
 
     let mut serving = JoinSet::new();
     let (listening, drain) = (ingest.clone(), life.clone());
@@ -75,6 +86,7 @@ pub(super) fn start(start: Start<'_>, sockets: Sockets) -> anyhow::Result<Roles>
         hls_end: hls_end(config),
         serving,
         players,
+        rtc,
     })
 }
 
@@ -98,9 +110,11 @@ impl srt::Players for Players {
 }
 
 /// Passes RTMP players on to the edge, which asks for their stream in a task of its own.
-fn hand_over(edge: Edge, playing: mpsc::Sender<Infallible>) -> OnPlay {
+fn hand_over(edge: Arc<OnceLock<Edge>>, playing: mpsc::Sender<Infallible>) -> OnPlay {
     Box::new(move |handoff| {
-        let (edge, playing) = (edge.clone(), playing.clone());
+        // Nobody plays before it is there: the listener is served later.
+        let Some(edge) = edge.get().cloned() else { return };
+        let playing = playing.clone();
         let Handoff { socket, session, request, remote, slot } = handoff;
         let play = edge::Play { socket, peer: remote, session, request, hold: Box::new((slot, playing)) };
         tokio::spawn(async move { edge.serve_play(play).await });

@@ -9,6 +9,7 @@ use edge::{Edge, Origins, Pages};
 use http::HeaderValue;
 use http_body_util::{BodyExt, Full};
 use srt::Passphrases;
+use origin::ingest::whip::is_whip;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tower::{ServiceExt, service_fn};
@@ -19,11 +20,14 @@ use crate::cluster::Watched;
 /// What is said of all streams (RFC 9457).
 const UNKNOWN: &[u8] = br#"{"title":"Service Unavailable","status":503,"detail":"an edge does not know what is live; ask the API of its origin"}"#;
 
+/// What is said to who would publish by WebRTC (RFC 9457).
+const NO_WHIP: &[u8] = br#"{"title":"Misdirected Request","status":421,"detail":"an edge takes no streams in by WebRTC: publish at an origin"}"#;
+
 /// Of the API, what is about streams.
 const STREAMS: &str = "/api/v1/streams";
 
 pub(super) fn start(start: Start<'_>, sockets: Sockets) -> anyhow::Result<Roles> {
-    let (access, edge) = (start.access(), start.edge());
+    let (access, edge, rtc) = (start.access(), start.edge(), start.rtc()?);
     let Start { config, office, keyring, registry, life } = start;
     let Sockets { rtmp, srt, web } = sockets;
     let origins = Origins::new(&config.edge.upstream).map_err(|error| anyhow!(error))?;
@@ -36,6 +40,9 @@ pub(super) fn start(start: Start<'_>, sockets: Sockets) -> anyhow::Result<Roles>
 
     let pages = without_streams(pages);
     let edge = Edge::new(edge, access, origins.service(), Some(pages)).context("the edge cannot start")?;
+    if let Some(rtc) = &rtc {
+        edge.watch_by(rtc.clone());
+    }
     edge.register(registry)?;
     cluster.join(edge.clone());
     tokio::spawn(async move { cluster.follow().await });
@@ -69,6 +76,7 @@ pub(super) fn start(start: Start<'_>, sockets: Sockets) -> anyhow::Result<Roles>
         hls_end: hls_end(config),
         serving,
         players,
+        rtc,
     })
 }
 
@@ -81,12 +89,17 @@ fn answer(
     pages: Pages,
     request: http::Request<edge::Body>,
 ) -> Pin<Box<dyn Future<Output = Result<http::Response<edge::Body>, edge::BoxError>> + Send>> {
-    if !request.uri().path().starts_with(STREAMS) {
+    let path = request.uri().path();
+    let (status, said) = if is_whip(path) {
+        (http::StatusCode::MISDIRECTED_REQUEST, NO_WHIP)
+    } else if path.starts_with(STREAMS) {
+        (http::StatusCode::SERVICE_UNAVAILABLE, UNKNOWN)
+    } else {
         return Box::pin(pages.oneshot(request));
-    }
-    let body = Full::new(Bytes::from_static(UNKNOWN)).map_err(|never| match never {}).boxed_unsync();
+    };
+    let body = Full::new(Bytes::from_static(said)).map_err(|never| match never {}).boxed_unsync();
     let mut response = http::Response::new(body);
-    *response.status_mut() = http::StatusCode::SERVICE_UNAVAILABLE;
+    *response.status_mut() = status;
     let headers = response.headers_mut();
     headers.insert(http::header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
     headers.insert(http::header::CACHE_CONTROL, HeaderValue::from_static("no-store"));

@@ -143,6 +143,16 @@ impl Start<'_> {
         edge
     }
 
+    /// The peers of WebRTC, if they are to be served.
+    fn rtc(&self) -> anyhow::Result<Option<rtc::Server>> {
+        let config = &self.config.rtc;
+        let server = config.enabled.then(|| rtc::Server::new(config, self.registry)).transpose()?;
+        if let Some(server) = &server {
+            tracing::info!(udp = %server.address(), "WebRTC is served");
+        }
+        Ok(server)
+    }
+
     /// Who may play.
     fn access(&self) -> Access {
         Access { play: self.config.grants.play, grants: Arc::clone(self.keyring.grants()) }
@@ -172,6 +182,8 @@ pub(crate) struct Roles {
     serving: JoinSet<&'static str>,
     /// Ends when the last RTMP player that an origin handed over has left.
     players: mpsc::Receiver<Infallible>,
+    /// Where WebRTC is served.
+    rtc: Option<rtc::Server>,
 }
 
 impl Roles {
@@ -202,6 +214,11 @@ impl Roles {
         if let Some(edge) = &self.edge {
             edge.trace_by(tracer.clone());
         }
+    }
+
+    /// Where WebRTC is served.
+    pub(crate) fn rtc(&self) -> Option<&rtc::Server> {
+        self.rtc.as_ref()
     }
 
     /// What of them the control plane is told of, or commands.
@@ -257,7 +274,10 @@ impl Roles {
     /// Ends all streams that come in here: publishers are told, viewers get what is left. Returns when the last viewer
     /// has it, at the latest after `deadline`: whoever is left is for [`Self::end`].
     pub(crate) async fn drain(&mut self, deadline: Duration) {
-        let Self { ingest, edge, stop_http, hls_end, serving, players, .. } = self;
+        let Self { ingest, edge, stop_http, hls_end, serving, players, rtc, .. } = self;
+        if let Some(rtc) = rtc {
+            rtc.drain();
+        }
         let watches_hls = |edge: &Edge| edge.totals().viewers.hls > 0;
         // Edges fetch the end for players of which an origin knows nothing.
         let mut hls = edge.as_ref().is_none_or(watches_hls);
@@ -294,6 +314,13 @@ impl Roles {
     /// Cuts whoever is left. They are in the access log, too, when this returns: within seconds, whatever they do.
     pub(crate) async fn end(mut self) {
         self.serving.abort_all();
+        if let Some(rtc) = self.rtc {
+            // It waits for its threads.
+            let ended = tokio::task::spawn_blocking(move || rtc.end()).await;
+            if let Err(error) = ended {
+                tracing::error!(%error, "WebRTC did not end in good order");
+            }
+        }
         if let Some(edge) = self.edge {
             edge.end().await;
         }

@@ -7,6 +7,7 @@ use origin::ingest::rtmp::Ingest;
 use origin::ingest::srt;
 use origin::pull::Pulls;
 use origin::push::Pushes;
+use origin::ingest::whip::Whip;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
@@ -16,6 +17,7 @@ use crate::certificate;
 use crate::cluster::Local;
 
 pub(super) fn start(start: Start<'_>, sockets: Sockets) -> anyhow::Result<Roles> {
+    let rtc = start.rtc()?;
     let Start { config, office, keyring, registry, life } = start;
     let Sockets { rtmp, srt, web } = sockets;
     let certificates = certificate::of_origin(&config.origin.http)?;
@@ -31,6 +33,10 @@ pub(super) fn start(start: Start<'_>, sockets: Sockets) -> anyhow::Result<Roles>
     let pulls = Pulls::start(origin.clone(), registry)?;
     let remotes = Remotes { pulls, pushes: Pushes::start(origin.clone(), registry)? };
     let mut ingests = Ingests { rtmp: ingest.clone(), srt: None, remotes };
+    let api = match &rtc {
+        Some(rtc) => Whip::new(origin.clone(), ingest.auth(), rtc.clone()).before(api),
+        None => api,
+    };
 
     let mut serving = JoinSet::new();
     let (listening, drain) = (ingest.clone(), life.clone());
@@ -67,5 +73,6 @@ pub(super) fn start(start: Start<'_>, sockets: Sockets) -> anyhow::Result<Roles>
         hls_end: hls_end(config),
         serving,
         players,
+        rtc,
     })
 }

@@ -41,3 +41,5 @@ mod transport_stream;
 mod turn;
 mod unusual_media;
 mod watching;
+mod webrtc;
+mod webrtc_browsers;

@@ -338,7 +338,7 @@ async fn any_key_can_come_from_the_environment() {
     let folder = tempfile::tempdir().unwrap();
     let mut command = weir::command(&folder);
     command.env("WEIR_ORIGIN__RTMP__LISTEN", "127.0.0.1:0").env("WEIR_EDGE__HTTP__LISTEN", "127.0.0.1:0");
-    command.env("WEIR_ORIGIN__SRT__LISTEN", "127.0.0.1:0");
+    command.env("WEIR_ORIGIN__SRT__LISTEN", "127.0.0.1:0").env("WEIR_RTC__LISTEN", "127.0.0.1:0");
     command.env("WEIR_ADMIN__LISTEN", "127.0.0.1:0").env("WEIR_DATA", "elsewhere");
     let process = Process::spawn("weir", command);
     until("run.json", async || folder.path().join("elsewhere/run.json").exists().then_some(())).await;

@@ -209,6 +209,35 @@ rtmp {{ server {{ listen 127.0.0.1:{port}; application live {{ live on; }} }} }}
     put("chunk_reader", "wide_ids", b"\x09" + bytes.fromhex("0040000000000001080100000061 01ffff00000000000109010000 0062"))
 
 
+def rtp(ffmpeg):
+    """The first packets of an RTP sender, each as its sequence number with the marker as the last bit, the upper half of
+    its timestamp, its length and its payload."""
+    small = ["-f", "lavfi", "-i", "testsrc2=s=64x64:r=10", "-t", "1", "-g", "4"]
+    for index, (name, arguments) in enumerate({
+        "h264": [*small, "-c:v", "libx264", "-bf", "0"],
+        "h265": [*small, "-c:v", "libx265", "-preset", "ultrafast", "-x265-params", "info=0:bframes=0"],
+        "av1": [*small, "-c:v", "libaom-av1", "-cpu-used", "8", "-strict", "experimental"],
+        "opus": [*SOUND, "-t", "0.2", "-c:a", "libopus", "-b:a", "16k"],
+    }.items()):
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as receiver:
+            receiver.bind(("127.0.0.1", 0))
+            receiver.settimeout(5)
+            to = f"rtp://127.0.0.1:{receiver.getsockname()[1]}?pkt_size=300"
+            command = [ffmpeg, "-v", "quiet", *arguments, "-f", "rtp", to]
+            sender = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+            stream = bytes([index])
+            for _ in range(14):
+                try:
+                    packet = receiver.recv(2048)
+                except TimeoutError:
+                    break
+                sequence = int.from_bytes(packet[2:4], "big") << 1 & 0xFFFF | packet[1] >> 7
+                stream += sequence.to_bytes(2, "big") + packet[5:7] + (len(packet) - 12).to_bytes(2, "big") + packet[12:]
+            put("rtp", name, stream)
+            sender.kill()
+            sender.wait()
+
+
 # As weir's own and as other packagers write them, and what none should.
 HEAD = "#EXTM3U\n#EXT-X-VERSION:9\n#EXT-X-TARGETDURATION:2\n#EXT-X-PART-INF:PART-TARGET=0.2\n"
 SEGMENTS = '#EXT-X-MAP:URI="init-7-1.mp4"\n#EXTINF:2.00000,\n7-11.m4s\n'
@@ -257,6 +286,7 @@ def main(ffmpeg):
     put("amf0", "date_long_xml", b"\x0b" + bytes(10) + b"\x0c\0\0\0\x01a" + b"\x0f\0\0\0\x01b" + b"\x10\0\x01c\0\x01d\x05\0\0\x09")
     put("amf0", "nested", b"\x0a\0\0\0\x01" * 20 + b"\x05")
     put("amf0", "long_lie", b"\x0c\xff\xff\xff\xff")
+    rtp(ffmpeg)
     with tempfile.TemporaryDirectory() as folder:
         rtmp(ffmpeg, folder)
         transport_streams(ffmpeg, folder)

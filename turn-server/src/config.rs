@@ -38,6 +38,11 @@ pub struct Config {
     pub requests_per_second: u32,
     /// Networks that may be relayed to, beside the public ones.
     pub allow_peers: Vec<IpNet>,
+    /// What clients are told to find it by; its address where empty. TLS is told of only if there is a name.
+    pub host: String,
+    /// Where this process itself is a peer, which may be relayed to wherever that is.
+    #[serde(skip)]
+    pub own_peers: Vec<SocketAddr>,
 }
 
 impl Config {
@@ -61,6 +66,10 @@ impl Config {
         }
         if self.realm.is_empty() || self.realm.len() > MAX_REALM_BYTES {
             mistakes.push(("realm", format!("expected 1 to {MAX_REALM_BYTES} bytes")));
+        }
+        let strange = |byte: u8| !byte.is_ascii_alphanumeric() && !b".-:[]".contains(&byte);
+        if self.host.bytes().any(strange) {
+            mistakes.push(("host", "expected a name such as \"turn.example.org\", or an address".to_owned()));
         }
         let at_least_one = [
             ("max_allocations", self.max_allocations == 0),
@@ -95,6 +104,8 @@ impl Default for Config {
             max_connections_per_address: 50,
             requests_per_second: 50,
             allow_peers: Vec::new(),
+            host: String::new(),
+            own_peers: Vec::new(),
         }
     }
 }

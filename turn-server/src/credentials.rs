@@ -3,7 +3,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
@@ -49,6 +49,13 @@ pub(crate) fn password(secret: &Secret, username: &str) -> String {
     BASE64_STANDARD.encode(hmac::sign(&key, username.as_bytes()))
 }
 
+/// Credentials for a user that are good for so long from `now` on, as whoever gives them out makes them.
+pub(crate) fn lend(secret: &Secret, user: &str, lifetime: Duration, now: SystemTime) -> (String, String) {
+    let username = format!("{}:{user}", seconds(now).saturating_add(lifetime.as_secs()));
+    let password = password(secret, &username);
+    (username, password)
+}
+
 fn seconds(time: SystemTime) -> u64 {
     time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
 }
@@ -71,8 +78,6 @@ impl AuthHandler for Gate {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     #[test]
@@ -83,6 +88,8 @@ mod tests {
         // printf 1700000060:ann | openssl dgst -sha1 -hmac north -binary | base64
         assert_eq!(password(&secret, name), "FU+L3A2KrinuwW92i96aGoopJUw=");
         assert_eq!(expected(&secret, name, now), Ok(password(&secret, name)));
+        let lent = lend(&secret, "ann", Duration::from_secs(60), now);
+        assert_eq!(lent, (name.to_owned(), "FU+L3A2KrinuwW92i96aGoopJUw=".to_owned()));
         let late = now + Duration::from_secs(61);
         assert_eq!(expected(&secret, name, late), Err(Invalid::Expired));
         for nonsense in

@@ -22,7 +22,7 @@ mod tests;
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use tokio::net::{TcpListener, UdpSocket};
 use tokio::task::JoinSet;
@@ -79,12 +79,22 @@ impl TurnServer {
         Ok(Self { shared: Arc::new(Shared { config, metrics, quota, allowance }) })
     }
 
+    /// Credentials for a user, which are good for as long as an allocation lasts at most: name and password.
+    pub fn lend(&self, user: &str, now: SystemTime) -> (String, String) {
+        let config = &self.shared.config;
+        credentials::lend(&config.secret, user, Duration::from_secs(config.max_lifetime_s), now)
+    }
+
+    /// Where clients and peers reach one that listens there.
+    pub fn reached_at(&self, listen: Option<SocketAddr>) -> IpAddr {
+        self.shared.config.external_ip.unwrap_or_else(|| reached_at(listen))
+    }
+
     /// Serves until `drain` resolves; then what is relayed ends.
     pub async fn serve(&self, listeners: Listeners, drain: impl Future<Output = ()>) {
         let mut tasks = JoinSet::new();
-        let external = self.shared.config.external_ip;
         let udp = Arc::new(listeners.udp);
-        let ip = external.unwrap_or_else(|| reached_at(udp.local_addr().ok()));
+        let ip = self.reached_at(udp.local_addr().ok());
         tasks.spawn(self.clone().datagrams(udp, ip));
         let config = &self.shared.config;
         let places = Arc::new(Quota::new(config.max_connections, config.max_connections_per_address));

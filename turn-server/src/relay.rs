@@ -93,7 +93,8 @@ struct Relay {
 
 impl Relay {
     fn may_reach(&self, peer: SocketAddr) -> bool {
-        let may = peers::may_reach(peer.ip(), &self.shared.config.allow_peers);
+        let config = &self.shared.config;
+        let may = config.own_peers.contains(&peer) || peers::may_reach(peer.ip(), &config.allow_peers);
         if !may {
             self.shared.metrics.refused("peer");
         }

@@ -117,12 +117,15 @@ pub struct Viewers {
     pub ts: u64,
     /// SRT play.
     pub srt: u64,
+    /// WebRTC (WHEP).
+    #[serde(default)]
+    pub webrtc: u64,
 }
 
 impl Viewers {
     /// All of them.
     pub fn total(&self) -> u64 {
-        self.flv + self.ws_flv + self.rtmp + self.hls + self.ts + self.srt
+        self.flv + self.ws_flv + self.rtmp + self.hls + self.ts + self.srt + self.webrtc
     }
 }
 

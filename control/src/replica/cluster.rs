@@ -26,6 +26,7 @@ impl Replica {
                     said.viewers.hls += u64::from(viewers.hls);
                     said.viewers.ts += u64::from(viewers.ts);
                     said.viewers.srt += u64::from(viewers.srt);
+                    said.viewers.webrtc += u64::from(viewers.webrtc);
                 }
                 let newest = said.published.as_ref().map_or(0, |published| published.epoch);
                 if let Some(published) =
@@ -90,6 +91,7 @@ impl Cluster for Replica {
             stats.viewers.hls += said.viewers.hls;
             stats.viewers.ts += said.viewers.ts;
             stats.viewers.srt += said.viewers.srt;
+            stats.viewers.webrtc += said.viewers.webrtc;
         }
         for known in self.nodes().all() {
             stats.bitrate_in_bps += known.load.in_bps;

@@ -49,7 +49,7 @@ export function count(n: number): string {
 }
 
 export function viewers(v: Viewers): number {
-  return v.flv + v.ws_flv + v.rtmp + v.hls + v.ts + v.srt;
+  return v.flv + v.ws_flv + v.rtmp + v.hls + v.ts + v.srt + v.webrtc;
 }
 
 /** The viewers by protocol, of the protocols that have some. */
@@ -61,6 +61,7 @@ export function viewersByProtocol(v: Viewers): { name: string; count: number }[]
     { name: 'RTMP', count: v.rtmp },
     { name: 'MPEG-TS', count: v.ts },
     { name: 'SRT', count: v.srt },
+    { name: 'WebRTC', count: v.webrtc },
   ];
   return all.filter((protocol) => protocol.count > 0);
 }

@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use control_api::Viewers;
 use control_api::trace::{Context, Tracer};
-use http::HeaderValue;
+use http::{HeaderValue, Request};
 use media_core::hub::{Epoch, StreamKey};
 use parking_lot::Mutex;
 use tokio::sync::watch;
@@ -31,7 +31,10 @@ use crate::metrics::Metrics;
 use crate::negative::Absent;
 use crate::seldom::Seldom;
 use crate::shard::Window;
-use crate::upstream::Upstream;
+use crate::upstream::{Upstream, ask, segment};
+
+/// How long the answer may take to a question for a keyframe: the next one comes by itself.
+const KEYFRAME_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Why somebody can't watch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -62,6 +65,8 @@ pub(crate) struct Feeds {
     away: Seldom,
     tracer: OnceLock<Tracer>,
     feeds: Mutex<HashMap<StreamKey, Arc<Feed>>>,
+    /// Those who watch by WebRTC.
+    webrtc: Arc<AtomicU64>,
 }
 
 /// One stream's feed.
@@ -78,6 +83,7 @@ struct Feed {
     /// The span of the pull that it reads or has read last.
     trace: Mutex<Option<Context>>,
     viewers: [AtomicU64; Format::ALL.len()],
+    webrtc: AtomicU64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -95,8 +101,8 @@ impl Feeds {
         metrics: Arc<Metrics>,
     ) -> Arc<Self> {
         let absent = Absent::new(Duration::from_millis(config.absent_ttl_ms));
-        let (unavailable, away, tracer, feeds) = Default::default();
-        Arc::new(Self { config, fanout, upstream, metrics, absent, unavailable, away, tracer, feeds })
+        let (unavailable, away, tracer, feeds, webrtc) = Default::default();
+        Arc::new(Self { config, fanout, upstream, metrics, absent, unavailable, away, tracer, feeds, webrtc })
     }
 
     /// Pulls and viewers are traced from now on. Once: later ones change nothing.
@@ -115,6 +121,19 @@ impl Feeds {
         feed.trace()
     }
 
+    /// Somebody who watches a stream can't go on without a keyframe: its publisher is asked, by way of its origin. Whether
+    /// that helps is seen in the feed.
+    pub(crate) async fn want_keyframe(&self, key: &StreamKey) {
+        let uri = format!("/relay/{}/{}?keyframe", segment(key.app()), segment(key.name()));
+        let Ok(request) = Request::get(uri).body(()) else { return };
+        let answer = tokio::time::timeout(KEYFRAME_PATIENCE, ask(&self.upstream, request)).await;
+        match answer {
+            Ok(Ok(answer)) => tracing::debug!(stream = %key, status = %answer.status(), "keyframe asked for"),
+            Ok(Err(error)) => tracing::debug!(stream = %key, error, "a keyframe can't be asked for"),
+            Err(_) => tracing::debug!(stream = %key, "nobody answers who was asked for a keyframe"),
+        }
+    }
+
     /// Lets somebody watch a stream that so many watch by HLS; resolves once the upstream has answered. Another edge has
     /// come the way that `via` names.
     pub(crate) async fn join(
@@ -125,6 +144,17 @@ impl Feeds {
         hls: u64,
         via: Option<HeaderValue>,
     ) -> Result<Viewer, Refusal> {
+        let seat = self.settled(key, hls, via).await?;
+        Ok(Viewer::new(seat, format, start, Arc::clone(&self.metrics)))
+    }
+
+    /// A seat in a feed whose upstream has answered.
+    async fn settled(
+        self: &Arc<Self>,
+        key: &StreamKey,
+        hls: u64,
+        via: Option<HeaderValue>,
+    ) -> Result<Seat, Refusal> {
         let seat = self.seat(key, via)?;
         let mut phase = seat.feed.phase.subscribe();
         let phase = match phase.wait_for(|phase| *phase != Phase::Starting).await {
@@ -137,7 +167,13 @@ impl Feeds {
         if (*seat.feed.seats.borrow() as u64).saturating_add(hls) > self.max_viewers_per_stream() {
             return Err(Refusal::Full);
         }
-        Ok(Viewer::new(seat, format, start, Arc::clone(&self.metrics)))
+        Ok(seat)
+    }
+
+    /// A place among those who watch a stream, for somebody who does not read the feed by itself; so many watch by HLS.
+    pub(crate) async fn attend(self: &Arc<Self>, key: &StreamKey, hls: u64) -> Result<Audience, Refusal> {
+        let seat = self.settled(key, hls, None).await?;
+        Ok(Audience::new(seat, Arc::clone(&self.webrtc)))
     }
 
     /// How many may watch a stream by HLS, beside those who have a feed of it.
@@ -186,6 +222,7 @@ impl Feeds {
             hls: 0,
             ts: count(Format::Ts),
             srt: count(Format::Srt),
+            webrtc: self.webrtc.load(Ordering::Relaxed),
         }
     }
 
@@ -217,6 +254,7 @@ impl Feeds {
                     newest: watch::Sender::default(),
                     trace: Mutex::default(),
                     viewers: Default::default(),
+                    webrtc: AtomicU64::new(0),
                 });
                 let seat = Seat::new(&feed);
                 entry.insert(Arc::clone(&feed));
@@ -239,6 +277,7 @@ impl Feed {
             hls: 0,
             ts: count(Format::Ts) + count(Format::ChunkedTs),
             srt: count(Format::Srt),
+            webrtc: self.webrtc.load(Ordering::Relaxed),
         }
     }
 
@@ -273,6 +312,27 @@ impl Seat {
 impl Drop for Seat {
     fn drop(&mut self) {
         self.feed.seats.send_modify(|seats| *seats -= 1);
+    }
+}
+
+/// Somebody who watches a stream by WebRTC, in the counts. Dropping it is leaving.
+pub(crate) struct Audience {
+    seat: Seat,
+    all: Arc<AtomicU64>,
+}
+
+impl Audience {
+    fn new(seat: Seat, all: Arc<AtomicU64>) -> Self {
+        seat.feed.webrtc.fetch_add(1, Ordering::Relaxed);
+        all.fetch_add(1, Ordering::Relaxed);
+        Self { seat, all }
+    }
+}
+
+impl Drop for Audience {
+    fn drop(&mut self) {
+        self.seat.feed.webrtc.fetch_sub(1, Ordering::Relaxed);
+        self.all.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

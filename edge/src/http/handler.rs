@@ -23,7 +23,7 @@ use super::progress::Progress;
 use super::route::{BadPath, Container, Route, route};
 use super::watched::watched;
 use super::websocket::WebSocket;
-use super::{Shared, live, websocket};
+use super::{Shared, live, websocket, whep};
 use crate::audience::Client;
 use crate::fanout::{Format, Start};
 use crate::guard::{self, Asker, Guard, Record, Shown};
@@ -37,10 +37,10 @@ use crate::upstream::{Body, VIA, ask, doubt};
 type Noted<'a> = (&'a mut Option<Record>, &'a mut Option<Box<Asking>>);
 
 /// What is known of a request that is served.
-struct Admitted {
-    peer: SocketAddr,
+pub(super) struct Admitted {
+    pub(super) peer: SocketAddr,
     /// When its grant expires.
-    until: Option<Instant>,
+    pub(super) until: Option<Instant>,
     /// A viewer that asks for a playlist, and whether it has before.
     watching: Option<(Client, bool)>,
     /// What its grant says.
@@ -53,7 +53,7 @@ impl Admitted {
     }
 
     /// Begins a session of theirs, or says why there is none.
-    async fn enter(
+    pub(super) async fn enter(
         &self,
         shared: &Shared,
         key: &StreamKey,
@@ -92,7 +92,8 @@ pub(super) async fn handle(
     let mut record = shared.guard.record(|| connection.who(asker.peer), &request);
     let kind = (request.version(), request.method() == Method::HEAD);
     // Whose pages may read theirs is for pages to say.
-    let shared_with = (!matches!(route, Ok(Route::Pages))).then(|| request.headers().get(ORIGIN).cloned());
+    let shared_with =
+        (!matches!(route, Ok(Route::Pages | Route::Whip))).then(|| request.headers().get(ORIGIN).cloned());
     if let Some(record) = &mut record {
         describe(shared, asker.peer, &route, request.headers(), record);
     }
@@ -172,7 +173,9 @@ fn describe(
         Ok(Route::Hls(file)) if file.playlist => ("playlist", Some(&file.key)),
         Ok(Route::Hls(file)) => ("media", Some(&file.key)),
         Ok(Route::Relay(key)) => ("relay", Some(key)),
-        Ok(Route::Pages) => ("page", None),
+        Ok(Route::Whep(key, None)) => ("webrtc", Some(key)),
+        Ok(Route::Whep(key, Some(_))) => ("webrtc_session", Some(key)),
+        Ok(Route::Pages | Route::Whip) => ("page", None),
         Ok(Route::Unknown) | Err(_) => ("unknown", None),
     };
     let stream = key.map(StreamKey::as_str);
@@ -206,9 +209,15 @@ fn admit(
     let (key, file) = match route {
         Ok(Route::Live(_, key)) => (key, None),
         Ok(Route::Hls(file)) => (&file.key, Some(file)),
+        // Whoever knows a session's name may end it.
+        Ok(Route::Whep(key, None)) => (key, None),
         _ => return Ok(admitted),
     };
-    if !matches!(*request.method(), Method::GET | Method::HEAD) {
+    let watches = match route {
+        Ok(Route::Whep(..)) => *request.method() == Method::POST,
+        _ => matches!(*request.method(), Method::GET | Method::HEAD),
+    };
+    if !watches {
         return Ok(admitted);
     }
     let headers = request.headers();
@@ -254,6 +263,9 @@ async fn answer(
         Ok(Route::Live(container, key)) if matches!(*request.method(), Method::GET | Method::HEAD) => {
             live_stream(shared, connection, progress, (container, &key, &admitted), request, notes).await
         }
+        Ok(Route::Whep(key, session)) => {
+            whep::answer(shared, &admitted, (&key, session.as_deref()), request, notes.0).await
+        }
         Ok(Route::Relay(key)) if *request.method() == Method::GET => {
             relay(shared, connection, progress, &key, &request.map(drop)).await
         }
@@ -270,7 +282,7 @@ async fn file(
 ) -> Response<Body> {
     match route {
         Err(bad) => problem(StatusCode::BAD_REQUEST, &bad.to_string()),
-        Ok(Route::Pages) => pages(shared, admitted.peer, request).await,
+        Ok(Route::Pages | Route::Whip) => pages(shared, admitted.peer, request).await,
         Ok(Route::Unknown) => problem(StatusCode::NOT_FOUND, "there is nothing at this path"),
         Ok(Route::Hls(file)) if matches!(*request.method(), Method::GET | Method::HEAD) => {
             let request = request.map(drop);
@@ -296,7 +308,7 @@ async fn file(
             response
         }
         Ok(Route::Relay(_)) => problem(StatusCode::METHOD_NOT_ALLOWED, "a relay can be read with GET only"),
-        Ok(Route::Live(..) | Route::Hls(_)) => other_method(request.method()),
+        Ok(Route::Live(..) | Route::Hls(_) | Route::Whep(..)) => other_method(request.method()),
     }
 }
 
@@ -408,6 +420,12 @@ async fn relay(
     };
     if !secret.is_borne_by(headers) {
         return problem(StatusCode::UNAUTHORIZED, "this is for edges, and needs their key");
+    }
+    if request.uri().query() == Some("keyframe") {
+        shared.feeds.want_keyframe(key).await;
+        let mut asked = Response::new(full(Bytes::new()));
+        *asked.status_mut() = StatusCode::NO_CONTENT;
+        return asked;
     }
     let start = match Place::of_query(request.uri().query()) {
         Ok(after) => after.map_or(Start::Gop, Start::After),

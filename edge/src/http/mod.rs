@@ -18,6 +18,7 @@ mod route;
 mod tls;
 mod watched;
 mod websocket;
+mod whep;
 mod wire;
 
 use std::io;
@@ -46,6 +47,7 @@ use crate::rtmp::Ingests;
 use crate::sessions::Sessions;
 use crate::shard::{Shards, Transport};
 use crate::upstream::{Pages, Via};
+use crate::whep::Whep;
 use tls::Tls;
 
 /// How long accepting pauses when it fails for want of file descriptors: some will be free again.
@@ -66,6 +68,8 @@ pub(crate) struct Shared {
     pub(crate) sessions: Arc<Sessions>,
     /// Where publishers are passed on to.
     pub(crate) ingests: OnceLock<Arc<dyn Ingests>>,
+    /// Those who watch by WebRTC, where that is served.
+    pub(crate) whep: OnceLock<Whep>,
     pub(crate) metrics: Arc<Metrics>,
 }
 

@@ -26,6 +26,10 @@ pub(super) enum Route {
     Hls(HlsFile),
     /// The stream as another edge pulls it.
     Relay(StreamKey),
+    /// Where the stream is watched by WebRTC, or such a session.
+    Whep(StreamKey, Option<String>),
+    /// Where a stream is published by WebRTC, or such a session: for those who take streams in.
+    Whip,
     /// A page, or the API.
     Pages,
     /// Nothing that there is.
@@ -112,6 +116,11 @@ pub(super) fn route(path: &str) -> Result<Route, BadPath> {
         return Ok(Route::Pages);
     }
     match tail {
+        [name, protocol] | [name, protocol, _] if matches!(protocol.as_ref(), "whip" | "whep") => {
+            let key = StreamKey::parse(app, name, RESERVED_APPS)?;
+            let session = tail.get(2).map(|session| session.clone().into_owned());
+            Ok(if protocol == "whip" { Route::Whip } else { Route::Whep(key, session) })
+        }
         [file] => match Container::of(file) {
             Some((container, name)) => {
                 Ok(Route::Live(container, StreamKey::parse(app, name, RESERVED_APPS)?))

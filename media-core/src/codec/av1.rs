@@ -1,6 +1,6 @@
 //! AV1: the configuration record (AV1 in ISOBMFF §2.3), its `codecs` string (§5) and keyframes.
 
-mod obu;
+pub mod obu;
 mod sequence;
 
 use bytes::{BufMut, Bytes, BytesMut};

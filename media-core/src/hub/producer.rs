@@ -69,6 +69,15 @@ impl Producer {
         self.stream.push(self.epoch, frame)
     }
 
+    /// Whether the producer may not go on, without waiting.
+    pub fn is_revoked(&mut self) -> Option<Revoked> {
+        match self.revoked.try_recv() {
+            Ok(revoked) => Some(revoked),
+            Err(oneshot::error::TryRecvError::Empty) => None,
+            Err(oneshot::error::TryRecvError::Closed) => Some(Revoked::Ended),
+        }
+    }
+
     /// Completes when the producer may not go on. Cancel-safe; after it completed, don't call it again.
     pub async fn revoked(&mut self) -> Revoked {
         (&mut self.revoked).await.unwrap_or(Revoked::Ended)

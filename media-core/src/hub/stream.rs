@@ -1,6 +1,7 @@
 //! A live stream: what its producer and its consumers share.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
 use tokio::sync::futures::Notified;
@@ -60,6 +61,8 @@ pub struct Stream {
     changed: Notify,
     /// Tells those who wait for a time.
     reached: Notify,
+    /// Somebody who watches can't go on without a keyframe.
+    keyframe_wanted: AtomicBool,
 }
 
 pub(super) struct State {
@@ -110,6 +113,7 @@ impl Stream {
             }),
             changed: Notify::new(),
             reached: Notify::new(),
+            keyframe_wanted: AtomicBool::new(false),
         }
     }
 
@@ -121,6 +125,17 @@ impl Stream {
     /// Whether it has ended here because another origin has it: for who watches it goes on.
     pub fn is_elsewhere(&self) -> bool {
         self.state.lock().elsewhere
+    }
+
+    /// Somebody who watches can't go on without a keyframe: its publisher is asked for one, if that can be asked.
+    pub fn want_keyframe(&self) {
+        self.keyframe_wanted.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether that was so since this was asked last, for whoever can ask its publisher.
+    pub fn take_keyframe_wanted(&self) -> bool {
+        // Most frames find nothing to take: then nothing is written.
+        self.keyframe_wanted.load(Ordering::Relaxed) && self.keyframe_wanted.swap(false, Ordering::Relaxed)
     }
 
     /// Its state now.

@@ -32,6 +32,7 @@ use super::{Body, BoxError, problem};
 use crate::Origin;
 use crate::config::HttpConfig;
 use crate::http::Service;
+use crate::ingest::whip::is_whip;
 use crate::metrics::Metrics;
 
 /// What is not for edges: requests below [`PAGES`]. The peer's [`SocketAddr`] is among a request's extensions.
@@ -159,7 +160,8 @@ impl Gate {
     }
 
     async fn answer(self, mut request: Request<Incoming>, peer: SocketAddr) -> Response<Body> {
-        if request.uri().path().starts_with(PAGES)
+        let path = request.uri().path();
+        if (path.starts_with(PAGES) || is_whip(path))
             && let Some(pages) = self.pages
         {
             request.extensions_mut().insert(peer);

@@ -17,8 +17,11 @@ use crate::Origin;
 
 /// First path segment of relays.
 const RELAY: &str = "relay";
+/// The query by which an edge asks a stream's publisher for a keyframe.
+const KEYFRAME: &str = "keyframe";
 
 /// Answers `GET` and `HEAD` for
+/// - `/relay/{app}/{name}?keyframe`: asks the stream's publisher for a keyframe, which some can be asked for.
 /// - `/relay/{app}/{name}`: the stream's feed ([`media_core::relay`]), endless until the stream ends; with
 ///   `?after={epoch}-{sequence}` from the frame behind that one on, if it is kept; `traceparent` names the span in
 ///   which it was published, where there are spans;
@@ -63,6 +66,9 @@ async fn answer(origin: &Origin, request: &Request<()>) -> Response<Body> {
     let mut segments = path.strip_prefix('/').unwrap_or(path).splitn(3, '/');
     let (first, second, rest) = (segments.next(), segments.next(), segments.next());
     let mut response = match (first, second, rest) {
+        (Some(RELAY), Some(app), Some(name)) if request.uri().query() == Some(KEYFRAME) => {
+            key(app, name).map_or_else(|response| *response, |key| want_keyframe(origin, &key))
+        }
         (Some(RELAY), Some(app), Some(name)) => {
             match (key(app, name), Place::of_query(request.uri().query())) {
                 (Ok(key), Ok(after)) => match origin.summon(&key).await {
@@ -96,6 +102,17 @@ fn key(app: &str, name: &str) -> Result<StreamKey, Box<Response<Body>>> {
         return Err(refuse("the path is not UTF-8".to_owned()));
     };
     StreamKey::parse(&app, &name, RESERVED_APPS).map_err(|error| refuse(error.to_string()))
+}
+
+/// Somebody who watches at an edge can't go on without a keyframe.
+fn want_keyframe(origin: &Origin, key: &StreamKey) -> Response<Body> {
+    let Some(stream) = origin.registry().stream(key) else {
+        return problem(StatusCode::NOT_FOUND, "no such stream is live");
+    };
+    stream.want_keyframe();
+    let mut response = Response::new(empty());
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    response
 }
 
 fn relay(origin: &Origin, key: &StreamKey, after: Option<Place>, is_head: bool) -> Response<Body> {

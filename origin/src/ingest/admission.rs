@@ -67,6 +67,16 @@ pub(super) async fn admit(
     opening: &Opening,
 ) -> Result<Publication, Refused> {
     let key = check(auth, &asked)?;
+    take(origin, &key, asked, opening).await
+}
+
+/// The right to publish a stream that [`check`] let somebody have.
+pub(super) async fn take(
+    origin: &Origin,
+    key: &StreamKey,
+    asked: Asked<'_>,
+    opening: &Opening,
+) -> Result<Publication, Refused> {
     let publisher = Publisher {
         protocol: asked.protocol,
         remote_addr: asked.remote.to_string(),
@@ -75,5 +85,5 @@ pub(super) async fn admit(
         trace: opening.context(),
         line: asked.line,
     };
-    Ok(origin.admit(&key, publisher).await?)
+    Ok(origin.admit(key, publisher).await?)
 }

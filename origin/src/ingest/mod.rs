@@ -6,5 +6,6 @@ mod limits;
 pub(crate) mod publishing;
 pub mod rtmp;
 pub mod srt;
+pub mod whip;
 
 pub use limits::Slot;

@@ -35,13 +35,32 @@ impl Page {
         Self::launch(url, &[certificate.as_os_str(), version.as_ref()])
     }
 
+    /// Publishes a fake camera to an endpoint by WHIP, or watches it by WHEP: `publish` or `play`.
+    pub fn webrtc(endpoint: &str, role: &str) -> Self {
+        Self::run("webrtc.mjs", endpoint, &[role.as_ref()])
+    }
+
+    /// The same with options, or in the role `clock`: see the script.
+    pub fn webrtc_with(endpoint: &str, role: &str, options: &Value) -> Self {
+        Self::run("webrtc.mjs", endpoint, &[role.as_ref(), options.to_string().as_ref()])
+    }
+
+    /// Restarts ICE.
+    pub async fn restart_ice(&mut self) {
+        self.process.write("restart\n").await;
+    }
+
     fn launch(url: &str, arguments: &[&OsStr]) -> Self {
+        Self::run("watch.mjs", url, arguments)
+    }
+
+    fn run(script: &str, url: &str, arguments: &[&OsStr]) -> Self {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/e2e/browser");
         let modules: PathBuf = folder.join("node_modules/puppeteer-core");
         assert!(modules.exists(), "{} is missing: run make test", modules.display());
         let mut command = Command::new("node");
         let dir = tempfile::tempdir().unwrap();
-        command.arg(folder.join("watch.mjs")).arg(url).args(arguments).env("TMPDIR", dir.path());
+        command.arg(folder.join(script)).arg(url).args(arguments).env("TMPDIR", dir.path());
         Self { process: Process::spawn("a browser", command), mark: 0, _dir: dir }
     }
 

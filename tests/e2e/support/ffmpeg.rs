@@ -101,6 +101,13 @@ pub fn send_srt(file: &std::path::Path, url: &str) -> Process {
     Process::spawn(&format!("ffmpeg 5 to {url}"), command)
 }
 
+/// Publishes in real time by WHIP, with options of that muxer; only the newest ffmpeg can.
+pub fn publish_whip(url: &str, media: Media<'_>, options: &[&str]) -> Process {
+    let mut command = ffmpeg(Version::Nine, "info");
+    command.args(media.arguments(&["-re"])).args(["-f", "whip"]).args(options).arg(url);
+    Process::spawn(&format!("ffmpeg 9 to {url}"), command)
+}
+
 /// Ends a publisher the way a person does.
 pub async fn quit(mut publisher: Process) {
     publisher.write("q").await;

@@ -152,6 +152,8 @@ impl Weir {
             command.args([listener, &at.to_string()]);
         }
         command.args(["--data", "data"]);
+        // What WebRTC's peers are told: as reachable as the rest.
+        command.env("WEIR_RTC__LISTEN", SocketAddr::new(http.ip(), 0).to_string());
         let mut process = Process::spawn("weir", command);
         let run = until("data/run.json", || {
             if let Some(status) = process.has_ended() {

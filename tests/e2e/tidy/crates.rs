@@ -9,11 +9,12 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("media-core", &[]),
     ("control-api", &[]),
     ("srt", &["control-api"]),
-    ("origin", &["media-core", "control-api", "srt"]),
-    ("edge", &["media-core", "control-api", "srt"]),
+    ("rtc", &["media-core"]),
+    ("origin", &["media-core", "control-api", "srt", "rtc"]),
+    ("edge", &["media-core", "control-api", "srt", "rtc"]),
     ("control", &["control-api"]),
     ("turn-server", &[]),
-    ("weir", &["media-core", "control-api", "srt", "origin", "edge", "control", "turn-server"]),
+    ("weir", &["media-core", "control-api", "srt", "rtc", "origin", "edge", "control", "turn-server"]),
 ];
 
 /// What the tests of a crate may use beside that: media-core's replay the corpora of all fuzz targets.

@@ -14,6 +14,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("mpegts", &["frame", "codec"]),
     ("hls", &["frame", "codec", "fmp4"]),
     ("rtmp", &["amf0"]),
+    ("rtp", &["frame", "codec"]),
     ("hub", &["frame"]),
     ("relay", &["frame", "hub", "flv", "amf0"]),
 ];

@@ -12,6 +12,7 @@ use media_core::hls::playlist::Tail;
 use media_core::hls::{Name, Query};
 use media_core::rtmp::chunk;
 use media_core::rtmp::server::{Config, Event, Session};
+use media_core::rtp::{Depacketized, Depacketizer, Packet, Packetizer, SenderReport};
 use media_core::{amf0, mpegts, relay};
 use srt::stream_id::{MAX_BYTES, StreamId};
 
@@ -37,6 +38,7 @@ pub const TARGETS: &[Target] = &[
     ("ts_demuxer", ts_demuxer),
     ("pes", pes),
     ("srt_stream_id", srt_stream_id),
+    ("rtp", rtp),
 ];
 
 /// The first byte says in how large pieces the rest comes; messages must not depend on it. What was
@@ -316,6 +318,49 @@ pub fn opus(data: &[u8]) {
 pub fn mp3(data: &[u8]) {
     if let Ok(track) = codec::mp3::track(TrackId::AUDIO, Timescale::HZ_90K, data) {
         describes(&track);
+    }
+}
+
+/// The first byte chooses the codec. Then packets: two bytes of sequence number and flags, two of timestamp, two of
+/// length, the payload. Frames that come out make payloads that come out as the same frames.
+pub fn rtp(data: &[u8]) {
+    const CODECS: [Codec; 4] = [Codec::H264, Codec::H265, Codec::Av1, Codec::Opus];
+    let Some((&choice, mut data)) = data.split_first() else { return };
+    let codec = CODECS[usize::from(choice) % CODECS.len()];
+    let id = TrackId { kind: codec.kind(), index: 0 };
+    let mut depacketizer = Depacketizer::new();
+    assert!(depacketizer.expect(id, codec));
+    let mut now = Instant::now();
+    let mut tracks: Vec<Track> = Vec::new();
+    while let Some((head, rest)) = data.split_first_chunk::<6>() {
+        let number = |at: usize| u16::from_be_bytes([head[at], head[at + 1]]);
+        let (payload, rest) = rest.split_at(usize::from(number(4)).min(rest.len()));
+        data = rest;
+        let packet = Packet {
+            sequence: number(0) >> 1,
+            marker: head[1] & 1 == 1,
+            timestamp: u32::from(number(2)) << 8,
+            payload: payload.into(),
+        };
+        if head[0] == 0xff {
+            let wall_clock_us = i64::from(number(2)) * 1_000_000;
+            depacketizer.report(id, SenderReport { wall_clock_us, timestamp: packet.timestamp });
+        }
+        depacketizer.push(now, id, packet);
+        now += std::time::Duration::from_millis(u64::from(head[2]));
+        while let Some(item) = depacketizer.poll() {
+            match item {
+                Depacketized::Tracks(known) => tracks = known,
+                Depacketized::Frame(frame) => {
+                    let track = tracks.first().expect("no frame comes before its track");
+                    assert!(!frame.data.is_empty());
+                    let mut payloads = Vec::new();
+                    Packetizer::new(track, 200).unwrap().packetize(&frame, &mut payloads);
+                    assert!(codec == Codec::Opus || payloads.iter().all(|p| p.data.len() <= 200));
+                }
+                _ => {}
+            }
+        }
     }
 }
 

@@ -7,6 +7,7 @@ export interface Viewers {
   hls: number;
   ts: number;
   srt: number;
+  webrtc: number;
 }
 
 export interface Track {

@@ -7,31 +7,56 @@ use super::super::Error;
 const WHAT: &str = "AV1 OBU";
 
 /// `OBU_SEQUENCE_HEADER`.
-pub(super) const SEQUENCE_HEADER: u8 = 1;
+pub const SEQUENCE_HEADER: u8 = 1;
+/// `OBU_TEMPORAL_DELIMITER`.
+pub const TEMPORAL_DELIMITER: u8 = 2;
 /// `OBU_FRAME_HEADER`.
-pub(super) const FRAME_HEADER: u8 = 3;
+pub const FRAME_HEADER: u8 = 3;
 /// `OBU_FRAME`.
-pub(super) const FRAME: u8 = 6;
+pub const FRAME: u8 = 6;
+/// `OBU_TILE_LIST`.
+pub const TILE_LIST: u8 = 8;
+/// `OBU_PADDING`.
+pub const PADDING: u8 = 15;
 
 const HAS_SIZE: u8 = 0x02;
 const HAS_EXTENSION: u8 = 0x04;
 
 /// One unit.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Obu<'a> {
-    pub(super) obu_type: u8,
-    pub(super) payload: &'a [u8],
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Obu<'a> {
+    /// `obu_type`.
+    pub obu_type: u8,
+    /// The extension header: temporal and spatial layer.
+    pub extension: Option<u8>,
+    /// What follows the header and the size.
+    pub payload: &'a [u8],
+}
+
+impl Obu<'_> {
+    /// Bytes of the unit without a size.
+    pub fn len_without_size(&self) -> usize {
+        1 + usize::from(self.extension.is_some()) + self.payload.len()
+    }
+
+    /// The header bytes of the unit without a size: one, or two with an extension.
+    pub fn header_without_size(&self) -> ([u8; 2], usize) {
+        match self.extension {
+            Some(extension) => ([self.obu_type << 3 | HAS_EXTENSION, extension], 2),
+            None => ([self.obu_type << 3, 0], 1),
+        }
+    }
 }
 
 /// The units of a temporal unit, or of a configuration record. The last may leave out its size.
 /// Ends after the first error.
-pub(super) fn obus(data: &[u8]) -> Obus<'_> {
+pub fn obus(data: &[u8]) -> Obus<'_> {
     Obus { rest: data }
 }
 
 /// See [`obus`].
 #[derive(Debug, Clone)]
-pub(super) struct Obus<'a> {
+pub struct Obus<'a> {
     rest: &'a [u8],
 }
 
@@ -54,8 +79,10 @@ fn split(data: &[u8]) -> Result<(Obu<'_>, &[u8]), Error> {
     if header & FORBIDDEN != 0 {
         return Err(Error::Invalid { field: "obu_forbidden_bit", value: 1 });
     }
+    let mut extension = None;
     if header & HAS_EXTENSION != 0 {
-        rest = rest.get(1..).ok_or(Error::Truncated(WHAT))?;
+        let (&byte, after) = rest.split_first().ok_or(Error::Truncated(WHAT))?;
+        (extension, rest) = (Some(byte), after);
     }
     let (payload, rest) = if header & HAS_SIZE != 0 {
         let size = leb128(&mut rest)?;
@@ -64,11 +91,11 @@ fn split(data: &[u8]) -> Result<(Obu<'_>, &[u8]), Error> {
     } else {
         (rest, &[][..])
     };
-    Ok((Obu { obu_type: header >> 3 & 0x0f, payload }, rest))
+    Ok((Obu { obu_type: header >> 3 & 0x0f, extension, payload }, rest))
 }
 
-/// §4.10.5: seven bits a byte, the least significant first, at most 2³² - 1.
-fn leb128(rest: &mut &[u8]) -> Result<u64, Error> {
+/// Takes a number as §4.10.5 writes it: seven bits a byte, the least significant first, at most 2³² - 1.
+pub fn leb128(rest: &mut &[u8]) -> Result<u64, Error> {
     const MAX_BYTES: u32 = 8;
     let mut value = 0;
     for index in 0..MAX_BYTES {
@@ -88,20 +115,45 @@ fn leb128(rest: &mut &[u8]) -> Result<u64, Error> {
 
 /// Writes a unit with its size.
 pub(super) fn put(out: &mut BytesMut, obu_type: u8, payload: &[u8]) -> Result<(), Error> {
-    let mut size = u32::try_from(payload.len())
-        .map_err(|_| Error::Invalid { field: "obu_size", value: payload.len() as u64 })?;
-    out.put_u8(obu_type << 3 | HAS_SIZE);
+    put_sized(out, &Obu { obu_type, extension: None, payload })
+}
+
+/// Writes a unit with its extension and its size.
+pub fn put_sized(out: &mut impl BufMut, obu: &Obu<'_>) -> Result<(), Error> {
+    let size = u32::try_from(obu.payload.len())
+        .map_err(|_| Error::Invalid { field: "obu_size", value: obu.payload.len() as u64 })?;
+    let header = obu.obu_type << 3 | HAS_SIZE;
+    match obu.extension {
+        Some(extension) => out.put_slice(&[header | HAS_EXTENSION, extension]),
+        None => out.put_u8(header),
+    }
+    put_leb128(out, size);
+    out.put_slice(obu.payload);
+    Ok(())
+}
+
+/// Writes a number as §4.10.5 does, in as few bytes as it takes.
+pub fn put_leb128(out: &mut impl BufMut, mut value: u32) {
     loop {
-        let [.., low] = size.to_be_bytes();
-        size >>= 7;
-        if size == 0 {
+        let [.., low] = value.to_be_bytes();
+        value >>= 7;
+        if value == 0 {
             out.put_u8(low & 0x7f);
             break;
         }
         out.put_u8(low | 0x80);
     }
-    out.put_slice(payload);
-    Ok(())
+}
+
+/// How many bytes [`put_leb128`] writes.
+pub fn leb128_len(value: u32) -> usize {
+    match value {
+        0..=0x7f => 1,
+        0x80..=0x3fff => 2,
+        0x4000..=0x1f_ffff => 3,
+        0x20_0000..=0x0fff_ffff => 4,
+        _ => 5,
+    }
 }
 
 #[cfg(test)]

@@ -60,7 +60,7 @@ pub struct Ingest(Arc<Inner>);
 
 struct Inner {
     origin: Origin,
-    auth: Auth,
+    auth: Arc<Auth>,
     config: ArcSwap<Config>,
     limits: Arc<Limits>,
     metrics: Metrics,
@@ -76,10 +76,15 @@ impl Ingest {
         on_play: Option<OnPlay>,
         metrics: &prometheus::Registry,
     ) -> Result<Self, prometheus::Error> {
-        let auth = Auth::new(origin.config().auth.clone(), grants);
+        let auth = Arc::new(Auth::new(origin.config().auth.clone(), grants));
         let config = ArcSwap::from_pointee(origin.config().rtmp.clone());
         let metrics = Metrics::register(metrics)?;
         Ok(Self(Arc::new(Inner { origin, auth, config, limits: Arc::default(), metrics, on_play })))
+    }
+
+    /// Who may publish: other ingests of the same origin ask the same.
+    pub fn auth(&self) -> Arc<Auth> {
+        Arc::clone(&self.0.auth)
     }
 
     /// Replaces publish keys, limits and timeouts; they hold for what begins from now on. The address

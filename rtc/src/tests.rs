@@ -1,0 +1,542 @@
+//! A server and clients that are str0m in the other role, over the loopback: what is published arrives, what is watched
+//! begins at once, who does not finish is let go.
+
+use std::net::{SocketAddr, UdpSocket};
+use std::sync::{Arc, mpsc};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use media_core::codec;
+use media_core::frame::{Codec, Frame, Timescale, Timestamp, Track, TrackId};
+use media_core::rtp::{Depacketized, Depacketizer, Packet, Packetizer};
+use str0m::change::{SdpAnswer, SdpPendingOffer};
+use str0m::media::{Direction, KeyframeRequestKind, MediaKind, Mid, Pt};
+use str0m::net::{Protocol, Receive};
+use str0m::rtp::RtpWrite;
+use str0m::{Candidate, Event, Input, Output, Rtc, RtcConfig};
+
+use crate::{Config, Ended, Server, Sink, Watcher};
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+fn server() -> (Server, prometheus::Registry) {
+    let registry = prometheus::Registry::new();
+    let config = Config {
+        listen: "127.0.0.1:0".parse().unwrap(),
+        threads: 2,
+        handshake_timeout_ms: 1_000,
+        ..Config::default()
+    };
+    (Server::new(&config, &registry).unwrap(), registry)
+}
+
+fn hex(text: &str) -> Vec<u8> {
+    let digits: Vec<u32> = text.chars().filter_map(|c| c.to_digit(16)).collect();
+    digits.chunks(2).map(|pair| u8::try_from(pair[0] * 16 + pair[1]).unwrap()).collect()
+}
+
+/// A track as x264 describes it.
+fn track() -> Track {
+    let sps = hex("6764000dacd941419f9f0110000003001000000303c0f1429960");
+    let config = codec::h264::config_from_parameter_sets(&[&sps], &[&hex("68ef8fcb")]).unwrap();
+    codec::track(TrackId::VIDEO, Codec::H264, Timescale::HZ_90K, config).unwrap()
+}
+
+/// The `n`th picture; each tenth is a keyframe.
+fn picture(n: u8) -> Frame {
+    let keyframe = n % 10 == 0;
+    let mut unit = vec![if keyframe { 0x65 } else { 0x41 }, 0x88];
+    unit.extend(vec![n | 0x80; 3_000]);
+    let length = u32::try_from(unit.len()).unwrap().to_be_bytes();
+    let data = Bytes::from([&length[..], &unit].concat());
+    Frame { track: TrackId::VIDEO, dts: Timestamp(i64::from(n) * 3_600), cts: 0, keyframe, data }
+}
+
+struct Client {
+    rtc: Rtc,
+    socket: UdpSocket,
+    address: SocketAddr,
+    connected: bool,
+    /// The peer said goodbye.
+    closed: bool,
+    packets: Vec<(Codec, Packet)>,
+    keyframes_wanted: usize,
+    /// Every so many datagrams one of the client's is lost.
+    loses: Option<usize>,
+    /// Every so many datagrams one that comes to it is lost.
+    deaf: Option<usize>,
+    sent: usize,
+    came: usize,
+    /// The checks that it sent.
+    checks: Vec<Vec<u8>>,
+}
+
+impl Client {
+    fn new(direction: Direction) -> (Self, String, SdpPendingOffer, Mid) {
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let address = socket.local_addr().unwrap();
+        let mut rtc = RtcConfig::new()
+            .set_crypto_provider(Arc::new(crate::crypto::provider()))
+            .set_rtp_mode(true)
+            .clear_codecs()
+            .enable_h264(true)
+            .build(Instant::now());
+        rtc.add_local_candidate(Candidate::host(address, "udp").unwrap());
+        let mut changes = rtc.sdp_api();
+        let mid = changes.add_media(MediaKind::Video, direction, None, None, None);
+        let (offer, pending) = changes.apply().unwrap();
+        let client = Self {
+            rtc,
+            socket,
+            address,
+            connected: false,
+            closed: false,
+            packets: Vec::new(),
+            keyframes_wanted: 0,
+            loses: None,
+            deaf: None,
+            sent: 0,
+            came: 0,
+            checks: Vec::new(),
+        };
+        (client, offer.to_sdp_string(), pending, mid)
+    }
+
+    fn accept(&mut self, pending: SdpPendingOffer, answer: &str) {
+        let answer = SdpAnswer::from_sdp_string(answer).unwrap();
+        self.rtc.sdp_api().accept_answer(pending, answer).unwrap();
+    }
+
+    /// Runs until `done`.
+    #[track_caller]
+    fn run(&mut self, what: &str, mut done: impl FnMut(&mut Self) -> bool) {
+        let began = Instant::now();
+        while !done(self) {
+            assert!(began.elapsed() < PATIENCE, "{what}");
+            self.step();
+        }
+    }
+
+    fn step(&mut self) {
+        let at = loop {
+            match self.rtc.poll_output().unwrap() {
+                Output::Timeout(at) => break at,
+                Output::Transmit(transmit) => {
+                    self.sent += 1;
+                    if crate::stun::ufrag(&transmit.contents).is_some() {
+                        self.checks.push(transmit.contents.to_vec());
+                    }
+                    if !self.loses.is_some_and(|every| self.sent % every == 0) {
+                        self.socket.send_to(&transmit.contents, transmit.destination).unwrap();
+                    }
+                }
+                Output::Event(Event::Connected) => self.connected = true,
+                Output::Event(Event::Closed) => self.closed = true,
+                Output::Event(Event::KeyframeRequest(_)) => self.keyframes_wanted += 1,
+                Output::Event(Event::RtpPacket(packet)) => {
+                    let header = packet.header;
+                    let packet = Packet {
+                        sequence: header.sequence_number,
+                        timestamp: header.timestamp,
+                        marker: header.marker,
+                        payload: packet.payload,
+                    };
+                    self.packets.push((Codec::H264, packet));
+                }
+                Output::Event(_) => {}
+            }
+        };
+        let wait = at
+            .saturating_duration_since(Instant::now())
+            .clamp(Duration::from_millis(1), Duration::from_millis(5));
+        self.socket.set_read_timeout(Some(wait)).unwrap();
+        let mut buffer = [0; 2_000];
+        let now = Instant::now;
+        let input = match self.socket.recv_from(&mut buffer) {
+            Ok(_)
+                if {
+                    self.came += 1;
+                    self.deaf.is_some_and(|every| self.came % every == 0)
+                } =>
+            {
+                Input::Timeout(now())
+            }
+            Ok((length, source)) => {
+                let contents = buffer[..length].try_into().unwrap();
+                Input::Receive(
+                    now(),
+                    Receive { proto: Protocol::Udp, source, destination: self.address, contents },
+                )
+            }
+            Err(_) => Input::Timeout(now()),
+        };
+        self.rtc.handle_input(input).unwrap();
+    }
+
+    fn payload_type(&self, mid: Mid) -> Pt {
+        let pts = self.rtc.media(mid).unwrap().remote_pts().to_vec();
+        let params =
+            self.rtc.codec_config().params().iter().find(|params| {
+                pts.contains(&params.pt()) && params.spec().format.packetization_mode == Some(1)
+            });
+        params.unwrap().pt()
+    }
+}
+
+#[derive(Debug)]
+enum Heard {
+    Item(Depacketized),
+    Ended(Ended),
+}
+
+struct Ear(mpsc::SyncSender<Heard>);
+
+impl Sink for Ear {
+    fn media(&mut self, item: Depacketized) -> Result<(), Ended> {
+        self.0.send(Heard::Item(item)).map_err(|_| Ended::Revoked)
+    }
+
+    fn ended(self: Box<Self>, why: Ended) {
+        let _ = self.0.send(Heard::Ended(why));
+    }
+}
+
+struct Eye(mpsc::SyncSender<(Ended, u64)>);
+
+impl Watcher for Eye {
+    fn may_stay(&mut self, _: u64) -> Result<(), Ended> {
+        Ok(())
+    }
+
+    fn ended(self: Box<Self>, why: Ended, bytes: u64) {
+        let _ = self.0.send((why, bytes));
+    }
+}
+
+/// Publishes a hundred pictures; those that arrived, and the client.
+fn publish(server: &Server, loses: Option<usize>) -> (Vec<Frame>, Client, mpsc::Receiver<Heard>) {
+    let (mut client, offer, pending, mid) = Client::new(Direction::SendOnly);
+    let (sender, receiver) = mpsc::sync_channel(4_096);
+    let prepared = server.prepare_publish(&offer).unwrap();
+    let accepted = prepared.publish(Box::new(Ear(sender))).unwrap();
+    assert!(accepted.answer.contains("a=ice-lite"), "{}", accepted.answer);
+    client.accept(pending, &accepted.answer);
+    client.run("connected", |client| client.connected);
+    client.loses = loses;
+    let pt = client.payload_type(mid);
+    let mut packetizer = Packetizer::new(&track(), 1_100).unwrap();
+    let mut sequence = 100_u64;
+    let mut frames = Vec::new();
+    for n in 0..100 {
+        let mut payloads = Vec::new();
+        let timestamp = packetizer.packetize(&picture(n), &mut payloads);
+        for payload in payloads {
+            let write = RtpWrite::new(
+                pt,
+                sequence.into(),
+                u32::try_from(timestamp).unwrap(),
+                Instant::now(),
+                payload.data,
+            )
+            .marker(payload.marker)
+            .nackable(true);
+            client.rtc.direct_api().stream_tx_by_mid(mid, None).unwrap().write_rtp(write);
+            sequence += 1;
+        }
+        client.rtc.handle_input(Input::Timeout(Instant::now())).unwrap();
+        let next = Instant::now() + Duration::from_millis(8);
+        client.run("a picture's time", |_| Instant::now() >= next);
+    }
+    let until = Instant::now() + Duration::from_millis(700);
+    client.run("the last ones", |_| Instant::now() >= until);
+    while let Ok(Heard::Item(item)) = receiver.try_recv() {
+        if let Depacketized::Frame(frame) = item {
+            frames.push(frame);
+        }
+    }
+    (frames, client, receiver)
+}
+
+#[test]
+fn what_is_published_arrives() {
+    let (server, registry) = server();
+    let (frames, mut client, receiver) = publish(&server, None);
+    assert_eq!(frames.len(), 100);
+    for (n, frame) in frames.iter().enumerate() {
+        assert_eq!(frame.data, picture(u8::try_from(n).unwrap()).data, "{n}");
+    }
+    client.rtc.close().unwrap();
+    client.run("goodbye", |client| !client.rtc.is_alive());
+    let ended = receiver.recv_timeout(PATIENCE).unwrap();
+    assert!(matches!(ended, Heard::Ended(Ended::Left)), "{ended:?}");
+    server.end();
+    let peers = registry.gather().into_iter().find(|family| family.name() == "weir_rtc_peers").unwrap();
+    assert!(peers.get_metric().iter().all(|metric| metric.get_gauge().get_value() == 0.0));
+}
+
+#[test]
+fn losses_on_the_way_in_are_repaired() {
+    let (server, _) = server();
+    let (frames, _client, _receiver) = publish(&server, Some(20));
+    assert_eq!(frames.len(), 100, "5 % of all that the client sent was lost once");
+}
+
+#[test]
+fn a_viewer_begins_with_the_cached_keyframe_and_gets_what_follows() {
+    let (server, _) = server();
+    let broadcast = server.broadcast();
+    broadcast.set_tracks(&[track()]);
+    (0..15).for_each(|n| broadcast.push(Instant::now(), &picture(n)));
+    let (sent, left_out) = broadcast.tracks().unwrap();
+    assert_eq!((sent.len(), left_out.len()), (1, 0));
+    let (mut client, offer, pending, mid) = Client::new(Direction::RecvOnly);
+    let (sender, receiver) = mpsc::sync_channel(4_096);
+    let prepared = server.prepare_play(&offer, sent).unwrap();
+    let accepted = prepared.play(&broadcast, Box::new(Eye(sender))).unwrap();
+    client.accept(pending, &accepted.answer);
+    client.run("pictures 10 to 14", |client| client.packets.iter().filter(|(_, p)| p.marker).count() == 5);
+    (15..25).for_each(|n| broadcast.push(Instant::now(), &picture(n)));
+    client.run("pictures to 24", |client| client.packets.iter().filter(|(_, p)| p.marker).count() == 15);
+    let frames = |client: &mut Client| {
+        let mut depacketizer = Depacketizer::new();
+        depacketizer.expect(TrackId::VIDEO, Codec::H264);
+        for (_, packet) in client.packets.drain(..) {
+            depacketizer.push(Instant::now(), TrackId::VIDEO, packet);
+        }
+        let mut frames = Vec::new();
+        while let Some(item) = depacketizer.poll() {
+            if let Depacketized::Frame(frame) = item {
+                frames.push(frame);
+            }
+        }
+        frames
+    };
+    let got = frames(&mut client);
+    assert_eq!(got.len(), 15);
+    for (frame, n) in got.iter().zip(10..) {
+        assert_eq!(frame.data, picture(n).data, "{n}");
+    }
+    // All that is cached is of about one moment, then time goes on as it was.
+    assert!(got[4].pts().0 - got[0].pts().0 < 90);
+    assert_eq!(got[14].pts().0 - got[5].pts().0, 9 * 3_600);
+
+    // Whoever can't decode gets the cached keyframe again.
+    let mut api = client.rtc.direct_api();
+    api.stream_rx_by_mid(mid, None).unwrap().request_keyframe(KeyframeRequestKind::Pli);
+    client.run("pictures 20 to 24 again", |client| {
+        client.packets.iter().filter(|(_, p)| p.marker).count() == 5
+    });
+    assert!(frames(&mut client)[0].keyframe);
+
+    server.close(&accepted.session).unwrap();
+    client.run("goodbye", |client| client.closed || !client.rtc.is_alive());
+    let (why, bytes) = receiver.recv_timeout(PATIENCE).unwrap();
+    assert_eq!(why, Ended::Asked);
+    assert!(bytes > 20 * 3_000, "{bytes}");
+    assert!(server.close(&accepted.session).is_err());
+}
+
+#[test]
+fn the_end_of_what_is_watched_ends_who_watches() {
+    let (server, _) = server();
+    let broadcast = server.broadcast();
+    broadcast.set_tracks(&[track()]);
+    broadcast.push(Instant::now(), &picture(0));
+    let (mut client, offer, pending, _) = Client::new(Direction::RecvOnly);
+    let (sender, receiver) = mpsc::sync_channel(4_096);
+    let prepared = server.prepare_play(&offer, broadcast.tracks().unwrap().0).unwrap();
+    let accepted = prepared.play(&broadcast, Box::new(Eye(sender))).unwrap();
+    client.accept(pending, &accepted.answer);
+    client.run("a picture", |client| client.packets.iter().any(|(_, p)| p.marker));
+    broadcast.end(Ended::Stream);
+    client.run("goodbye", |client| client.closed || !client.rtc.is_alive());
+    assert_eq!(receiver.recv_timeout(PATIENCE).unwrap().0, Ended::Stream);
+    assert!(broadcast.tracks().is_err());
+}
+
+#[test]
+fn who_does_not_come_or_does_not_finish_is_let_go() {
+    let (server, _) = server();
+    let (sender, receiver) = mpsc::sync_channel(4_096);
+    // One never sends anything; another checks and never begins DTLS.
+    let (_silent, offer, _pending, _) = Client::new(Direction::SendOnly);
+    server.prepare_publish(&offer).unwrap().publish(Box::new(Ear(sender.clone()))).unwrap();
+    let (mut half, offer, pending, _) = Client::new(Direction::SendOnly);
+    let accepted = server.prepare_publish(&offer).unwrap().publish(Box::new(Ear(sender))).unwrap();
+    half.accept(pending, &accepted.answer);
+    let mut steps = 0;
+    half.run("a check", |_| {
+        steps += 1;
+        steps > 2
+    });
+    for _ in 0..2 {
+        let ended = receiver.recv_timeout(PATIENCE).unwrap();
+        assert!(matches!(ended, Heard::Ended(Ended::Handshake)), "{ended:?}");
+    }
+}
+
+#[test]
+fn what_is_not_carried_is_said() {
+    let (server, _) = server();
+    let (_, offer, ..) = Client::new(Direction::SendOnly);
+    let Err(refused) = server.prepare_publish(&offer.replace("H264", "H999")) else { panic!() };
+    assert_eq!(refused.status(), 406, "{refused}");
+    let Err(refused) = server.prepare_publish("v=0\r\nm=x\r\n") else { panic!() };
+    assert_eq!(refused.status(), 400, "{refused}");
+    server.drain();
+    let Err(refused) = server.prepare_publish(&offer) else { panic!() };
+    assert_eq!(refused.status(), 503, "{refused}");
+}
+
+fn metric(registry: &prometheus::Registry, name: &str, label: &str) -> f64 {
+    let families = registry.gather();
+    let family = families.iter().find(|family| family.name() == name);
+    let metrics = family.map(|family| family.get_metric()).unwrap_or_default();
+    let found = metrics.iter().find(|metric| metric.get_label().iter().all(|pair| pair.value() == label));
+    found.map_or(0.0, |metric| metric.get_counter().get_value())
+}
+
+/// Somebody who watches, and the rest of what there is to it.
+fn watch(
+    server: &Server,
+    broadcast: &Arc<crate::Broadcast>,
+) -> (Client, Mid, crate::Accepted, mpsc::Receiver<(Ended, u64)>) {
+    let (mut client, offer, pending, mid) = Client::new(Direction::RecvOnly);
+    let (sender, receiver) = mpsc::sync_channel(4_096);
+    let prepared = server.prepare_play(&offer, broadcast.tracks().unwrap().0).unwrap();
+    let accepted = prepared.play(broadcast, Box::new(Eye(sender))).unwrap();
+    client.accept(pending, &accepted.answer);
+    client.run("a picture", |client| client.packets.iter().any(|(_, p)| p.marker));
+    (client, mid, accepted, receiver)
+}
+
+#[test]
+fn who_asks_for_keyframes_all_the_time_waits_for_the_next() {
+    let (server, registry) = server();
+    let broadcast = server.broadcast();
+    broadcast.set_tracks(&[track()]);
+    (0..5).for_each(|n| broadcast.push(Instant::now(), &picture(n)));
+    let (mut client, mid, ..) = watch(&server, &broadcast);
+    let asking = Instant::now() + Duration::from_millis(2_000);
+    let mut next = Instant::now();
+    client.run("two seconds of asking", |client| {
+        if Instant::now() >= next {
+            next += Duration::from_millis(20);
+            let mut api = client.rtc.direct_api();
+            api.stream_rx_by_mid(mid, None).unwrap().request_keyframe(KeyframeRequestKind::Pli);
+        }
+        Instant::now() >= asking
+    });
+    assert!(metric(&registry, "weir_rtc_keyframes_wanted_total", "") > 10.0);
+    let restarts = |reason| metric(&registry, "weir_rtc_restarts_total", reason);
+    // It had its keyframe when it joined: more of the same would not help it.
+    assert_eq!((restarts("asked"), restarts("skipped")), (0.0, 1.0));
+    client.packets.clear();
+    (5..10).for_each(|n| broadcast.push(Instant::now(), &picture(n)));
+    (10..12).for_each(|n| broadcast.push(Instant::now(), &picture(n)));
+    client.run("pictures 10 and 11", |client| client.packets.iter().filter(|(_, p)| p.marker).count() >= 2);
+    // Nothing of what came before the keyframe, which is of three packets.
+    assert_eq!(client.packets.iter().filter(|(_, p)| p.marker).count(), 2);
+}
+
+#[test]
+fn a_viewer_that_loses_much_is_sent_little_again() {
+    let (server, registry) = server();
+    let broadcast = server.broadcast();
+    broadcast.set_tracks(&[track()]);
+    broadcast.push(Instant::now(), &picture(0));
+    let (mut client, ..) = watch(&server, &broadcast);
+    client.deaf = Some(2);
+    for n in 1..200_u8 {
+        // No keyframe is among them: what it asks for is packets.
+        let n = if n % 10 == 0 { 1 } else { n };
+        broadcast.push(Instant::now(), &picture(n));
+        let next = Instant::now() + Duration::from_millis(10);
+        client.run("a picture's time", |_| Instant::now() >= next);
+    }
+    // Counts come once in two seconds.
+    let until = Instant::now() + Duration::from_millis(3_500);
+    client.run("the counts", |_| Instant::now() >= until);
+    let (sent, resent) = (
+        metric(&registry, "weir_rtc_packets_total", "sent"),
+        metric(&registry, "weir_rtc_resent_packets_total", ""),
+    );
+    assert!(metric(&registry, "weir_rtc_nacks_total", "play") > 0.0);
+    assert!(sent >= 600.0 && resent > 0.0 && resent < sent * 0.3, "{resent} of {sent} again");
+}
+
+#[test]
+fn ice_is_restarted_from_another_address_and_media_follows() {
+    let (server, _) = server();
+    let broadcast = server.broadcast();
+    broadcast.set_tracks(&[track()]);
+    broadcast.push(Instant::now(), &picture(0));
+    let (mut client, _, accepted, receiver) = watch(&server, &broadcast);
+    // Another network.
+    client.socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    client.address = client.socket.local_addr().unwrap();
+    let mut changes = client.rtc.sdp_api();
+    let theirs = changes.ice_restart(false);
+    let (_, pending) = changes.apply().unwrap();
+    client.rtc.add_local_candidate(Candidate::host(client.address, "udp").unwrap());
+    let theirs = crate::peer::Credentials { ufrag: theirs.ufrag, password: theirs.pass };
+    let before = server.fragment(&accepted.session).unwrap();
+    let ours = server.restart_ice(&accepted.session, theirs).unwrap().credentials;
+    assert_eq!(server.fragment(&accepted.session).unwrap(), ours.ufrag);
+    assert_ne!(ours.ufrag, before);
+    let line = |line: &str| match line.split_once(':') {
+        Some(("a=ice-ufrag", _)) => format!("a=ice-ufrag:{}\r\n", ours.ufrag),
+        Some(("a=ice-pwd", _)) => format!("a=ice-pwd:{}\r\n", ours.password),
+        _ => format!("{line}\r\n"),
+    };
+    let answer: String = accepted.answer.lines().map(line).collect();
+    client.accept(pending, &answer);
+    client.packets.clear();
+    let mut n = 0;
+    let mut next = Instant::now();
+    client.run("pictures at the other address", |client| {
+        if Instant::now() >= next {
+            n += 1;
+            next += Duration::from_millis(20);
+            broadcast.push(Instant::now(), &picture(n % 200));
+        }
+        client.packets.iter().filter(|(_, p)| p.marker).count() > 5
+    });
+    assert!(receiver.try_recv().is_err(), "it is still there");
+    server.close(&accepted.session).unwrap();
+    assert_eq!(receiver.recv_timeout(PATIENCE).unwrap().0, Ended::Asked);
+}
+
+#[test]
+fn a_viewer_that_is_gone_without_a_word_is_let_go() {
+    let (server, _) = server();
+    let broadcast = server.broadcast();
+    broadcast.set_tracks(&[track()]);
+    broadcast.push(Instant::now(), &picture(0));
+    let (client, .., receiver) = watch(&server, &broadcast);
+    drop(client);
+    assert_eq!(receiver.recv_timeout(PATIENCE).unwrap().0, Ended::Left);
+}
+
+#[test]
+fn checks_of_strangers_are_neither_answered_nor_followed() {
+    let (server, registry) = server();
+    let broadcast = server.broadcast();
+    broadcast.set_tracks(&[track()]);
+    broadcast.push(Instant::now(), &picture(0));
+    let (mut client, ..) = watch(&server, &broadcast);
+    let stranger = UdpSocket::bind("127.0.0.1:0").unwrap();
+    stranger.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
+    // One that was recorded, and the same with another transaction, which makes its signature wrong.
+    let recorded = client.checks.last().unwrap().clone();
+    let mut forged = recorded.clone();
+    forged[10] ^= 1;
+    for check in [&recorded, &forged] {
+        stranger.send_to(check, server.address()).unwrap();
+    }
+    client.packets.clear();
+    (1..6).for_each(|n| broadcast.push(Instant::now(), &picture(n)));
+    client.run("pictures", |client| client.packets.iter().filter(|(_, p)| p.marker).count() == 5);
+    assert!(stranger.recv(&mut [0; 100]).is_err(), "a stranger is answered");
+    assert_eq!(metric(&registry, "weir_rtc_datagrams_dropped_total", "replay"), 1.0);
+}

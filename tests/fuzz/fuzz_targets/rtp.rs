@@ -1,0 +1,5 @@
+//! See `bodies::rtp`.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| weir_fuzz::bodies::rtp(data));
