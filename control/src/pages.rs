@@ -73,6 +73,7 @@ impl Pages {
     pub(crate) fn router(self) -> Router {
         Router::new()
             .route("/", get(index))
+            .route("/studio", get(index))
             .route("/watch/{app}/{name}", get(index))
             .route("/assets/{*file}", get(asset))
             .with_state(Arc::new(self))
@@ -212,7 +213,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_page_answers_at_the_root_and_at_every_watch_address() {
-        for path in ["/", "/?via=flv", "/watch/live/demo", "/watch/live/a%20b?via=hls"] {
+        for path in ["/", "/?via=flv", "/studio", "/watch/live/demo", "/watch/live/a%20b?via=hls"] {
             let (status, headers, body) = get(pages(), path, &[]).await;
             assert_eq!(status, StatusCode::OK, "{path}");
             assert_eq!(headers["content-type"], "text/html; charset=utf-8");

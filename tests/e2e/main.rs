@@ -34,6 +34,7 @@ mod pulls;
 mod redundant;
 mod secure;
 mod srt;
+mod studio;
 mod support;
 mod tidy;
 mod traces;

@@ -1,10 +1,15 @@
 // Where a stream is found: the addresses of its outputs and of its ingest.
 
-export type Via = 'hls' | 'flv' | 'ws';
+export type Via = 'hls' | 'flv' | 'ws' | 'rtc';
 
-export const VIAS: readonly Via[] = ['hls', 'flv', 'ws'];
+export const VIAS: readonly Via[] = ['hls', 'rtc', 'flv', 'ws'];
 
-export const VIA_NAMES: Record<Via, string> = { hls: 'LL-HLS', flv: 'HTTP-FLV', ws: 'WebSocket-FLV' };
+export const VIA_NAMES: Record<Via, string> = {
+  hls: 'LL-HLS',
+  flv: 'HTTP-FLV',
+  ws: 'WebSocket-FLV',
+  rtc: 'WebRTC',
+};
 
 /** What of `window.location` counts. */
 export interface Place {
@@ -25,7 +30,8 @@ export function isVia(value: unknown): value is Via {
   return VIAS.includes(value as Via);
 }
 
-function grant(place: Place): string | null {
+/** The grant that the page was opened with. */
+export function grant(place: Place): string | null {
   return new URLSearchParams(place.search).get('token') || null;
 }
 
@@ -41,7 +47,15 @@ export function playUrl(place: Place, app: string, name: string, via: Via): stri
       return `${place.protocol}//${place.host}/${path}.flv`;
     case 'ws':
       return `${secure ? 'wss:' : 'ws:'}//${place.host}/${path}.flv`;
+    case 'rtc':
+      // A grant goes with the request, not into the address.
+      return `${place.protocol}//${place.host}/${streamPath(app, name)}/whep`;
   }
+}
+
+/** Where a browser, or whoever else speaks WHIP, publishes. */
+export function whipUrl(place: Place, app: string, name: string): string {
+  return `${place.protocol}//${place.host}/${streamPath(app, name)}/whip`;
 }
 
 /** Where encoders reach the server: what it says itself, or this page's host. */

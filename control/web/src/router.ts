@@ -7,6 +7,7 @@ export const router = createRouter({
   routes: [
     { path: '/', component: LivePage },
     { path: '/watch/:app/:name', component: () => import('./watch/WatchPage.vue'), props: true },
+    { path: '/studio', component: () => import('./studio/StudioPage.vue') },
     { path: '/:rest(.*)', redirect: '/' },
   ],
   scrollBehavior: (_to, _from, saved) => saved ?? { top: 0 },

@@ -9,6 +9,7 @@ describe('playUrl', () => {
     expect(playUrl(plain, 'live', 'a', 'hls')).toBe('http://weir.example:8080/live/a/index.m3u8');
     expect(playUrl(plain, 'live', 'a', 'flv')).toBe('http://weir.example:8080/live/a.flv');
     expect(playUrl(plain, 'live', 'a', 'ws')).toBe('ws://weir.example:8080/live/a.flv');
+    expect(playUrl(plain, 'live', 'a', 'rtc')).toBe('http://weir.example:8080/live/a/whep');
     const secure = place('https://weir.example');
     expect(playUrl(secure, 'live', 'a', 'hls')).toBe('https://weir.example/live/a/index.m3u8');
     expect(playUrl(secure, 'live', 'a', 'ws')).toBe('wss://weir.example/live/a.flv');

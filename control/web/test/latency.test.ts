@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { cameInAt, latencyMs, offsetOf } from '../src/player/latency';
+import { cameInAt, cameInAtRtp, latencyMs, offsetOf } from '../src/player/latency';
 
 describe('offsetOf', () => {
   it('believes the fastest answer', () => {
@@ -35,6 +35,17 @@ describe('cameInAt', () => {
     const before = latencyMs(cameInAt(position, clock), 1_011_000, 0);
     const after = latencyMs(cameInAt(position, { media_ms: 99_000, wall_ms: 1_029_500 }), 1_031_000, 0);
     expect([before, after]).toEqual([1000, 500]);
+  });
+});
+
+describe('cameInAtRtp', () => {
+  it('counts in ticks of RTP, which wrap sooner', () => {
+    const clock = { media_ms: 90_000, wall_ms: 1_000_000 };
+    expect(cameInAtRtp(90_020 * 90, clock)).toBe(1_000_020);
+    // 2 ** 32 ticks are 13 hours and a quarter.
+    const late = { media_ms: 47_721_900, wall_ms: 1_000_000 };
+    expect(cameInAtRtp((47_721_940 * 90) % 2 ** 32, late)).toBeCloseTo(1_000_040, 3);
+    expect(cameInAtRtp((47_721_800 * 90) % 2 ** 32, late)).toBeCloseTo(999_900, 3);
   });
 });
 

@@ -87,6 +87,7 @@ describe('a session', () => {
     expect(session.readings()).toEqual({
       via: 'flv',
       playback: 'playing',
+      notice: null,
       latency_ms: 800,
       buffer_s: 0.5,
       dropped_frames: 1,

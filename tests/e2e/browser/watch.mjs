@@ -1,7 +1,8 @@
 // Opens a page of weir in headless Chromium and prints, four times a second, what its player says of
 // itself, or the text of each live stream if there is no player: a JSON object a line. Ends, with the browser, when its standard input does.
 // With a certificate, which the server shows, the page is asked for over HTTP/3 (h3) or only by others (h2); `protocols` in what
-// is printed counts by what the files of media came. An address that ends with .ts is played by mpegts.js alone.
+// is printed counts by what the files of media came. An address that ends with .ts is played by mpegts.js alone. The studio
+// publishes its test picture.
 //
 //   node watch.mjs URL [CERTIFICATE h2|h3]
 
@@ -49,6 +50,8 @@ const browser = await puppeteer.launch({
     '--disable-component-update',
     '--disable-sync',
     '--autoplay-policy=no-user-gesture-required',
+    '--use-fake-device-for-media-stream',
+    '--use-fake-ui-for-media-stream',
     '--window-size=800,600',
     ...secure(),
   ],
@@ -116,8 +119,15 @@ function playTs(url) {
   window.__weir = { stats };
 }
 
+// The studio publishes its test picture.
+if (new URL(url).pathname === '/studio') {
+  await page.click('input[value="test"]');
+  await page.click('button[type="submit"]');
+}
+
 function read() {
   if (window.__weir) return window.__weir.stats();
+  if (window.__weirStudio) return window.__weirStudio.stats();
   const rows = document.querySelectorAll('[aria-label="Live streams"] > li');
   // Before the first answer, and where something else is shown, there is nothing to tell.
   if (!rows.length && !document.querySelector('.empty')) return null;

@@ -9,6 +9,8 @@ export interface Events {
 }
 
 export interface Attachment {
+  /** What the server says of the stream by this protocol, for people. */
+  notice?: string | null;
   /** When the frame shown now came in to the server, by the server's clock in ms, if that is known. */
   cameInAt(): number | null;
   /** Called a few times a second: keep close to the live edge, with more distance after stalls. */

@@ -2,8 +2,8 @@
 
 import type { MediaClock } from '../api/types';
 
-/** FLV timestamps are 32 bits wide. */
-const WRAP_MS = 2 ** 32;
+/** Timestamps of FLV, and of RTP, are 32 bits wide. */
+const WRAP = 2 ** 32;
 
 /** A question to the server about its time, in ms since 1970. */
 export interface ClockSample {
@@ -26,10 +26,21 @@ export function offsetOf(samples: readonly ClockSample[]): number {
  * another frame's timestamp to that clock; both timestamps may have wrapped.
  */
 export function cameInAt(media_ms: number, clock: MediaClock): number {
-  let distance = (media_ms - clock.media_ms) % WRAP_MS;
-  if (distance > WRAP_MS / 2) distance -= WRAP_MS;
-  if (distance < -WRAP_MS / 2) distance += WRAP_MS;
+  let distance = (media_ms - clock.media_ms) % WRAP;
+  if (distance > WRAP / 2) distance -= WRAP;
+  if (distance < -WRAP / 2) distance += WRAP;
   return clock.wall_ms + distance;
+}
+
+/** RTP's clock of pictures: 90,000 ticks a second, 32 bits wide, which counts the same time as FLV's (RFC 6184 §8.2.1). */
+const RTP_TICKS_PER_MS = 90;
+
+/** When the picture with RTP timestamp `rtp` came in to the server, by the server's clock. */
+export function cameInAtRtp(rtp: number, clock: MediaClock): number {
+  let distance = (rtp - clock.media_ms * RTP_TICKS_PER_MS) % WRAP;
+  if (distance > WRAP / 2) distance -= WRAP;
+  if (distance < -WRAP / 2) distance += WRAP;
+  return clock.wall_ms + distance / RTP_TICKS_PER_MS;
 }
 
 /** From when a frame came in (server's clock) to `now_ms` (ours), in ms. */

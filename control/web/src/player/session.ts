@@ -1,12 +1,14 @@
 // A viewer's stay with a stream: connects a video element to it, and again whenever that is lost.
 
-import { playUrl, type Via } from '../address';
+import { grant, playUrl, type Via } from '../address';
 import type { MediaClock } from '../api/types';
-import { bufferedAhead, type Attachment } from './attachment';
+import { bufferedAhead, type Attachment, type Events } from './attachment';
 import { retryDelayMs } from './backoff';
 import { attachFlv } from './flv';
 import { attachHls } from './hls';
 import { latencyMs } from './latency';
+import { Refused } from '../rtc/exchange';
+import { attachRtc } from './rtc';
 import type { Playback, Presence } from './state';
 
 const TICK_MS = 250;
@@ -37,6 +39,8 @@ export interface Readings {
   current_time: number;
   width: number;
   height: number;
+  /** What the server has to say: why it refused, or what it leaves out. */
+  notice: string | null;
 }
 
 export class Session {
@@ -59,6 +63,7 @@ export class Session {
   /** Those that the publisher did not cause. */
   private slowStalls = 0;
   private interrupted = false;
+  private notice: string | null = null;
   /** Where the playhead stood, and since when. */
   private still = { time: 0, since: 0 };
   private fatalErrors = 0;
@@ -84,6 +89,7 @@ export class Session {
 
   start(via: Via): void {
     this.via = via;
+    this.notice = null;
     this.attempt = 0;
     this.stalls = 0;
     this.slowStalls = 0;
@@ -128,6 +134,7 @@ export class Session {
       current_time: this.video.currentTime,
       width: this.video.videoWidth,
       height: this.video.videoHeight,
+      notice: this.notice,
     };
   }
 
@@ -143,18 +150,29 @@ export class Session {
       ended: () => current() && this.lost(null),
     };
     const url = playUrl(window.location, this.app, this.name, this.via);
-    const attaching =
-      this.via === 'hls'
-        ? attachHls(this.video, url, events)
-        : attachFlv(this.video, url, events, () => this.tie());
-    attaching.then(
+    this.attach(url, events).then(
       (attachment) => {
         if (!current()) return attachment.destroy();
         this.attachment = attachment;
+        this.notice = attachment.notice ?? null;
         this.play();
       },
-      (error: unknown) => events.failed(String(error)),
+      (error: unknown) => {
+        if (current()) this.notice = error instanceof Refused ? error.message : null;
+        events.failed(String(error));
+      },
     );
+  }
+
+  private attach(url: string, events: Events): Promise<Attachment> {
+    switch (this.via) {
+      case 'hls':
+        return attachHls(this.video, url, events);
+      case 'rtc':
+        return attachRtc(this.video, url, grant(window.location), events, () => this.tie());
+      default:
+        return attachFlv(this.video, url, events, () => this.tie());
+    }
   }
 
   private disconnect(): void {

@@ -1,0 +1,72 @@
+// An offer for an answer, as WHIP (RFC 9725) and WHEP have it: one request, and a session that is deleted at the end.
+
+import { iceServers } from './links';
+
+/** The server said no, in words for people. */
+export class Refused extends Error {
+  constructor(
+    readonly status: number,
+    message: string,
+  ) {
+    super(message);
+  }
+}
+
+/** What a server answers. */
+export interface Welcome {
+  /** What of the stream is left out. */
+  warning: string | null;
+  /** Servers that help if the direct way is closed. */
+  ice: RTCIceServer[];
+  /** Ends the session at the server, even while the page is being left. */
+  end(): void;
+}
+
+/** Makes `connection`'s offer to `endpoint`, and takes the answer. `bearer` is a grant or a publish key. */
+export async function exchange(connection: RTCPeerConnection, endpoint: string, bearer: string | null): Promise<Welcome> {
+  // The server answers whoever checks (ICE-lite): no candidate of ours has to be known before.
+  await connection.setLocalDescription();
+  const authorization: Record<string, string> = bearer ? { authorization: `Bearer ${bearer}` } : {};
+  const answer = await fetch(endpoint, {
+    method: 'POST',
+    headers: { 'content-type': 'application/sdp', ...authorization },
+    body: connection.localDescription!.sdp,
+  });
+  const text = await answer.text();
+  if (answer.status !== 201) throw new Refused(answer.status, problem(text) ?? `${answer.status} ${answer.statusText}`);
+  const location = answer.headers.get('location');
+  const end = () => {
+    if (!location) return;
+    const session = new URL(location, answer.url);
+    // One that is over already is as well.
+    fetch(session, { method: 'DELETE', headers: authorization, keepalive: true }).catch(() => undefined);
+  };
+  try {
+    await connection.setRemoteDescription({ type: 'answer', sdp: text });
+  } catch (error) {
+    end();
+    throw error;
+  }
+  return { warning: quoted(answer.headers.get('warning')), ice: iceServers(answer.headers.get('link')), end };
+}
+
+/** Calls `over` when the other side says goodbye by DTLS, of a connection whose answer is there. */
+export function onGoodbye(connection: RTCPeerConnection, over: () => void): void {
+  const transport = connection.getSenders()[0]?.transport;
+  if (transport) transport.onstatechange = () => transport.state === 'closed' && over();
+}
+
+/** What a problem document (RFC 9457) says. */
+function problem(body: string): string | null {
+  try {
+    const { detail, title } = JSON.parse(body) as { detail?: string; title?: string };
+    return detail ?? title ?? null;
+  } catch {
+    return null;
+  }
+}
+
+/** The text of a `Warning` header. */
+function quoted(warning: string | null): string | null {
+  return warning ? (/"([^"]*)"/.exec(warning)?.[1] ?? warning) : null;
+}
