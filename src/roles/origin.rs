@@ -5,9 +5,9 @@ use std::sync::Arc;
 use origin::Origin;
 use origin::ingest::rtmp::Ingest;
 use origin::ingest::srt;
+use origin::ingest::whip::Whip;
 use origin::pull::Pulls;
 use origin::push::Pushes;
-use origin::ingest::whip::Whip;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 

@@ -11,7 +11,9 @@ async fn a_browser_publishes_by_the_studio_and_others_watch_by_each_protocol() {
     let weir = Weir::start().await;
     let mut studio = Page::open(&weir.url("/studio?name=a"));
     let sent = studio
-        .until("the studio is live", |report| report.text("phase") == "live" && report.number("frames") > 50.0)
+        .until("the studio is live", |report| {
+            report.text("phase") == "live" && report.number("frames") > 50.0
+        })
         .await;
     assert_eq!((sent.number("height"), sent.text("codec")), (720.0, "video/H264"), "{sent:?}");
     weir.until_live("live/a", 2).await;
