@@ -321,9 +321,14 @@ fn a_viewer_begins_with_the_cached_keyframe_and_gets_what_follows() {
     assert_eq!(got[14].pts().0 - got[5].pts().0, 9 * 3_600);
 
     // Whoever can't decode gets the cached keyframe again.
-    let mut api = client.rtc.direct_api();
-    api.stream_rx_by_mid(mid, None).unwrap().request_keyframe(KeyframeRequestKind::Pli);
+    let mut next = Instant::now();
     client.run("pictures 20 to 24 again", |client| {
+        // As browsers do, until it is given one.
+        if Instant::now() >= next {
+            next += Duration::from_millis(200);
+            let mut api = client.rtc.direct_api();
+            api.stream_rx_by_mid(mid, None).unwrap().request_keyframe(KeyframeRequestKind::Pli);
+        }
         client.packets.iter().filter(|(_, p)| p.marker).count() == 5
     });
     assert!(frames(&mut client)[0].keyframe);
@@ -429,8 +434,8 @@ fn who_asks_for_keyframes_all_the_time_waits_for_the_next() {
     });
     assert!(metric(&registry, "weir_rtc_keyframes_wanted_total", "") > 10.0);
     let restarts = |reason| metric(&registry, "weir_rtc_restarts_total", reason);
-    // It had its keyframe when it joined: more of the same would not help it.
-    assert_eq!((restarts("asked"), restarts("skipped")), (0.0, 1.0));
+    // Once it is given the same again: more of that would not help it.
+    assert_eq!((restarts("asked"), restarts("skipped")), (1.0, 1.0));
     client.packets.clear();
     (5..10).for_each(|n| broadcast.push(Instant::now(), &picture(n)));
     (10..12).for_each(|n| broadcast.push(Instant::now(), &picture(n)));
@@ -462,7 +467,8 @@ fn a_viewer_that_loses_much_is_sent_little_again() {
         metric(&registry, "weir_rtc_resent_packets_total", ""),
     );
     assert!(metric(&registry, "weir_rtc_nacks_total", "play") > 0.0);
-    assert!(sent >= 600.0 && resent > 0.0 && resent < sent * 0.3, "{resent} of {sent} again");
+    // Half of all is lost: all of it again, and what of that is lost, would be as much once more.
+    assert!(sent >= 600.0 && resent > 0.0 && resent < sent * 0.4, "{resent} of {sent} again");
 }
 
 #[test]
@@ -478,7 +484,6 @@ fn ice_is_restarted_from_another_address_and_media_follows() {
     let mut changes = client.rtc.sdp_api();
     let theirs = changes.ice_restart(false);
     let (_, pending) = changes.apply().unwrap();
-    client.rtc.add_local_candidate(Candidate::host(client.address, "udp").unwrap());
     let theirs = crate::peer::Credentials { ufrag: theirs.ufrag, password: theirs.pass };
     let before = server.fragment(&accepted.session).unwrap();
     let ours = server.restart_ice(&accepted.session, theirs).unwrap().credentials;
@@ -491,14 +496,15 @@ fn ice_is_restarted_from_another_address_and_media_follows() {
     };
     let answer: String = accepted.answer.lines().map(line).collect();
     client.accept(pending, &answer);
+    client.rtc.add_local_candidate(Candidate::host(client.address, "udp").unwrap());
     client.packets.clear();
-    let mut n = 0;
+    let mut n = 0_u32;
     let mut next = Instant::now();
     client.run("pictures at the other address", |client| {
         if Instant::now() >= next {
             n += 1;
             next += Duration::from_millis(20);
-            broadcast.push(Instant::now(), &picture(n % 200));
+            broadcast.push(Instant::now(), &picture(u8::try_from(n % 200).unwrap()));
         }
         client.packets.iter().filter(|(_, p)| p.marker).count() > 5
     });

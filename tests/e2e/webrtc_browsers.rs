@@ -8,9 +8,9 @@ use serde_json::json;
 use crate::support::browser::Page;
 use crate::support::ffmpeg::{self, Media, Version};
 use crate::support::lossy::Lossy;
-use crate::support::say;
 use crate::support::turn::{self, Load};
 use crate::support::weir::Weir;
+use crate::support::{say, until};
 use crate::webrtc::{media_address, offer, post};
 
 /// As a camera would: no B-frames, a keyframe every two seconds.
@@ -115,10 +115,11 @@ async fn a_viewer_begins_in_the_midst_of_a_long_group_of_pictures() {
     let publisher = ffmpeg::publish(Version::Nine, &weir.rtmp_url("live/a"), media);
     weir.until_live("live/a", 1).await;
     // Ten seconds of 2.5 Mbit/s lie before it.
-    let position = async |weir: &Weir| {
-        weir.stream("live/a").await.map_or(0.0, |s| s["video_frames"].as_f64().unwrap_or(0.0))
-    };
-    crate::support::until("ten seconds", async || (position(&weir).await > 250.0).then_some(())).await;
+    until("ten seconds", async || {
+        let stream = weir.stream("live/a").await?;
+        (stream["bytes_in"].as_u64()? > 2_500_000).then_some(())
+    })
+    .await;
     let mut viewer = Page::webrtc(&weir.url("/live/a/whep"), "play");
     let first = viewer.until("a picture", |report| report.number("firstFrameMs") >= 0.0).await;
     let report = viewer.until("pictures", |report| report.number("framesDecoded") > 400.0).await;

@@ -113,27 +113,19 @@ impl Str0m {
             counts: Counts::default(),
             nacks: Vec::new(),
         };
+        let answer = answer.to_sdp_string();
+        // Its m-lines, of which str0m tells by events that come only once it is driven.
+        let mids = answer.lines().filter_map(|line| line.strip_prefix("a=mid:")).map(Mid::from);
+        let mids: Vec<Mid> = mids.collect();
         match role {
-            Role::Publish => peer.find_received()?,
-            Role::Play(sent) => peer.find_lanes(sent)?,
+            Role::Publish => peer.find_received(&mids)?,
+            Role::Play(sent) => peer.find_lanes(&mids, sent)?,
         }
-        Ok((peer, answer.to_sdp_string()))
+        Ok((peer, answer))
     }
 
-    /// The m-lines of the answer.
-    fn mids(&mut self) -> Vec<Mid> {
-        // str0m tells of them by events, of which nothing else has happened yet.
-        let mut mids = Vec::new();
-        while let Ok(Said::Event(event)) = self.rtc.poll_output() {
-            if let Happened::MediaAdded(added) = event {
-                mids.push(added.mid);
-            }
-        }
-        mids
-    }
-
-    fn find_received(&mut self) -> Result<(), Refused> {
-        for mid in self.mids() {
+    fn find_received(&mut self, mids: &[Mid]) -> Result<(), Refused> {
+        for &mid in mids {
             let Some(media) = self.rtc.media(mid).filter(|media| media.direction().is_receiving()) else {
                 continue;
             };
@@ -152,12 +144,12 @@ impl Str0m {
         if self.received.is_empty() { Err(nothing_taken()) } else { Ok(()) }
     }
 
-    fn find_lanes(&mut self, sent: &[Sent]) -> Result<(), Refused> {
+    fn find_lanes(&mut self, mids: &[Mid], sent: &[Sent]) -> Result<(), Refused> {
         let names: Vec<&str> = sent.iter().map(|sent| sent.codec.name()).collect();
         let names = names.join(" and ");
         let refused =
             || Refused::NothingInCommon(format!("the stream has {names}, which the offer does not receive"));
-        for mid in self.mids() {
+        for &mid in mids {
             let Some(media) = self.rtc.media(mid) else { continue };
             let kind = match media.kind() {
                 MediaKind::Audio => Kind::Audio,

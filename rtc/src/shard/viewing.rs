@@ -51,14 +51,16 @@ pub(super) struct Viewing {
     waiting: bool,
     behind: Option<Behind>,
     last_video: Option<i64>,
-    /// When it was given the newest keyframe last.
-    restarted: Option<Instant>,
+    /// When it was given the newest keyframe last, and when that was because it asked.
+    began: Option<Instant>,
+    helped: Option<Instant>,
     pub(super) bytes: u64,
 }
 
 impl Viewing {
     pub(super) fn new(broadcast: Arc<Broadcast>, watcher: Box<dyn Watcher>) -> Self {
-        Self { broadcast, watcher, waiting: true, behind: None, last_video: None, restarted: None, bytes: 0 }
+        let (behind, last_video, began, helped) = Default::default();
+        Self { broadcast, watcher, waiting: true, behind, last_video, began, helped, bytes: 0 }
     }
 
     /// Sends what is new. Pictures are left to [`Self::catch_up`] while it is behind.
@@ -78,7 +80,7 @@ impl Viewing {
 
     /// It begins with the newest keyframe before `until`: with the next one where there is none.
     pub(super) fn begin(&mut self, now: Instant, until: u64) {
-        self.restarted = Some(now);
+        self.began = Some(now);
         let join = self.broadcast.join(until);
         self.waiting = join.is_none();
         self.behind = join.map(|join| Behind {
@@ -119,13 +121,21 @@ impl Viewing {
 
     /// What is done about it if it can't decode at `now`.
     pub(super) fn remedy(&self, now: Instant) -> Remedy {
-        let since = self.restarted.map(|at| now.saturating_duration_since(at));
-        match since {
-            _ if self.behind.is_some() || self.waiting => Remedy::Nothing,
-            Some(since) if since < SAME_LOSS => Remedy::Nothing,
-            Some(since) if since < TOO_SLOW => Remedy::Skip,
-            _ => Remedy::CatchUp,
+        let within =
+            |at: Option<Instant>, time| at.is_some_and(|at| now.saturating_duration_since(at) < time);
+        if self.behind.is_some() || self.waiting || within(self.began, SAME_LOSS) {
+            Remedy::Nothing
+        } else if within(self.helped, TOO_SLOW) {
+            Remedy::Skip
+        } else {
+            Remedy::CatchUp
         }
+    }
+
+    /// It gets the newest keyframe before `until` again, since it asked.
+    pub(super) fn help(&mut self, now: Instant, until: u64) {
+        self.helped = Some(now);
+        self.begin(now, until);
     }
 
     /// It goes without pictures until the next keyframe.

@@ -79,7 +79,7 @@ impl Shard {
         match viewing.remedy(now) {
             Remedy::CatchUp => {
                 restarts.with_label_values(&["asked"]).inc();
-                viewing.begin(now, group.next);
+                viewing.help(now, group.next);
             }
             Remedy::Skip => {
                 restarts.with_label_values(&["skipped"]).inc();
