@@ -110,6 +110,8 @@ struct State {
     /// Arrival less presentation, in microseconds since `epoch`: the least of late.
     offset_us: Option<i64>,
     reordered: bool,
+    /// An answer may have named the tracks: until then, they come one after the other.
+    named: bool,
     over: Option<Ended>,
 }
 
@@ -145,6 +147,7 @@ impl Broadcast {
             epoch: Instant::now(),
             offset_us: None,
             reordered: false,
+            named: false,
             over: None,
         };
         let told = shards.iter().map(|_| AtomicBool::new(false)).collect();
@@ -178,7 +181,7 @@ impl Broadcast {
         }
         let mut state = self.state.lock();
         let codecs = |lanes: &[Lane]| lanes.iter().map(|lane| lane.sent.codec).collect::<Vec<_>>();
-        let other = !state.lanes.is_empty() && codecs(&state.lanes) != codecs(&lanes);
+        let other = state.named && codecs(&state.lanes) != codecs(&lanes);
         state.lanes = lanes;
         state.left_out = left_out;
         drop(state);
@@ -226,6 +229,11 @@ impl Broadcast {
         self.ready.send_replace(true);
     }
 
+    /// Whether it is over, so that nobody can begin to watch it.
+    pub fn is_over(&self) -> bool {
+        self.state.lock().over.is_some()
+    }
+
     /// Waits until there is something to begin with. Cancel-safe.
     pub async fn ready(&self) {
         // The sender is ours: it does not go while we wait.
@@ -244,7 +252,7 @@ impl Broadcast {
 
     /// What an answer to a viewer names, and which codecs are left out; or why nobody can watch.
     pub fn tracks(&self) -> Result<(Vec<Sent>, Vec<Codec>), Unwatchable> {
-        let state = self.state.lock();
+        let mut state = self.state.lock();
         if state.over.is_some() {
             return Err(Unwatchable::Ended);
         }
@@ -254,6 +262,7 @@ impl Broadcast {
         if state.reordered {
             return Err(Unwatchable::Reordered);
         }
+        state.named = true;
         Ok((state.lanes.iter().map(|lane| lane.sent.clone()).collect(), state.left_out.clone()))
     }
 

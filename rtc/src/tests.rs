@@ -342,6 +342,20 @@ fn a_viewer_begins_with_the_cached_keyframe_and_gets_what_follows() {
 }
 
 #[test]
+fn tracks_that_come_later_end_nobody_who_was_not_told_of_them() {
+    let (server, _) = server();
+    let broadcast = server.broadcast();
+    let head = [&b"OpusHead"[..], &[1, 2, 0, 0, 0x80, 0xbb, 0, 0, 0, 0, 0]].concat();
+    let sound = codec::track(TrackId::AUDIO, Codec::Opus, Timescale::HZ_90K, head.into()).unwrap();
+    broadcast.set_tracks(&[sound.clone()]);
+    broadcast.set_tracks(&[sound.clone(), track()]);
+    assert_eq!(broadcast.tracks().unwrap().0.len(), 2);
+    assert!(!broadcast.is_over());
+    broadcast.set_tracks(&[sound]);
+    assert!(broadcast.is_over() && broadcast.tracks().is_err());
+}
+
+#[test]
 fn the_end_of_what_is_watched_ends_who_watches() {
     let (server, _) = server();
     let broadcast = server.broadcast();

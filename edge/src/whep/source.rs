@@ -48,7 +48,7 @@ impl Source {
 
     /// Whether nothing more comes of it.
     pub(super) fn is_over(&self) -> bool {
-        self.reading.is_finished()
+        self.reading.is_finished() || self.broadcast.is_over()
     }
 }
 
