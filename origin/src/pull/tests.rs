@@ -3,11 +3,11 @@
 use std::net::UdpSocket;
 use std::time::Duration;
 
+use ::srt::{Connection, Listener, Options, Terms};
 use control_api::{RemoteState, Secret};
 use http::{Method, StatusCode};
 use media_core::mpegts::Muxer;
 use prometheus::Registry;
-use srt::{Connection, Listener, Options, Terms};
 
 use super::*;
 use crate::testing::{ask, clip, key, origin};
@@ -42,7 +42,7 @@ async fn send(connection: &Connection) {
     let (mut muxer, mut out) = (Muxer::new(), bytes::BytesMut::new());
     muxer.set_tracks(&tracks);
     frames.iter().for_each(|frame| muxer.frame(frame, &mut out));
-    for datagram in out.chunks(srt::PAYLOAD_BYTES) {
+    for datagram in out.chunks(::srt::PAYLOAD_BYTES) {
         connection.send(datagram).await.unwrap();
     }
 }
