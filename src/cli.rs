@@ -8,7 +8,7 @@ use control_api::Network;
 
 use crate::log;
 
-/// A live-media CDN in one binary: RTMP in; LL-HLS, HTTP-FLV, WebSocket-FLV and RTMP out.
+/// A live-media CDN in one binary: RTMP and SRT in; LL-HLS, HTTP-FLV, WebSocket-FLV, MPEG-TS, RTMP and SRT out.
 #[derive(Debug, Parser)]
 #[command(version, about, after_long_help = EXAMPLES, args_conflicts_with_subcommands = true, max_term_width = 100)]
 pub(crate) struct Cli {

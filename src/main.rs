@@ -1,5 +1,5 @@
-//! weir: a live-media CDN in one binary. Streams come in over RTMP and go out as LL-HLS, HTTP-FLV,
-//! WebSocket-FLV and RTMP.
+//! weir: a live-media CDN in one binary. Streams come in by RTMP and SRT, and go out as LL-HLS, HTTP-FLV, WebSocket-FLV,
+//! MPEG-TS, RTMP and SRT.
 
 #![forbid(unsafe_code)]
 

@@ -198,8 +198,8 @@ async fn a_line_that_loses_packets_loses_no_frame() {
     let media = Media { video: Some(video), audio: Some(AAC), size: "640x360" };
     ffmpeg::encode(Version::Five, media, 20, &file).await;
     let (there, back) = (Lossy::to(weir.srt, 50).await, Lossy::to(weir.srt, 50).await);
-    // libsrt's receivers repeat their first request for a packet only after 300 ms: less latency leaves one chance in ten that
-    // the first packet that a line loses is lost for good.
+    // With 300 ms a receiver gave one packet up soon after it began, in most runs: libsrt's first repeated request seems to come
+    // that late (ARCHITECTURE.md, Known gaps).
     let url = |line: &Lossy, id| format!("srt://{}?streamid={id}&latency=400000", line.at);
     let sender = ffmpeg::send_srt(&file, &url(&there, "publish:live/a"));
     weir.until_live("live/a", 2).await;
