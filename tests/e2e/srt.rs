@@ -198,8 +198,8 @@ async fn a_line_that_loses_packets_loses_no_frame() {
     let media = Media { video: Some(video), audio: Some(AAC), size: "640x360" };
     ffmpeg::encode(Version::Five, media, 20, &file).await;
     let (there, back) = (Lossy::to(weir.srt, 50).await, Lossy::to(weir.srt, 50).await);
-    // libsrt's receivers repeat their first request for a packet only after 300 ms: less latency leaves one chance in ten that
-    // the first packet that a line loses is lost for good.
+    // With 300 ms a receiver gave one packet up soon after it began, in most runs: libsrt's first repeated request seems to come
+    // that late (ARCHITECTURE.md, Known gaps).
     let url = |line: &Lossy, id| format!("srt://{}?streamid={id}&latency=400000", line.at);
     let sender = ffmpeg::send_srt(&file, &url(&there, "publish:live/a"));
     weir.until_live("live/a", 2).await;
@@ -279,8 +279,8 @@ async fn half_open_handshakes_cost_nothing() {
             for (n, socket) in (0..20_000).zip(sockets.iter().cycle()) {
                 // What the kernel has no room for is lost, as it should be.
                 socket.send_to(&handshake(n % 2 == 1, n + 1), to).ok();
-                if n % 1000 == 0 {
-                    std::thread::sleep(Duration::from_millis(10));
+                if n % 16 == 0 {
+                    std::thread::yield_now();
                 }
             }
         });
