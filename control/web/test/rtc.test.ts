@@ -1,5 +1,5 @@
 import { afterEach, describe, expect, it, vi } from 'vitest';
-import { Refused, exchange, onGoodbye } from '../src/rtc/exchange';
+import { Refused, exchange, onGoodbye, withRoundTrips } from '../src/rtc/exchange';
 import { iceServers } from '../src/rtc/links';
 import { difference, type Counters } from '../src/studio/statistics';
 
@@ -22,12 +22,22 @@ describe('iceServers', () => {
   });
 });
 
+describe('withRoundTrips', () => {
+  it('offers reports for what may be asked for again, once', () => {
+    const sdp = 'a=rtcp-fb:96 nack\r\na=rtcp-fb:96 nack pli\r\na=rtcp-fb:97 transport-cc\r\n';
+    const offered = 'a=rtcp-fb:96 nack\r\na=rtcp-fb:96 rrtr\r\na=rtcp-fb:96 nack pli\r\na=rtcp-fb:97 transport-cc\r\n';
+    expect(withRoundTrips(sdp)).toBe(offered);
+    expect(withRoundTrips(offered)).toBe(offered);
+  });
+});
+
 describe('exchange', () => {
   function connection() {
     const transport = { state: 'connected', onstatechange: null as null | (() => void) };
     return {
       transport,
       localDescription: { sdp: 'offer' },
+      createOffer: vi.fn(async () => ({ type: 'offer', sdp: 'offer' })),
       setLocalDescription: vi.fn(async () => undefined),
       setRemoteDescription: vi.fn(async () => undefined),
       getSenders: () => [{ transport }],

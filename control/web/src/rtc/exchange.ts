@@ -25,7 +25,7 @@ export interface Welcome {
 /** Makes `connection`'s offer to `endpoint`, and takes the answer. `bearer` is a grant or a publish key. */
 export async function exchange(connection: RTCPeerConnection, endpoint: string, bearer: string | null): Promise<Welcome> {
   // The server answers whoever checks (ICE-lite): no candidate of ours has to be known before.
-  await connection.setLocalDescription();
+  await describe(connection);
   const authorization: Record<string, string> = bearer ? { authorization: `Bearer ${bearer}` } : {};
   const answer = await fetch(endpoint, {
     method: 'POST',
@@ -48,6 +48,25 @@ export async function exchange(connection: RTCPeerConnection, endpoint: string, 
     throw error;
   }
   return { warning: quoted(answer.headers.get('warning')), ice: iceServers(answer.headers.get('link')), end };
+}
+
+/**
+ * Who only receives knows no round trip, and asks again for what it lacks after a guess of 100 ms, unless it offers reports by
+ * which it can tell (RFC 3611 §4.4): Chromium has them, and does not offer them by itself.
+ */
+export function withRoundTrips(sdp: string): string {
+  return sdp.replace(/^a=rtcp-fb:(\d+) nack\r?\n(?!a=rtcp-fb:\1 rrtr)/gm, (line, type) => `${line}a=rtcp-fb:${type} rrtr\r\n`);
+}
+
+/** Takes the connection's own offer. */
+async function describe(connection: RTCPeerConnection): Promise<void> {
+  const { type, sdp } = await connection.createOffer();
+  try {
+    await connection.setLocalDescription({ type, sdp: withRoundTrips(sdp ?? '') });
+  } catch {
+    // A browser that takes only what it said itself.
+    await connection.setLocalDescription();
+  }
 }
 
 /** Calls `over` when the other side says goodbye by DTLS, of a connection whose answer is there. */

@@ -188,7 +188,7 @@ mod tests {
         assert_eq!(chosen.picture, Some((2, Codec::H265)));
         assert_eq!(chosen.sound, None);
         let note = chosen.note.unwrap();
-        for word in ["PCMA", "JPEG", "further video"] {
+        for word in ["G.711 A-law", "JPEG", "further video"] {
             assert!(note.contains(word), "{note}");
         }
         let both = choose_of([("video", "h264"), ("audio", "mpeg4-generic")].into_iter());
