@@ -30,7 +30,7 @@ async fn a_browser_publishes_by_the_studio_and_others_watch_by_each_protocol() {
             })
             .await;
         assert_eq!((report.text("via"), report.number("height")), (via, 720.0), "{report:?}");
-        assert!(report.number("latency_ms") > 0.0, "{report:?}");
+        assert!(report.number("latency_ms") >= 0.0, "{report:?}");
         say(&format!("studio → /watch by {via}: {:.0} ms old", report.number("latency_ms")));
     }
     drop(studio);
