@@ -80,7 +80,7 @@ async fn read(mut viewer: Viewer, broadcast: Arc<Broadcast>, key: StreamKey) {
                         Ok(items) => items.for_each(|item| show(item, ahead, &broadcast)),
                         // The frame is of no use to anybody else either.
                         Err(error) => {
-                            tracing::debug!(stream = %key, %error, "a frame can't be sent by WebRTC")
+                            tracing::debug!(stream = %key, %error, "a frame can't be sent by WebRTC");
                         }
                     }
                 }

@@ -388,6 +388,7 @@ fn nothing_taken() -> Refused {
     )
 }
 
+#[allow(clippy::needless_pass_by_value, reason = "for map_err")]
 fn failed(error: str0m::RtcError) -> Failed {
     Failed(error.to_string())
 }
