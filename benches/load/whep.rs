@@ -21,7 +21,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// Viewers at work. Dropped, they are gone.
 pub(crate) struct Watchers {
     counts: Arc<Counts>,
-    newcomers: mpsc::Sender<Watcher>,
+    newcomers: mpsc::SyncSender<Watcher>,
     waker: Arc<Waker>,
     thread: Option<JoinHandle<()>>,
 }
@@ -45,7 +45,7 @@ impl Watchers {
     pub(crate) fn start() -> Result<Self> {
         let poll = Poll::new()?;
         let waker = Arc::new(Waker::new(poll.registry(), WAKER)?);
-        let (newcomers, come) = mpsc::channel();
+        let (newcomers, come) = mpsc::sync_channel(16);
         let counts = Arc::new(Counts::default());
         let counted = Arc::clone(&counts);
         let thread = std::thread::spawn(move || {
