@@ -101,7 +101,7 @@ impl Bench {
         let _feeder = Feeder::start(media, load::JANUS_PAYLOAD_TYPE)?;
         let watchers = Watchers::start()?;
         load::watch_janus(&server, &watchers, 1).await?;
-        watchers.connected(1).await?;
+        watchers.connected(1).await.with_context(|| server.log())?;
         tokio::time::sleep(WARM_UP).await;
         let before = server.own_memory_kib()?;
         load::watch_janus(&server, &watchers, self.viewers - 1).await?;

@@ -25,7 +25,7 @@ pub(crate) async fn janus() -> Result<(Server, SocketAddr)> {
         "general: {{ debug_level = 2, session_timeout = 0, event_loops = {cores}, admin_secret = \"bench\"
             plugins_folder = \"{PLUGINS}/plugins\", transports_folder = \"{PLUGINS}/transports\" }}
          media: {{ ipv6 = false }}
-         nat: {{ ice_lite = true, full_trickle = false, ice_enforce_list = \"127.0.0.1\", nice_debug = false }}
+         nat: {{ ice_lite = true, full_trickle = false, nice_debug = false }}
          plugins: {{ disable = \"{}\" }}
          transports: {{ disable = \"{}\" }}
          loggers: {{ disable = \"libjanus_jsonlog.so\" }}",

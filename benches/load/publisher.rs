@@ -101,7 +101,9 @@ impl Publishers {
 
     /// Connects `count` publishers of `live/s0`, `live/s1`, … spread over a second, and returns when all send.
     pub(crate) async fn start(server: SocketAddr, count: usize, send: Send) -> Result<Self> {
-        let media = Arc::new(Media::new(&Clip::new(&clock::nal_unit()), send));
+        // Without sound it is for WebRTC, whose viewers do not look for the clock.
+        let prefix = if send == Send::Pictures { Vec::new() } else { clock::nal_unit() };
+        let media = Arc::new(Media::new(&Clip::new(&prefix), send));
         let streams = (0..count).map(|_| Default::default()).collect();
         let sent = Arc::new(Counts { streams, ..Counts::default() });
         let (paused, pauses) = watch::channel(false);

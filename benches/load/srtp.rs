@@ -4,6 +4,7 @@
 
 use std::io::{BufRead, IoSlice};
 use std::net::{Ipv4Addr, UdpSocket};
+use std::ops::Range;
 use std::os::fd::AsRawFd;
 use std::process::Command;
 
@@ -66,6 +67,27 @@ impl Viewer {
     }
 }
 
+/// Where the packets of a picture lie that can leave together, and how long they are: the last may be shorter.
+fn runs(picture: &packets::Picture) -> Vec<(Range<usize>, u16)> {
+    let mut runs: Vec<(Range<usize>, u16)> = Vec::new();
+    let (mut at, mut open) = (0, false);
+    for payload in &picture.payloads {
+        let bytes = HEAD_BYTES + payload.data.len() + TAG_BYTES;
+        match runs.last_mut().filter(|(_, segment)| open && bytes <= usize::from(*segment)) {
+            Some((run, segment)) => {
+                run.end += bytes;
+                open = bytes == usize::from(*segment);
+            }
+            None => {
+                runs.push((at..at + bytes, bytes as u16));
+                open = true;
+            }
+        }
+        at += bytes;
+    }
+    runs
+}
+
 /// Reads the viewers' ports from standard input, and sends until the process is killed.
 pub(crate) fn serve() -> Result<()> {
     let line = std::io::stdin().lock().lines().next().context("no viewers")??;
@@ -80,19 +102,20 @@ pub(crate) fn serve() -> Result<()> {
     let mut headers = MultiHeaders::preallocate(BATCH, Some(nix::cmsg_space!(u16)));
     let pictures = packets::pictures()?;
     in_real_time(&pictures, |picture, timestamp| {
-        let first = picture.payloads.first().context("a picture has a packet")?.data.len();
-        let segment = (HEAD_BYTES + first + TAG_BYTES) as u16;
-        let control = [ControlMessage::UdpGsoSegments(&segment)];
-        let control = if picture.payloads.len() > 1 { &control[..] } else { &[] };
+        let runs = runs(picture);
         for batch in viewers.chunks_mut(BATCH) {
             for viewer in batch.iter_mut() {
                 viewer.encrypt(picture, timestamp)?;
             }
-            let slices: Vec<[IoSlice<'_>; 1]> = batch.iter().map(|v| [IoSlice::new(&v.bytes)]).collect();
             let to: Vec<Option<SockaddrIn>> = batch.iter().map(|viewer| viewer.at).collect();
-            let sent =
-                sendmmsg(socket.as_raw_fd(), &mut headers, &slices, &to, control, MsgFlags::empty())?.count();
-            anyhow::ensure!(sent == batch.len(), "{sent} of {} were sent", batch.len());
+            for (run, segment) in &runs {
+                let bytes = batch.iter().map(|viewer| [IoSlice::new(&viewer.bytes[run.clone()])]);
+                let slices: Vec<[IoSlice<'_>; 1]> = bytes.collect();
+                let control = [ControlMessage::UdpGsoSegments(segment)];
+                let (socket, flags) = (socket.as_raw_fd(), MsgFlags::empty());
+                let sent = sendmmsg(socket, &mut headers, &slices, &to, control, flags)?.count();
+                anyhow::ensure!(sent == batch.len(), "{sent} of {} were sent", batch.len());
+            }
         }
         Ok(true)
     })

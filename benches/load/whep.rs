@@ -3,7 +3,7 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::io::ErrorKind;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, mpsc};
 use std::thread::JoinHandle;
@@ -82,9 +82,13 @@ impl Watchers {
         self.add(socket, Some(client))
     }
 
-    /// One who answers an offer; the answer.
+    /// One who answers an offer of this machine's; the answer. Not every server has media on the loopback interface: the
+    /// viewer's address is the server's.
     pub(crate) fn answer(&self, offer: &str) -> Result<String> {
-        let (socket, at) = bound()?;
+        let candidates = offer.lines().filter_map(|line| line.strip_prefix("a=candidate:"));
+        let addresses = candidates.filter_map(|line| line.split(' ').nth(4)?.parse().ok());
+        let at = addresses.filter(IpAddr::is_ipv4).next().context("the offer has no candidate of IPv4")?;
+        let (socket, at) = bound_to(at)?;
         let (client, answer) = Client::answer(at, offer, Instant::now())?;
         self.add(socket, Some(client))?;
         Ok(answer)
@@ -117,7 +121,11 @@ impl Watchers {
 }
 
 fn bound() -> Result<(std::net::UdpSocket, SocketAddr)> {
-    let socket = std::net::UdpSocket::bind("127.0.0.1:0")?;
+    bound_to(Ipv4Addr::LOCALHOST.into())
+}
+
+fn bound_to(address: IpAddr) -> Result<(std::net::UdpSocket, SocketAddr)> {
+    let socket = std::net::UdpSocket::bind((address, 0))?;
     let at = socket.local_addr()?;
     Ok((socket, at))
 }
