@@ -7,6 +7,8 @@
 //! self`; the library copies what it is given before it returns, never writes to it, and writes no more samples than it is
 //! told there is room for.
 
+#![allow(unsafe_code, reason = "a C library is called")]
+
 use std::ptr::NonNull;
 
 use fdk_aac_sys as sys;

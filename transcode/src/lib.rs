@@ -11,10 +11,6 @@ mod aac;
 mod clock;
 mod downmix;
 mod error;
-#[allow(
-    unsafe_code,
-    reason = "the safe binding cannot switch off 36 ms of delay; all calls of libfdk-aac's decoder"
-)]
 mod fdk;
 mod options;
 mod opus;

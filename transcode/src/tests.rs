@@ -117,10 +117,10 @@ fn opus_of_ffmpeg_becomes_aac() {
 
 #[test]
 fn five_channels_and_a_subwoofer_become_two() {
-    // All but the subwoofer, through which 1 kHz does not go.
+    // All but the subwoofer, through which 1 kHz does not go in AAC.
     let loudness = 0.5 * (0.529_067 + 0.374_107 + 0.458_186 + 0.264_534);
     check_file(include_bytes!("testdata/aac-48000-5.1.flv"), 48_000, Codec::Opus, loudness);
-    check_file(include_bytes!("testdata/opus-5.1.flv"), 48_000, Codec::Aac, loudness);
+    check_file(include_bytes!("testdata/opus-5.1.flv"), 48_000, Codec::Aac, loudness + 0.5 * 0.374_107);
 }
 
 /// A track of AAC-LC or Opus at 48 kHz with a tone, in frames whose timestamps are `time` of the samples before them.
