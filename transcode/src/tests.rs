@@ -1,6 +1,7 @@
 //! Whole transcoders: what goes in as ffmpeg writes it, or as they themselves do, comes out with its pitch, loudness and time.
 
 use bytes::Bytes;
+use fdk_aac::enc::{self, AudioObjectType};
 use media_core::codec::{self, opus::identification_header};
 use media_core::flv::{Demuxed, Demuxer, Reader};
 use media_core::frame::{Codec, Frame, Timescale, Timestamp, Track, TrackId};
@@ -123,10 +124,56 @@ fn five_channels_and_a_subwoofer_become_two() {
     check_file(include_bytes!("testdata/opus-5.1.flv"), 48_000, Codec::Aac, loudness + 0.5 * 0.374_107);
 }
 
+/// HE-AAC told by the configuration, and PS, whose core is mono: from 1 s on a tone, at which both ears hear it.
+#[test]
+fn he_aac_becomes_opus() {
+    for audio_object_type in [AudioObjectType::Mpeg4HeAac, AudioObjectType::Mpeg4HeAacV2] {
+        let version = format!("{}", audio_object_type as u32);
+        let encoder = enc::Encoder::new(enc::EncoderParams {
+            bit_rate: enc::BitRate::Cbr(48_000),
+            sample_rate: 48_000,
+            transport: enc::Transport::Raw,
+            channels: enc::ChannelMode::Stereo,
+            audio_object_type,
+        });
+        let encoder = encoder.unwrap();
+        let info = encoder.info().unwrap();
+        let config = Bytes::copy_from_slice(&info.confBuf[..info.confSize as usize]);
+        let track = codec::track(TrackId::AUDIO, Codec::Aac, clock(), config).unwrap();
+        assert_eq!(track.audio().unwrap().frame_samples, Some(2048), "{version}");
+        let (length, delay) = (i64::from(info.frameLength), i64::from(info.nDelay));
+        let mut frames = Vec::new();
+        let mut coded = vec![0; 8_192];
+        for index in 0..2 * SECOND / length {
+            let sample = |at: i64| {
+                let tone = 0.5 * (2.0 * std::f32::consts::PI * 1_000.0 * (at % 48) as f32 / 48_000.0).sin();
+                #[allow(clippy::cast_possible_truncation, reason = "half of what there is room for")]
+                if at < SECOND { 0 } else { (tone * 32_768.0) as i16 }
+            };
+            let pcm: Vec<i16> = (0..2 * length).map(|at| sample(index * length + at / 2)).collect();
+            let written = encoder.encode(&pcm, &mut coded).unwrap().output_size;
+            if written > 0 {
+                let (dts, data) =
+                    (Timestamp(index * length - delay), Bytes::copy_from_slice(&coded[..written]));
+                frames.push(Frame { track: track.id, dts, cts: 0, keyframe: true, data });
+            }
+        }
+        let (out_track, out, counters) = transcode(&track, &frames, Codec::Opus);
+        assert_eq!((counters.damaged, counters.restarts, counters.filled), (0, 0, 0), "{version}");
+        let heard = play(&out_track, &out);
+        let late = onset(&heard) - SECOND;
+        let loud = amplitude(&heard.1[heard.1.len() - 9_600..], 1_000.0);
+        println!("{version}: {late} samples late, amplitude {loud}");
+        assert!(late.abs() <= SECOND / 1_000, "{version}: {late} samples late");
+        assert!((loud - 0.5).abs() < 0.06, "{version}: amplitude {loud}");
+    }
+}
+
 /// A track of AAC-LC or Opus at 48 kHz with a tone, in frames whose timestamps are `time` of the samples before them.
 fn tone(into: Codec, channels: u8, seconds: i64, time: impl Fn(i64) -> i64) -> (Track, Vec<Frame>) {
+    type Encode = Box<dyn FnMut(&[f32]) -> Option<Bytes>>;
     let length = if into == Codec::Opus { 960 } else { 1024 };
-    let (config, mut encode): (_, Box<dyn FnMut(&[f32]) -> Option<Bytes>>) = if into == Codec::Opus {
+    let (config, mut encode): (_, Encode) = if into == Codec::Opus {
         let mut encoder = opus::Encoder::new(channels, 64_000, 5).unwrap();
         (identification_header(channels, 48_000).unwrap(), Box::new(move |pcm| encoder.encode(pcm)))
     } else {
@@ -209,6 +256,12 @@ fn damage_is_counted_and_silent() {
     let (_, _, counters) = transcode(&track, &frames, Codec::Aac);
     assert_eq!((counters.damaged, counters.restarts), (2, 0));
 }
+
+/// It is made by one thread and may be run by another.
+const _: () = {
+    const fn is_send<T: Send>() {}
+    is_send::<Transcoder>();
+};
 
 #[test]
 fn what_cannot_be_transcoded_is_told() {
