@@ -65,11 +65,11 @@ for n in 1 2; do await "control-$n" test -e "$folder/control-$n/run.json"; done
 join=(--control "http://$(run_of control-1 grpc)" --control "http://$(run_of control-2 grpc)")
 
 for n in 1 2; do
-  run "origin-$n" "$WEIR" origin "${join[@]}" --name "origin-$n" --rtmp 127.0.0.1:0 --http 127.0.0.1:0 \
+  run "origin-$n" "$WEIR" origin "${join[@]}" --name "origin-$n" --rtmp 127.0.0.1:0 --srt 127.0.0.1:0 --http 127.0.0.1:0 \
     --admin 127.0.0.1:0 --data "$folder/origin-$n"
 done
 for n in 1 2 3; do
-  run "edge-$n" "$WEIR" edge "${join[@]}" --name "edge-$n" --rtmp 127.0.0.1:0 --http 127.0.0.1:0 \
+  run "edge-$n" "$WEIR" edge "${join[@]}" --name "edge-$n" --rtmp 127.0.0.1:0 --srt 127.0.0.1:0 --http 127.0.0.1:0 \
     --admin 127.0.0.1:0 --data "$folder/edge-$n"
 done
 for name in origin-1 origin-2 edge-1 edge-2 edge-3; do await "$name" test -e "$folder/$name/run.json"; done

@@ -37,7 +37,20 @@ weir {version}, the control plane
     )
 }
 
+/// How to play by SRT, where that is served.
+fn play_srt(run: &Run, app: &str, name: &str) -> String {
+    let line = |at| format!("    SRT     srt://{}?streamid=read:{app}/{name}\n", reachable(at));
+    run.srt.map_or_else(String::new, line)
+}
+
+/// How to publish by SRT, where that is served.
+fn publish_srt(run: &Run, app: &str) -> String {
+    let line = |at| format!("    SRT     srt://{}?streamid=publish:{app}/a\n", reachable(at));
+    run.srt.map_or_else(String::new, line)
+}
+
 fn origin(run: &Run, shown: bool) -> String {
+    let srt = publish_srt(run, "live");
     let scheme = if shown { "https" } else { "http" };
     let (rtmp, http) = (rtmp_base(run.rtmp), format!("{scheme}://{}", reachable(run.http)));
     format!(
@@ -47,7 +60,7 @@ weir {version}, the origin
   Publish
     OBS     server {rtmp}/live   stream key a
     ffmpeg  ffmpeg -re -i FILE -c copy -f flv {rtmp}/live/a
-  Edges     weir edge --origin {http}
+{srt}  Edges     weir edge --origin {http}
   Streams   {http}/api/v1/streams
   Metrics   http://{admin}/metrics
 
@@ -58,6 +71,7 @@ weir {version}, the origin
 }
 
 fn edge(run: &Run) -> String {
+    let play = play_srt(run, "live", "a");
     let https = run.https.map_or_else(String::new, |at| format!("  HTTPS     https://{}/\n", reachable(at)));
     let (rtmp, http) = (rtmp_base(run.rtmp), format!("http://{}", reachable(run.http)));
     format!(
@@ -70,7 +84,7 @@ weir {version}, an edge
     TS      {http}/live/a.ts
     HLS     {http}/live/a/index.m3u8
     RTMP    {rtmp}/live/a
-{https}  Metrics   http://{admin}/metrics
+{play}{https}  Metrics   http://{admin}/metrics
 
 ",
         version = env!("CARGO_PKG_VERSION"),
@@ -82,6 +96,7 @@ fn all(run: &Run, demo: bool) -> String {
     let https = run.https.map_or_else(String::new, |at| format!("  HTTPS     https://{}/\n", reachable(at)));
     let (rtmp, http) = (rtmp_base(run.rtmp), format!("http://{}", reachable(run.http)));
     let (app, name) = if demo { DEMO } else { ("live", "a") };
+    let (srt, play) = (publish_srt(run, app), play_srt(run, app, name));
     let version = env!("CARGO_PKG_VERSION");
     let playing = if demo { "\n  The demo is playing: open the first link below.\n" } else { "" };
     format!(
@@ -91,13 +106,13 @@ weir {version}
   Publish
     OBS     server {rtmp}/{app}   stream key a
     ffmpeg  ffmpeg -re -i FILE -c copy -f flv {rtmp}/{app}/a
-  Watch
+{srt}  Watch
     page    {http}/watch/{app}/{name}
     FLV     {http}/{app}/{name}.flv
     TS      {http}/{app}/{name}.ts
     HLS     {http}/{app}/{name}/index.m3u8
     RTMP    {rtmp}/{app}/{name}
-  Streams   {http}/
+{play}  Streams   {http}/
 {https}  Metrics   http://{admin}/metrics
 
 ",
@@ -141,6 +156,7 @@ mod tests {
         Run {
             pid: 1,
             rtmp: rtmp.parse().unwrap(),
+            srt: None,
             http: http.parse().unwrap(),
             https: None,
             admin,

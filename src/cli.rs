@@ -28,7 +28,8 @@ Beyond this machine edges need a key; `openssl rand -hex 24` makes one.";
 
 const EDGE_EXAMPLES: &str = "\
 Examples:
-  weir edge --origin http://127.0.0.1:8081 --rtmp 0.0.0.0:1936 --admin 127.0.0.1:9911 --data edge-data
+  weir edge --origin http://127.0.0.1:8081 --rtmp 0.0.0.0:1936 --srt 0.0.0.0:10081 \\
+      --admin 127.0.0.1:9911 --data edge-data
                                            beside an origin on one machine
   WEIR_EDGE__UPSTREAM__KEY=SECRET weir edge --origin http://10.0.0.1:8081 --origin http://10.0.0.2:8081
                                            on a machine of its own, with two origins
@@ -93,6 +94,9 @@ pub(crate) struct Serve {
     /// Where RTMP is published and played [default: 0.0.0.0:1935]
     #[arg(long, value_name = "IP:PORT")]
     pub(crate) rtmp: Option<SocketAddr>,
+    /// Where SRT is published and played, by UDP [default: 0.0.0.0:10080]
+    #[arg(long, value_name = "IP:PORT")]
+    pub(crate) srt: Option<SocketAddr>,
     /// Also publish a sample clip in a loop to live/demo
     #[arg(long)]
     pub(crate) demo: bool,
@@ -111,6 +115,9 @@ pub(crate) struct ServeOrigin {
     /// Where RTMP is published [default: 0.0.0.0:1935]
     #[arg(long, value_name = "IP:PORT")]
     pub(crate) rtmp: Option<SocketAddr>,
+    /// Where SRT is published, by UDP [default: 0.0.0.0:10080]
+    #[arg(long, value_name = "IP:PORT")]
+    pub(crate) srt: Option<SocketAddr>,
 }
 
 /// Flags of `weir edge`.
@@ -132,6 +139,9 @@ pub(crate) struct ServeEdge {
     /// Where RTMP is played [default: 0.0.0.0:1935]
     #[arg(long, value_name = "IP:PORT")]
     pub(crate) rtmp: Option<SocketAddr>,
+    /// Where SRT is played, by UDP [default: 0.0.0.0:10080]
+    #[arg(long, value_name = "IP:PORT")]
+    pub(crate) srt: Option<SocketAddr>,
 }
 
 /// Flags of `weir control`.

@@ -153,6 +153,7 @@ fn set_flags(layers: &mut Layers, flags: &Wish) {
         ("--http", role.http_key(), flags.http),
         ("--https", "edge.tls.listen", flags.https),
         ("--rtmp", role.rtmp_key(), flags.rtmp),
+        ("--srt", role.srt_key(), flags.srt),
         ("--admin", "admin.listen", process.admin),
     ];
     for (flag, key, address) in addresses {

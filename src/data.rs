@@ -25,6 +25,8 @@ pub(crate) struct DataDir {
 pub(crate) struct Run {
     pub(crate) pid: u32,
     pub(crate) rtmp: SocketAddr,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) srt: Option<SocketAddr>,
     pub(crate) http: SocketAddr,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) https: Option<SocketAddr>,
@@ -102,8 +104,16 @@ mod tests {
         let parent = tempfile::tempdir().unwrap();
         let dir = DataDir::open(parent.path()).unwrap();
         let at = |port| SocketAddr::from(([127, 0, 0, 1], port));
-        dir.announce(&Run { pid: 7, rtmp: at(1), http: at(2), https: None, admin: at(3), turn: None })
-            .unwrap();
+        dir.announce(&Run {
+            pid: 7,
+            rtmp: at(1),
+            srt: None,
+            http: at(2),
+            https: None,
+            admin: at(3),
+            turn: None,
+        })
+        .unwrap();
         let said: serde_json::Value =
             serde_json::from_slice(&fs::read(parent.path().join(RUN)).unwrap()).unwrap();
         assert_eq!(said["pid"], 7);

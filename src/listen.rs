@@ -21,6 +21,8 @@ pub(crate) struct Secure {
 /// Everything that is listened on.
 pub(crate) struct Listeners {
     pub(crate) rtmp: Listener,
+    /// If there is to be SRT.
+    pub(crate) srt: Option<(UdpSocket, SocketAddr)>,
     pub(crate) http: Listener,
     /// If there is to be HTTPS.
     pub(crate) https: Option<Secure>,
@@ -34,7 +36,9 @@ impl Listeners {
             Some(at) => Some(bind_secure(at, config.edge.tls.http3).await?),
             None => None,
         };
+        let srt = role.srt(config).map(|at| bind_udp(role.srt_key(), at)).transpose()?;
         Ok(Self {
+            srt,
             rtmp: bind(role.rtmp_key(), role.rtmp(config)).await?,
             http: bind(role.http_key(), role.http(config)).await?,
             https,
@@ -55,6 +59,14 @@ async fn bind_secure(at: SocketAddr, http3: bool) -> anyhow::Result<Secure> {
     Ok(Secure { listener, at, quic })
 }
 
+/// For SRT; libsrt waits there in its own way.
+fn bind_udp(key: &str, at: SocketAddr) -> anyhow::Result<(UdpSocket, SocketAddr)> {
+    let naming = || format!("cannot listen on {at} by UDP, for SRT (key `{key}`)");
+    let socket = UdpSocket::bind(at).with_context(naming)?;
+    let at = socket.local_addr().with_context(naming)?;
+    Ok((socket, at))
+}
+
 pub(crate) async fn bind(key: &str, at: SocketAddr) -> anyhow::Result<Listener> {
     let naming = || format!("cannot listen on {at} (key `{key}`)");
     let listener = TcpListener::bind(at).await.with_context(naming)?;
@@ -73,5 +85,8 @@ mod tests {
         let text = format!("{error:#}");
         assert!(text.contains("`edge.http.listen`") && text.contains(&at.to_string()), "{text}");
         assert!(text.contains("in use"), "{text}");
+        let (_taken, at) = bind_udp("a", SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+        let text = format!("{:#}", bind_udp("origin.srt.listen", at).unwrap_err());
+        assert!(text.contains("`origin.srt.listen`") && text.contains("in use"), "{text}");
     }
 }

@@ -74,6 +74,7 @@ fn run(command: impl Future<Output = ExitCode>) -> ExitCode {
             let code = runtime.block_on(command);
             // A task that will not end must not keep the process.
             runtime.shutdown_background();
+            srt::end();
             code
         }
         Err(error) => {

@@ -24,6 +24,11 @@ const AT_RUN_TIME: &[&str] = &[
     "origin.rtmp.request_timeout_ms",
     "origin.rtmp.first_frame_timeout_ms",
     "origin.rtmp.idle_timeout_ms",
+    "origin.srt.max_connections",
+    "origin.srt.max_connections_per_address",
+    "origin.srt.first_frame_timeout_ms",
+    "origin.srt.idle_timeout_ms",
+    "origin.srt.passphrases",
 ];
 
 /// What a new configuration changes. Keys only: values may be secrets.

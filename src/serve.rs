@@ -49,6 +49,7 @@ async fn serve(wish: &Wish) -> anyhow::Result<()> {
     let run = Run {
         pid: std::process::id(),
         rtmp: listeners.rtmp.1,
+        srt: listeners.srt.as_ref().map(|(_, at)| *at),
         http: listeners.http.1,
         https: https.as_ref().map(|(_, secure)| secure.at),
         admin: listeners.admin.1,
@@ -79,7 +80,7 @@ async fn serve(wish: &Wish) -> anyhow::Result<()> {
     let mut roles = Roles::start(
         wish.role,
         &config,
-        Sockets { rtmp: listeners.rtmp, web },
+        Sockets { rtmp: listeners.rtmp, srt: listeners.srt.map(|(socket, _)| socket), web },
         Office { token, replica: replica.clone() },
         &registry,
         &life,

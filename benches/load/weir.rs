@@ -21,6 +21,7 @@ pub(crate) async fn weir_with(keys: &[(&str, &str)]) -> Result<Server> {
         .current_dir(folder.path())
         .args(["--data", "data", "--log", "warn"])
         .args(["--rtmp", &rtmp.to_string()])
+        .args(["--srt", "127.0.0.1:0"])
         .args(["--http", &http.to_string()])
         .args(["--https", &https.to_string()])
         .args(["--admin", &admin.to_string()]);

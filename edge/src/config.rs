@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use control_api::{Network, Secret};
 use media_core::hub::StreamKey;
 use serde::{Deserialize, Serialize};
+use srt::PassphraseConfig;
 
 use crate::shard::Window;
 
@@ -23,6 +24,8 @@ pub struct Config {
     pub access_log: AccessLogConfig,
     /// The RTMP listener of an edge that is a process of its own.
     pub rtmp: RtmpConfig,
+    /// The SRT listener of an edge that is a process of its own.
+    pub srt: SrtConfig,
     /// Where an edge that is a process of its own has its streams from.
     pub upstream: UpstreamConfig,
     /// The pull of a stream from its origin.
@@ -187,6 +190,40 @@ impl Default for RtmpConfig {
             max_connections: 50_000,
             max_connections_per_address: 10_000,
             handshake_timeout_ms: 5_000,
+        }
+    }
+}
+
+/// The SRT listener of an edge that is a process of its own.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct SrtConfig {
+    /// Whether it listens.
+    pub enabled: bool,
+    /// Where it listens (UDP); port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// Connections at once; further ones are refused.
+    pub max_connections: usize,
+    /// Connections at once from one address (of IPv6: from one /64); further ones are refused.
+    pub max_connections_per_address: usize,
+    /// Milliseconds that packets may be late, at least: who connects may want more.
+    pub latency_ms: u64,
+    /// Milliseconds after which a peer of which nothing was heard is gone.
+    pub peer_idle_ms: u64,
+    /// Streams that are encrypted, and with what.
+    pub passphrases: Vec<PassphraseConfig>,
+}
+
+impl Default for SrtConfig {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            listen: SocketAddr::from((Ipv4Addr::UNSPECIFIED, 10_080)),
+            max_connections: 5_000,
+            max_connections_per_address: 1_000,
+            latency_ms: 120,
+            peer_idle_ms: 5_000,
+            passphrases: Vec::new(),
         }
     }
 }

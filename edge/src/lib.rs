@@ -19,6 +19,7 @@ mod seldom;
 mod sessions;
 mod shard;
 mod socket;
+mod srt;
 mod traced;
 mod upstream;
 
@@ -26,6 +27,7 @@ mod upstream;
 mod tests;
 
 use std::io;
+use std::net::{SocketAddr, UdpSocket};
 use std::num::NonZero;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -35,6 +37,7 @@ use control_api::trace::Tracer;
 use media_core::hub::{Epoch, StreamKey};
 use tokio::net::TcpListener;
 
+pub use self::srt::SrtPlay;
 pub use config::{
     AccessLogConfig, CacheConfig, Config, FanoutBackend, FanoutConfig, FeedConfig, GuardConfig, HlsConfig,
     HttpConfig, RtmpConfig, StreamLatency, TlsConfig, UpstreamConfig,
@@ -108,6 +111,7 @@ impl Edge {
             config: config.http,
             tls: config.tls,
             rtmp: config.rtmp,
+            srt: srt::Players::new(config.srt),
             feeds,
             shards,
             hls,
@@ -137,9 +141,10 @@ impl Edge {
     /// Hangs up on all who are still there, and writes the access log to its end. To be called when the listeners have
     /// ended or were aborted: nobody is let in any more.
     pub async fn end(&self) {
-        let http::Shared { shards, guard, .. } = &*self.shared;
+        let http::Shared { shards, guard, srt, .. } = &*self.shared;
         guard.ends();
         let all_left = async {
+            srt.cut.send_replace(true);
             shards.end().await;
             guard.all_left().await;
         };
@@ -178,16 +183,41 @@ impl Edge {
         rtmp::serve(&self.shared, play).await;
     }
 
-    /// Waits until the RTMP players have `left`. Hangs up on whoever has not by the configured deadline.
+    /// Whether an SRT caller may play, as far as it can be said at once.
+    pub fn may_play_srt(
+        &self,
+        peer: SocketAddr,
+        id: &::srt::stream_id::StreamId,
+    ) -> Result<(), ::srt::Reject> {
+        srt::may(&self.shared, peer, id)
+    }
+
+    /// Serves an SRT player until it leaves, the stream ends, or the edge ends.
+    pub async fn serve_srt_play(&self, play: SrtPlay) {
+        srt::serve(&self.shared, play).await;
+    }
+
+    /// Serves SRT players at a port of its own, until `drain` resolves; those who play then go on.
+    pub async fn serve_srt(
+        &self,
+        port: UdpSocket,
+        passphrases: ::srt::Passphrases,
+        drain: impl Future<Output = ()> + Send,
+    ) -> Result<(), ::srt::Error> {
+        srt::listener::serve(self, port, passphrases, drain).await
+    }
+
+    /// Waits until the RTMP and SRT players have `left`. Hangs up on whoever has not by the configured deadline.
     pub async fn drain_players(&self, left: impl Future<Output = ()>) {
         let mut left = std::pin::pin!(left);
         let deadline = Duration::from_millis(self.shared.config.drain_ms);
         if tokio::time::timeout(deadline, left.as_mut()).await.is_ok() {
             return;
         }
-        tracing::info!("cutting RTMP players that have not finished");
+        tracing::info!("cutting players that have not finished");
         loop {
             self.shared.shards.cut(shard::Transport::Rtmp);
+            self.shared.srt.cut.send_replace(true);
             if tokio::time::timeout(CUT_AGAIN, left.as_mut()).await.is_ok() {
                 return;
             }

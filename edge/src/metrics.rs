@@ -1,7 +1,10 @@
 //! What the edge counts. No label has a stream's name: their number has no bound.
 
 use control_api::grant::Refused;
-use prometheus::{Gauge, GaugeVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
+use prometheus::{
+    Gauge, GaugeVec, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    Registry,
+};
 
 use crate::cache::{Full, Kind};
 use crate::fanout::{Format, Over, Skips};
@@ -78,6 +81,10 @@ pub(crate) struct Metrics {
     /// Connections to the RTMP listener of an edge alone.
     pub(crate) rtmp_connections: IntGauge,
     pub(crate) forwarded: IntGauge,
+    pub(crate) srt_connections: IntGauge,
+    pub(crate) srt_refused: IntCounter,
+    pub(crate) srt_packets: IntCounterVec,
+    pub(crate) srt_rtt: Histogram,
     /// Ends of sessions for which whoever is to hear of them had no room.
     pub(crate) sessions_untold: IntCounter,
     protocols: IntCounterVec,
@@ -115,6 +122,9 @@ pub(crate) struct Metrics {
     /// Viewers that were hung up on because something here panicked.
     pub(crate) faults: IntCounter,
 }
+
+/// Round-trip times in seconds: a machine's own network, a city, the world, and beyond.
+const SRT_RTT_BUCKETS: &[f64] = &[0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6];
 
 /// Classes of status codes, from 100 on.
 const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
@@ -256,6 +266,25 @@ impl Metrics {
                 "weir_edge_rtmp_connections",
                 "Connections to the RTMP listener of an edge alone",
             )?,
+            srt_connections: IntGauge::new(
+                "weir_edge_srt_connections",
+                "Connections to the SRT listener of an edge alone",
+            )?,
+            srt_refused: counter("srt_refused", "Callers that the SRT listener of an edge alone refused")?,
+            srt_packets: IntCounterVec::new(
+                Opts::new(
+                    "weir_edge_srt_packets_total",
+                    "Packets for SRT players: sent, lost (reported missing), retransmitted, dropped (too late to send)",
+                ),
+                &["kind"],
+            )?,
+            srt_rtt: Histogram::with_opts(
+                HistogramOpts::new(
+                    "weir_edge_srt_rtt_seconds",
+                    "Round-trip times of SRT players, of each once a second",
+                )
+                .buckets(SRT_RTT_BUCKETS.to_vec()),
+            )?,
             http1: protocols.with_label_values(&["h1"]),
             http2: protocols.with_label_values(&["h2"]),
             http3: protocols.with_label_values(&["h3"]),
@@ -308,6 +337,10 @@ impl Metrics {
         registry.register(Box::new(self.connections.clone()))?;
         registry.register(Box::new(self.rtmp_connections.clone()))?;
         registry.register(Box::new(self.forwarded.clone()))?;
+        registry.register(Box::new(self.srt_connections.clone()))?;
+        registry.register(Box::new(self.srt_refused.clone()))?;
+        registry.register(Box::new(self.srt_packets.clone()))?;
+        registry.register(Box::new(self.srt_rtt.clone()))?;
         registry.register(Box::new(self.sessions_untold.clone()))?;
         registry.register(Box::new(self.protocols.clone()))?;
         registry.register(Box::new(self.handshakes.clone()))?;

@@ -18,6 +18,8 @@ pub struct Config {
     pub auth: crate::auth::Config,
     /// The RTMP listener.
     pub rtmp: crate::ingest::rtmp::Config,
+    /// The SRT listener.
+    pub srt: crate::ingest::srt::Config,
     /// The HTTP listener for edges, of an origin that is a process of its own.
     pub http: HttpConfig,
     /// Low-latency HLS.

@@ -27,4 +27,4 @@ pub use config::{Config, HttpConfig};
 pub use http::{Body, BoxError};
 pub use leases::{Lease, LeaseRefused, Leases, Purpose};
 pub use origin::{Error, Origin};
-pub use publication::{Publication, PublishError, Publisher};
+pub use publication::{Line, Publication, PublishError, Publisher};

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use control_api::trace::{self, Tracer};
 use control_api::{HlsState, StreamInfo};
-use media_core::hub::{self, CacheLimits, Epoch, Limits, Registry, Revoked, StreamKey, Takeover};
+use media_core::hub::{self, CacheLimits, Epoch, Limits, Phase, Registry, Revoked, StreamKey, Takeover};
 use tokio::sync::watch;
 
 use crate::Config;
@@ -175,6 +175,16 @@ impl Origin {
 
     pub(crate) fn standbys(&self) -> &Arc<Standbys> {
         &self.0.standbys
+    }
+
+    /// Whether somebody publishes the stream here by now whom a further publisher could not follow.
+    pub(crate) fn is_taken(&self, key: &StreamKey) -> bool {
+        let Some(snapshot) = self.0.registry.stream(key).map(|stream| stream.snapshot()) else {
+            return false;
+        };
+        snapshot.phase == Phase::Live
+            && !self.0.config.streams.takeover
+            && !self.0.standbys.publishes(key, snapshot.tracks.epoch)
     }
 
     /// The timers of streams that wait for their publisher.

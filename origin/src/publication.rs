@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ahash::AHashMap;
-use control_api::trace;
+use control_api::{LineInfo, trace};
 use media_core::hub::{self, Epoch, Phase, Producer, StreamKey};
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
@@ -16,7 +16,7 @@ use crate::Origin;
 /// Who publishes a stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Publisher {
-    /// Protocol it comes by: `rtmp`.
+    /// Protocol it comes by: `rtmp`, `srt`.
     pub protocol: &'static str,
     /// Its address.
     pub remote_addr: String,
@@ -26,7 +26,34 @@ pub struct Publisher {
     pub query: String,
     /// The span of its request, of which others are children.
     pub trace: Option<trace::Context>,
+    /// What is known of its line, where the protocol tells.
+    pub line: Option<Line>,
 }
+
+/// What is known of a publisher's line by now: whoever reads it keeps it up to date. Clones are the same.
+#[derive(Debug, Clone, Default)]
+pub struct Line(Arc<Mutex<LineInfo>>);
+
+impl Line {
+    /// The newest.
+    pub fn info(&self) -> LineInfo {
+        *self.0.lock()
+    }
+
+    /// This is known from now on.
+    pub fn set(&self, info: LineInfo) {
+        *self.0.lock() = info;
+    }
+}
+
+impl PartialEq for Line {
+    /// The same line.
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl Eq for Line {}
 
 /// Why a stream can't be published.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

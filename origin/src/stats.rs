@@ -14,7 +14,7 @@ use media_core::hub::{Epoch, Phase, Producer, Snapshot, Stream, StreamKey};
 use parking_lot::Mutex;
 
 use crate::metrics::Metrics;
-use crate::publication::Publisher;
+use crate::publication::{Line, Publisher};
 
 /// Samples kept of a stream, one a second: rates are over the last five seconds.
 const MAX_SAMPLES: usize = 6;
@@ -173,6 +173,7 @@ impl Record {
                 protocol: self.publisher.protocol.to_owned(),
                 remote_addr: Some(self.publisher.remote_addr.clone()),
                 encoder: snapshot.encoder.as_deref().map(str::to_owned),
+                line: self.publisher.line.as_ref().map(Line::info),
             },
             tracks: snapshot.tracks.tracks.iter().map(track_info).collect(),
             bitrate_bps,

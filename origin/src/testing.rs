@@ -45,6 +45,7 @@ pub(crate) fn publisher() -> Publisher {
         backup: false,
         query: String::new(),
         trace: None,
+        line: None,
     }
 }
 

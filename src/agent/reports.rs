@@ -77,6 +77,7 @@ impl Reporter {
                 rtmp: count(viewers.rtmp),
                 hls: count(viewers.hls),
                 ts: count(viewers.ts),
+                srt: count(viewers.srt),
             });
         }
         let gone = self.said.values().filter(|report| !now.contains_key(&path(report)));

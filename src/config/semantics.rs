@@ -7,6 +7,7 @@ use control_api::grant::{self, Play};
 use media_core::hls;
 use media_core::hub::StreamKey;
 use origin::auth::Mode;
+use srt::PassphraseConfig;
 
 use super::Config;
 use crate::log;
@@ -67,6 +68,8 @@ pub(super) fn check(config: &Config, role: Option<Role>) -> Findings {
     auth(&config.origin.auth, &config.grants, alone, &mut findings);
     grants(&config.grants, alone, &mut findings);
     guard(&config.edge.guard, &mut findings);
+    passphrases("origin.srt.passphrases", &config.origin.srt.passphrases, &mut findings);
+    passphrases("edge.srt.passphrases", &config.edge.srt.passphrases, &mut findings);
     for (key, what) in config.traces.mistakes() {
         findings.say(key, what);
     }
@@ -139,6 +142,13 @@ fn listeners(config: &Config, role: Role, findings: &mut Findings) {
         Role::All | Role::Origin | Role::Edge => (role.rtmp_key(), role.rtmp(config)),
     };
     let mut all = vec![beside, (role.http_key(), role.http(config)), ("admin.listen", config.admin.listen)];
+    // SRT has a port of UDP, which HTTP/3 may have, too.
+    let udp = role.https(config).filter(|_| config.edge.tls.http3);
+    if let (Some(srt), Some(quic)) = (role.srt(config), udp)
+        && collide(srt, quic)
+    {
+        findings.say(role.srt_key(), format!("{srt} is taken by `edge.tls.listen`"));
+    }
     all.extend(role.https(config).map(|at| ("edge.tls.listen", at)));
     for (i, (key, at)) in all.iter().enumerate() {
         if let Some((other, _)) = all.iter().take(i).find(|(_, other)| collide(*at, *other)) {
@@ -286,9 +296,17 @@ fn at_least_one(config: &Config, findings: &mut Findings) {
         ("origin.rtmp.request_timeout_ms", rtmp.request_timeout_ms),
         ("origin.rtmp.first_frame_timeout_ms", rtmp.first_frame_timeout_ms),
         ("origin.rtmp.idle_timeout_ms", rtmp.idle_timeout_ms),
+        ("origin.srt.max_connections", config.origin.srt.max_connections as u64),
+        ("origin.srt.max_connections_per_address", config.origin.srt.max_connections_per_address as u64),
+        ("origin.srt.peer_idle_ms", config.origin.srt.peer_idle_ms),
+        ("origin.srt.first_frame_timeout_ms", config.origin.srt.first_frame_timeout_ms),
+        ("origin.srt.idle_timeout_ms", config.origin.srt.idle_timeout_ms),
         ("origin.http.max_connections", config.origin.http.max_connections as u64),
         ("edge.rtmp.max_connections", edge.rtmp.max_connections as u64),
         ("edge.rtmp.max_connections_per_address", edge.rtmp.max_connections_per_address as u64),
+        ("edge.srt.max_connections", edge.srt.max_connections as u64),
+        ("edge.srt.max_connections_per_address", edge.srt.max_connections_per_address as u64),
+        ("edge.srt.peer_idle_ms", edge.srt.peer_idle_ms),
         ("edge.rtmp.handshake_timeout_ms", edge.rtmp.handshake_timeout_ms),
         ("edge.upstream.connect_timeout_ms", edge.upstream.connect_timeout_ms),
         ("edge.upstream.first_byte_timeout_ms", edge.upstream.first_byte_timeout_ms),
@@ -336,6 +354,22 @@ fn room(config: &Config, findings: &mut Findings) {
     }
     if config.edge.cache.folder.as_ref().is_some_and(|folder| folder.as_os_str().is_empty()) {
         findings.say("edge.cache.folder", "a folder is needed");
+    }
+}
+
+/// Files are read when they are needed.
+fn passphrases(list: &str, passphrases: &[PassphraseConfig], findings: &mut Findings) {
+    for (i, configured) in passphrases.iter().enumerate() {
+        let at = |key: &str| format!("{list}.{i}.{key}");
+        patterned(&at("streams"), &configured.streams, findings);
+        match (&configured.passphrase, &configured.file) {
+            (Some(passphrase), None) if !(10..=79).contains(&passphrase.reveal().len()) => {
+                findings.say(&at("passphrase"), "must have 10 to 79 bytes, as SRT has it");
+            }
+            (Some(_), Some(_)) => findings.say(&at("file"), "it stands in `passphrase` already"),
+            (None, None) => findings.say(&format!("{list}.{i}"), "needs `passphrase` or `file`"),
+            _ => {}
+        }
     }
 }
 

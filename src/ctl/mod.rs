@@ -146,6 +146,7 @@ fn streams(answer: &Value) -> Table {
         "WS",
         "TS",
         "RTMP",
+        "SRT",
         "HLS",
         "PUBLISHER",
     ]);
@@ -162,6 +163,7 @@ fn streams(answer: &Value) -> Table {
             text(viewers, "ws_flv"),
             text(viewers, "ts"),
             text(viewers, "rtmp"),
+            text(viewers, "srt"),
             text(viewers, "hls"),
             format!("{} {}", text(publisher, "protocol"), text(publisher, "remote_addr")),
         ]);

@@ -2,23 +2,27 @@
 //! control plane whose pages are what the edge does not know.
 
 use std::convert::Infallible;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
+use ::srt::Reject;
+use ::srt::stream_id::StreamId;
 use anyhow::Context;
 use control_api::grant::Play;
 use edge::{Edge, Upstream};
 use origin::Origin;
 use origin::ingest::rtmp::{Handoff, Ingest, OnPlay};
+use origin::ingest::srt;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-use super::{Roles, Sockets, Start, hls_end, pages, serve_http};
+use super::{Ingests, Roles, Sockets, Start, hls_end, pages, serve_http, serve_srt};
 use crate::cluster::Local;
 
 pub(super) fn start(start: Start<'_>, sockets: Sockets) -> anyhow::Result<Roles> {
     let (access, edge) = (start.access(), start.edge());
     let Start { config, office, keyring, registry, life } = start;
-    let Sockets { rtmp, web } = sockets;
+    let Sockets { rtmp, srt, web } = sockets;
     let origin = Origin::new(config.origin.clone(), registry)?;
     let cluster = Arc::new(Local::new(origin.clone()));
 
@@ -38,9 +42,10 @@ pub(super) fn start(start: Start<'_>, sockets: Sockets) -> anyhow::Result<Roles>
     let ingest = Ingest::new(
         origin.clone(),
         Arc::clone(keyring.grants()),
-        Some(hand_over(edge.clone(), playing)),
+        Some(hand_over(edge.clone(), playing.clone())),
         registry,
     )?;
+    let mut ingests = Ingests { rtmp: ingest.clone(), srt: None };
 
     let mut serving = JoinSet::new();
     let (listening, drain) = (ingest.clone(), life.clone());
@@ -48,9 +53,15 @@ pub(super) fn start(start: Start<'_>, sockets: Sockets) -> anyhow::Result<Roles>
         listening.serve(rtmp.0, async move { drain.draining().await }).await;
         "the RTMP listener"
     });
+    if let Some(socket) = srt {
+        let players = Arc::new(Players { edge: edge.clone(), playing });
+        let ingest = srt::Ingest::new(origin.clone(), Arc::clone(keyring.grants()), Some(players), registry)?;
+        serve_srt(&mut serving, &ingest, socket, life);
+        ingests.srt = Some(ingest);
+    }
     let (stop_http, certificates) = serve_http(&mut serving, edge.clone(), web);
     Ok(Roles {
-        ingest: Some((origin, ingest)),
+        ingest: Some((origin, ingests)),
         edge: Some(edge),
         origins: None,
         certificates,
@@ -60,6 +71,25 @@ pub(super) fn start(start: Start<'_>, sockets: Sockets) -> anyhow::Result<Roles>
         serving,
         players,
     })
+}
+
+/// Passes SRT players on to the edge.
+struct Players {
+    edge: Edge,
+    playing: mpsc::Sender<Infallible>,
+}
+
+impl srt::Players for Players {
+    fn may(&self, peer: SocketAddr, stream_id: &StreamId) -> Result<(), Reject> {
+        self.edge.may_play_srt(peer, stream_id)
+    }
+
+    fn play(&self, handoff: srt::Handoff) {
+        let srt::Handoff { connection, stream_id, slot } = handoff;
+        let hold = Box::new((slot, self.playing.clone()));
+        let (edge, play) = (self.edge.clone(), edge::SrtPlay { connection, stream_id, hold });
+        tokio::spawn(async move { edge.serve_srt_play(play).await });
+    }
 }
 
 /// Passes RTMP players on to the edge, which asks for their stream in a task of its own.

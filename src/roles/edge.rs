@@ -8,6 +8,7 @@ use bytes::Bytes;
 use edge::{Edge, Origins, Pages};
 use http::HeaderValue;
 use http_body_util::{BodyExt, Full};
+use srt::Passphrases;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tower::{ServiceExt, service_fn};
@@ -24,7 +25,7 @@ const STREAMS: &str = "/api/v1/streams";
 pub(super) fn start(start: Start<'_>, sockets: Sockets) -> anyhow::Result<Roles> {
     let (access, edge) = (start.access(), start.edge());
     let Start { config, office, keyring, registry, life } = start;
-    let Sockets { rtmp, web } = sockets;
+    let Sockets { rtmp, srt, web } = sockets;
     let origins = Origins::new(&config.edge.upstream).map_err(|error| anyhow!(error))?;
     origins.register(registry)?;
     let cluster = Arc::new(Watched::new());
@@ -45,6 +46,17 @@ pub(super) fn start(start: Start<'_>, sockets: Sockets) -> anyhow::Result<Roles>
         playing.serve_rtmp(rtmp.0, async move { drain.draining().await }).await;
         "the RTMP listener"
     });
+    if let Some(socket) = srt {
+        let passphrases = Passphrases::load(&config.edge.srt.passphrases)?;
+        let (playing, drain) = (edge.clone(), life.clone());
+        serving.spawn(async move {
+            let drain = async move { drain.draining().await };
+            if let Err(error) = playing.serve_srt(socket, passphrases, drain).await {
+                tracing::error!(%error, "SRT cannot be served");
+            }
+            "the SRT listener"
+        });
+    }
     let (stop_http, certificates) = serve_http(&mut serving, edge.clone(), web);
     let (_, players) = mpsc::channel(1);
     Ok(Roles {

@@ -6,13 +6,14 @@ mod origin;
 mod wish;
 
 use std::convert::Infallible;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::time::Duration;
 
 use ::edge::{Access, Certificates, Edge, Listeners, Origins};
 use ::origin::Origin;
 use ::origin::ingest::rtmp::Ingest;
+use ::origin::ingest::srt;
 use bytes::Bytes;
 use control::{Replica, Token};
 use control_api::trace::Tracer;
@@ -84,6 +85,21 @@ impl Role {
         if self == Self::Edge { config.edge.rtmp.listen } else { config.origin.rtmp.listen }
     }
 
+    /// The key of where SRT is served.
+    pub(crate) fn srt_key(self) -> &'static str {
+        if self == Self::Edge { "edge.srt.listen" } else { "origin.srt.listen" }
+    }
+
+    /// Where SRT is served, if it is.
+    pub(crate) fn srt(self, config: &Config) -> Option<SocketAddr> {
+        let (origin, edge) = (&config.origin.srt, &config.edge.srt);
+        match self {
+            Self::All | Self::Origin => origin.enabled.then_some(origin.listen),
+            Self::Edge => edge.enabled.then_some(edge.listen),
+            Self::Control => None,
+        }
+    }
+
     /// Where HTTPS is served, if it is.
     pub(crate) fn https(self, config: &Config) -> Option<SocketAddr> {
         config.edge.tls.address().filter(|_| matches!(self, Self::All | Self::Edge))
@@ -96,6 +112,8 @@ const CACHE: &str = "cache";
 /// What viewers, publishers and edges come by.
 pub(crate) struct Sockets {
     pub(crate) rtmp: Listener,
+    /// If SRT is served.
+    pub(crate) srt: Option<UdpSocket>,
     /// For an origin alone it is for edges.
     pub(crate) web: Listeners,
 }
@@ -131,9 +149,15 @@ impl Start<'_> {
     }
 }
 
+/// What takes publishers in.
+struct Ingests {
+    rtmp: Ingest,
+    srt: Option<srt::Ingest>,
+}
+
 /// The roles that run.
 pub(crate) struct Roles {
-    ingest: Option<(Origin, Ingest)>,
+    ingest: Option<(Origin, Ingests)>,
     edge: Option<Edge>,
     /// Those of an edge alone.
     origins: Option<Origins>,
@@ -191,8 +215,11 @@ impl Roles {
 
     /// Takes over what of `config` can change at run time.
     pub(crate) fn reload(&self, config: &Config) {
-        if let Some((_, ingest)) = &self.ingest {
-            ingest.reload(&config.origin);
+        if let Some((_, ingests)) = &self.ingest {
+            ingests.rtmp.reload(&config.origin);
+            if let Some(srt) = &ingests.srt {
+                srt.reload(&config.origin);
+            }
         }
         // Those of a cluster are named by its control plane.
         if let Some(origins) = &self.origins
@@ -230,10 +257,10 @@ impl Roles {
         let watches_hls = |edge: &Edge| edge.totals().viewers.hls > 0;
         // Edges fetch the end for players of which an origin knows nothing.
         let mut hls = edge.as_ref().is_none_or(watches_hls);
-        if let Some((origin, ingest)) = ingest.take() {
+        if let Some((origin, ingests)) = ingest.take() {
             hls &= !origin.streams().is_empty();
-            // The listeners hold clones of the ingest, and with it a sender to `players`.
-            drop(ingest);
+            // The listeners hold clones of the ingests, and with them senders to `players`.
+            drop(ingests);
             // No publisher leaves by itself. The sooner its encoder is told, the sooner it is somewhere else.
             origin.drain(Duration::ZERO).await;
         } else {
@@ -267,6 +294,17 @@ impl Roles {
             edge.end().await;
         }
     }
+}
+
+/// Lets SRT publishers, and players, in until the process drains.
+fn serve_srt(serving: &mut JoinSet<&'static str>, ingest: &srt::Ingest, socket: UdpSocket, life: &Lifecycle) {
+    let (ingest, drain) = (ingest.clone(), life.clone());
+    serving.spawn(async move {
+        if let Err(error) = ingest.serve(socket, async move { drain.draining().await }).await {
+            tracing::error!(%error, "SRT cannot be served");
+        }
+        "the SRT listener"
+    });
 }
 
 /// Serves viewers over HTTP until told to stop.

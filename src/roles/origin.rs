@@ -4,16 +4,17 @@ use std::sync::Arc;
 
 use origin::Origin;
 use origin::ingest::rtmp::Ingest;
+use origin::ingest::srt;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
-use super::{Roles, Sockets, Start, hls_end, pages};
+use super::{Ingests, Roles, Sockets, Start, hls_end, pages, serve_srt};
 use crate::certificate;
 use crate::cluster::Local;
 
 pub(super) fn start(start: Start<'_>, sockets: Sockets) -> anyhow::Result<Roles> {
     let Start { config, office, keyring, registry, life } = start;
-    let Sockets { rtmp, web } = sockets;
+    let Sockets { rtmp, srt, web } = sockets;
     let certificates = certificate::of_origin(&config.origin.http)?;
     let tls = certificates.as_ref().map(|shown| shown.server(&[b"http/1.1"])).transpose()?.map(Arc::new);
     let origin = Origin::new(config.origin.clone(), registry)?;
@@ -24,6 +25,7 @@ pub(super) fn start(start: Start<'_>, sockets: Sockets) -> anyhow::Result<Roles>
     control.pages = false;
     let api = pages(control, cluster, office, control::Metrics::register(registry)?);
     let ingest = Ingest::new(origin.clone(), Arc::clone(keyring.grants()), None, registry)?;
+    let mut ingests = Ingests { rtmp: ingest.clone(), srt: None };
 
     let mut serving = JoinSet::new();
     let (listening, drain) = (ingest.clone(), life.clone());
@@ -31,6 +33,11 @@ pub(super) fn start(start: Start<'_>, sockets: Sockets) -> anyhow::Result<Roles>
         listening.serve(rtmp.0, async move { drain.draining().await }).await;
         "the RTMP listener"
     });
+    if let Some(socket) = srt {
+        let ingest = srt::Ingest::new(origin.clone(), Arc::clone(keyring.grants()), None, registry)?;
+        serve_srt(&mut serving, &ingest, socket, life);
+        ingests.srt = Some(ingest);
+    }
     let (stop_http, stopped) = oneshot::channel();
     let serving_origin = origin.clone();
     serving.spawn(async move {
@@ -46,7 +53,7 @@ pub(super) fn start(start: Start<'_>, sockets: Sockets) -> anyhow::Result<Roles>
     }
     let (_, players) = mpsc::channel(1);
     Ok(Roles {
-        ingest: Some((origin, ingest)),
+        ingest: Some((origin, ingests)),
         edge: None,
         origins: None,
         certificates,

@@ -14,6 +14,7 @@ pub(crate) struct Wish {
     pub(crate) http: Option<SocketAddr>,
     pub(crate) https: Option<SocketAddr>,
     pub(crate) rtmp: Option<SocketAddr>,
+    pub(crate) srt: Option<SocketAddr>,
     /// Of a control plane.
     pub(crate) grpc: Option<SocketAddr>,
     /// Of an edge alone.
@@ -31,6 +32,7 @@ impl Wish {
             http: None,
             https: None,
             rtmp: None,
+            srt: None,
             grpc: None,
             origins: Vec::new(),
             demo: false,
@@ -47,21 +49,21 @@ impl From<ServeControl> for Wish {
 
 impl From<Serve> for Wish {
     fn from(flags: Serve) -> Self {
-        let Serve { process, http, https, rtmp, demo } = flags;
-        Self { process, http, https, rtmp, demo, ..Self::of(Role::All) }
+        let Serve { process, http, https, rtmp, srt, demo } = flags;
+        Self { process, http, https, rtmp, srt, demo, ..Self::of(Role::All) }
     }
 }
 
 impl From<ServeOrigin> for Wish {
     fn from(flags: ServeOrigin) -> Self {
-        let ServeOrigin { process, node, http, rtmp } = flags;
-        Self { process, node, http, rtmp, ..Self::of(Role::Origin) }
+        let ServeOrigin { process, node, http, rtmp, srt } = flags;
+        Self { process, node, http, rtmp, srt, ..Self::of(Role::Origin) }
     }
 }
 
 impl From<ServeEdge> for Wish {
     fn from(flags: ServeEdge) -> Self {
-        let ServeEdge { process, node, origins, http, https, rtmp } = flags;
-        Self { process, node, http, https, rtmp, origins, ..Self::of(Role::Edge) }
+        let ServeEdge { process, node, origins, http, https, rtmp, srt } = flags;
+        Self { process, node, http, https, rtmp, srt, origins, ..Self::of(Role::Edge) }
     }
 }

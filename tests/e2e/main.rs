@@ -32,6 +32,7 @@ mod pages;
 mod publish_command;
 mod redundant;
 mod secure;
+mod srt;
 mod support;
 mod tidy;
 mod traces;

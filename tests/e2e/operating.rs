@@ -271,12 +271,14 @@ async fn a_port_in_use_is_named_with_its_key() {
     let weir = Weir::start().await;
     for (flag, address, key) in [
         ("--rtmp", weir.rtmp, "origin.rtmp.listen"),
+        ("--srt", weir.srt, "origin.srt.listen"),
         ("--http", weir.http, "edge.http.listen"),
         ("--admin", weir.admin, "admin.listen"),
     ] {
         let folder = tempfile::tempdir().unwrap();
         let address = address.to_string();
-        let mut arguments = vec!["--rtmp", "127.0.0.1:0", "--http", "127.0.0.1:0", "--admin", "127.0.0.1:0"];
+        let any = ["--rtmp", "--srt", "--http", "--admin"].map(|flag| [flag, "127.0.0.1:0"]);
+        let mut arguments = any.concat();
         let place = arguments.iter().position(|argument| *argument == flag).unwrap() + 1;
         arguments[place] = &address;
         let (code, output) = run(&folder, &arguments).await;
@@ -302,6 +304,8 @@ async fn the_token_is_made_once_shown_once_and_for_the_owner_only() {
     let mut command = weir::command(&dir);
     command.args([
         "--rtmp",
+        "127.0.0.1:0",
+        "--srt",
         "127.0.0.1:0",
         "--http",
         "127.0.0.1:0",
@@ -334,6 +338,7 @@ async fn any_key_can_come_from_the_environment() {
     let folder = tempfile::tempdir().unwrap();
     let mut command = weir::command(&folder);
     command.env("WEIR_ORIGIN__RTMP__LISTEN", "127.0.0.1:0").env("WEIR_EDGE__HTTP__LISTEN", "127.0.0.1:0");
+    command.env("WEIR_ORIGIN__SRT__LISTEN", "127.0.0.1:0");
     command.env("WEIR_ADMIN__LISTEN", "127.0.0.1:0").env("WEIR_DATA", "elsewhere");
     let process = Process::spawn("weir", command);
     until("run.json", async || folder.path().join("elsewhere/run.json").exists().then_some(())).await;

@@ -193,7 +193,7 @@ async fn a_start_without_its_certificate_names_the_file_and_the_key() {
     let text = "[edge.tls]\nlisten = \"127.0.0.1:0\"\ncertificate = \"no.crt\"\nkey = \"no.key\"\n";
     std::fs::write(dir.path().join("weir.toml"), text).unwrap();
     let mut command = crate::support::weir::command(&dir);
-    for listener in ["--rtmp", "--http", "--admin"] {
+    for listener in ["--rtmp", "--srt", "--http", "--admin"] {
         command.args([listener, "127.0.0.1:0"]);
     }
     let (status, said) = Process::spawn("weir", command).finish().await;

@@ -15,6 +15,7 @@ pub mod ffmpeg;
 pub mod flv;
 pub mod innocent;
 pub mod line;
+pub mod lossy;
 pub mod memory;
 pub mod process;
 pub mod rtmp;

@@ -257,12 +257,26 @@ PLAYLISTS = {
     "numbers": "18446744073709551615-18446744073709551616.m4s\n07-1.m4s\n-1-2.m4s\n1-2.4294967296.m4s\n",
 }
 
+STREAM_IDS = {
+    "publish": b"#!::r=live/a,m=publish,u=jane,s=4,token=aaa.bbb-c.ddd",
+    "request": b"#!::h=example.org,r=/live/a,m=request,t=stream",
+    "encoded": b"%23%21%3A%3Ar%3Dlive%2Fa%2Cm%3Dpublish",
+    "nested": b"#!:{r:live/a}",
+    "mediamtx": b"publish:live/a:jane:s3cret?key=a%26b",
+    "plain": b"live/a,token=t,backup=1",
+    "query": b"live/a?mode=request&token=t",
+    "broken": b"live/%ff%0a%2",
+    "latin": b"live/\xe9",
+}
+
 
 def main(ffmpeg):
     queries = ["_HLS_msn=12", "_HLS_msn=12&_HLS_part=3", "_HLS_msn=1&_HLS_skip=YES", "_HLS_part=1", "_HLS_msn=",
                "_HLS_msn=18446744073709551616", "a=b&_HLS_skip=v2&token=%20", "_HLS_msn=-1&_HLS_msn=2"]
     for index, query in enumerate(queries):
         put("hls_query", str(index), query.encode())
+    for name, text in STREAM_IDS.items():
+        put("srt_stream_id", name, text)
     for name, playlist in PLAYLISTS.items():
         put("hls_tail", name, playlist.encode())
     connect = {"app": "live", "tcUrl": "rtmp://h/live", "fourCcList": ["av01", "hvc1"], "capsEx": 4, "fpad": False}

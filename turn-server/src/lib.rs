@@ -27,8 +27,9 @@ use std::time::Duration;
 use tokio::net::{TcpListener, UdpSocket};
 use tokio::task::JoinSet;
 
-use allowance::{Allowance, network};
 pub use config::{Config, Secret};
+
+use allowance::{Allowance, network};
 use desk::{Desk, Shared};
 use metrics::Metrics;
 use quota::Quota;

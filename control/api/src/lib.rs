@@ -20,7 +20,7 @@ pub use coding::{accepts_brotli, accepts_gzip};
 pub use network::{Network, NoNetwork};
 pub use secret::Secret;
 pub use stream::{
-    ClusterStats, HlsState, MediaClock, PublisherInfo, StreamInfo, StreamState, TrackInfo, Viewers,
+    ClusterStats, HlsState, LineInfo, MediaClock, PublisherInfo, StreamInfo, StreamState, TrackInfo, Viewers,
 };
 
 /// First path segments that pages and APIs use, and that therefore no stream's app may have.

@@ -49,12 +49,38 @@ pub struct StreamInfo {
 /// Who publishes a stream.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct PublisherInfo {
-    /// Protocol it came by: `rtmp`.
+    /// Protocol it came by: `rtmp`, `srt`.
     pub protocol: String,
     /// Its address; the API tells it to operators only.
     pub remote_addr: Option<String>,
     /// Name and version of the encoder, as it says.
     pub encoder: Option<String>,
+    /// What is known of its line, where the protocol tells: of SRT.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub line: Option<LineInfo>,
+}
+
+/// What a publisher's line does. Counts are of packets since it began.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct LineInfo {
+    /// Round-trip time in microseconds.
+    pub rtt_us: u64,
+    /// How long packets wait for those that come late, in milliseconds, as both sides agreed.
+    pub latency_ms: u64,
+    /// Media that was received and waits, in milliseconds.
+    pub buffer_ms: u64,
+    /// Received.
+    pub received_packets: u64,
+    /// Found missing; most of them come when they are sent again.
+    pub lost_packets: u64,
+    /// Received that were sent again.
+    pub retransmitted_packets: u64,
+    /// Missing for good: they did not come in time.
+    pub dropped_packets: u64,
+    /// Not decrypted.
+    pub undecrypted_packets: u64,
+    /// Gaps in the MPEG-TS that came.
+    pub continuity_errors: u64,
 }
 
 /// A track of a stream.
@@ -89,12 +115,14 @@ pub struct Viewers {
     pub hls: u64,
     /// MPEG-TS over HTTP.
     pub ts: u64,
+    /// SRT play.
+    pub srt: u64,
 }
 
 impl Viewers {
     /// All of them.
     pub fn total(&self) -> u64 {
-        self.flv + self.ws_flv + self.rtmp + self.hls + self.ts
+        self.flv + self.ws_flv + self.rtmp + self.hls + self.ts + self.srt
     }
 }
 

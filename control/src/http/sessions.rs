@@ -23,7 +23,7 @@ pub(super) struct SessionInfo {
     id: String,
     /// app/name.
     stream: String,
-    /// `flv`, `ws-flv`, `ts`, `rtmp` or `hls`.
+    /// `flv`, `ws-flv`, `ts`, `rtmp`, `srt` or `hls`.
     protocol: String,
     /// Its address.
     remote_addr: String,

@@ -61,6 +61,7 @@ fn stream(app: &str, name: &str) -> StreamInfo {
             protocol: "rtmp".into(),
             remote_addr: Some("192.0.2.7:50000".into()),
             encoder: Some("OBS 32".into()),
+            line: None,
         },
         tracks: vec![TrackInfo {
             id: "v0".into(),

@@ -25,6 +25,7 @@ impl Replica {
                     said.viewers.rtmp += u64::from(viewers.rtmp);
                     said.viewers.hls += u64::from(viewers.hls);
                     said.viewers.ts += u64::from(viewers.ts);
+                    said.viewers.srt += u64::from(viewers.srt);
                 }
                 let newest = said.published.as_ref().map_or(0, |published| published.epoch);
                 if let Some(published) =
@@ -88,6 +89,7 @@ impl Cluster for Replica {
             stats.viewers.rtmp += said.viewers.rtmp;
             stats.viewers.hls += said.viewers.hls;
             stats.viewers.ts += said.viewers.ts;
+            stats.viewers.srt += said.viewers.srt;
         }
         for known in self.nodes().all() {
             stats.bitrate_in_bps += known.load.in_bps;
@@ -112,6 +114,8 @@ fn info(record: &Record, said: Said) -> StreamInfo {
             protocol: record.protocol.clone(),
             remote_addr: text(record.remote_addr.clone()),
             encoder: text(published.encoder),
+            // Its origin knows.
+            line: None,
         },
         tracks: published.tracks.into_iter().map(track).collect(),
         bitrate_bps: published.bitrate_bps,

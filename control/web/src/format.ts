@@ -49,7 +49,7 @@ export function count(n: number): string {
 }
 
 export function viewers(v: Viewers): number {
-  return v.flv + v.ws_flv + v.rtmp + v.hls + v.ts;
+  return v.flv + v.ws_flv + v.rtmp + v.hls + v.ts + v.srt;
 }
 
 /** The viewers by protocol, of the protocols that have some. */
@@ -60,6 +60,7 @@ export function viewersByProtocol(v: Viewers): { name: string; count: number }[]
     { name: 'WS-FLV', count: v.ws_flv },
     { name: 'RTMP', count: v.rtmp },
     { name: 'MPEG-TS', count: v.ts },
+    { name: 'SRT', count: v.srt },
   ];
   return all.filter((protocol) => protocol.count > 0);
 }

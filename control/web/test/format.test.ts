@@ -69,7 +69,7 @@ it('encoders go by the name people know', () => {
 
 describe('viewers', () => {
   it('are counted over the protocols', () => {
-    const some = { flv: 2, ws_flv: 0, rtmp: 1, hls: 10, ts: 3 };
+    const some = { flv: 2, ws_flv: 0, rtmp: 1, hls: 10, ts: 3, srt: 0 };
     expect(format.viewers(some)).toBe(16);
     expect(format.viewersByProtocol(some)).toEqual([
       { name: 'LL-HLS', count: 10 },

@@ -29,6 +29,8 @@ pub(crate) enum Format {
     Ts,
     /// The same in chunks of HTTP/1.1, one a flush.
     ChunkedTs,
+    /// MPEG-TS, for datagrams of SRT.
+    Srt,
 }
 
 /// The message stream of shared RTMP chunks: what a server answers to a connection's first createStream.
@@ -36,8 +38,16 @@ pub(crate) const RTMP_MESSAGE_STREAM: u32 = 1;
 
 impl Format {
     /// All of them.
-    pub(crate) const ALL: [Self; 7] =
-        [Self::Flv, Self::ChunkedFlv, Self::WsFlv, Self::Rtmp, Self::Relay, Self::Ts, Self::ChunkedTs];
+    pub(crate) const ALL: [Self; 8] = [
+        Self::Flv,
+        Self::ChunkedFlv,
+        Self::WsFlv,
+        Self::Rtmp,
+        Self::Relay,
+        Self::Ts,
+        Self::ChunkedTs,
+        Self::Srt,
+    ];
 
     /// Its place in [`Self::ALL`].
     pub(crate) const fn index(self) -> usize {
@@ -49,12 +59,13 @@ impl Format {
             Self::Relay => 4,
             Self::Ts => 5,
             Self::ChunkedTs => 6,
+            Self::Srt => 7,
         }
     }
 
     /// Whether it is a transport stream.
     pub(crate) const fn is_ts(self) -> bool {
-        matches!(self, Self::Ts | Self::ChunkedTs)
+        matches!(self, Self::Ts | Self::ChunkedTs | Self::Srt)
     }
 
     /// Whether flushes are chunks of HTTP/1.1.
@@ -70,13 +81,14 @@ impl Format {
             Self::Rtmp => "rtmp",
             Self::Relay => "relay",
             Self::Ts | Self::ChunkedTs => "ts",
+            Self::Srt => "srt",
         }
     }
 
     /// One contiguous piece of a flush's tags; for MPEG-TS of the packets that were made of them.
     pub(crate) fn flush(self, flush: &Flush, packets: &Bytes) -> Bytes {
         match (self, flush.tags.as_slice()) {
-            (Self::Ts | Self::ChunkedTs, _) => self.framed(packets.clone()),
+            (Self::Ts | Self::ChunkedTs | Self::Srt, _) => self.framed(packets.clone()),
             // Already as it goes out.
             (Self::Flv, [tag]) => tag.tag.clone(),
             (Self::Relay, tags) => {
@@ -129,7 +141,7 @@ impl Format {
                 flv::write_tag(&mut out, TagKind::Script, flv::METADATA_TIMESTAMP_MS, &[&metadata]);
             }
             Self::Rtmp => rtmp_message(&mut out, TagKind::Script, flv::METADATA_TIMESTAMP_MS, &metadata),
-            Self::Relay | Self::Ts | Self::ChunkedTs => {}
+            Self::Relay | Self::Ts | Self::ChunkedTs | Self::Srt => {}
         }
         self.sequence_headers(&mut out, headers, start_ms);
         self.framed(out.freeze())
@@ -162,7 +174,7 @@ impl Format {
                     flv::write_tag(out, tag.kind, timestamp_ms, &[&tag.body]);
                 }
                 Self::Rtmp => rtmp_message(out, tag.kind, timestamp_ms, &tag.body),
-                Self::Ts | Self::ChunkedTs => {}
+                Self::Ts | Self::ChunkedTs | Self::Srt => {}
             }
         }
     }
@@ -184,7 +196,7 @@ impl Format {
             Self::WsFlv => ws_header(out, len),
             // Writing to a `BytesMut` cannot fail.
             Self::ChunkedFlv | Self::ChunkedTs => drop(write!(out, "{len:x}\r\n")),
-            Self::Flv | Self::Rtmp | Self::Relay | Self::Ts => {}
+            Self::Flv | Self::Rtmp | Self::Relay | Self::Ts | Self::Srt => {}
         }
         write(out);
         if self.is_chunked() {

@@ -185,6 +185,7 @@ impl Feeds {
             rtmp: count(Format::Rtmp),
             hls: 0,
             ts: count(Format::Ts),
+            srt: count(Format::Srt),
         }
     }
 
@@ -237,6 +238,7 @@ impl Feed {
             rtmp: count(Format::Rtmp),
             hls: 0,
             ts: count(Format::Ts) + count(Format::ChunkedTs),
+            srt: count(Format::Srt),
         }
     }
 

@@ -20,6 +20,7 @@ use control_api::grant::{self as grants, Asked, Claims, Grants, Play, Refused};
 use http::{HeaderMap, HeaderValue, Request};
 use media_core::hub::StreamKey;
 use media_core::rtmp::server;
+use srt::stream_id::StreamId;
 
 pub(crate) use egress::MEASURE_EVERY;
 pub(crate) use forwarded::Asker;
@@ -197,7 +198,21 @@ impl Guard {
         let standing = Standing { stalled: Arc::default(), drain: None };
         let who = Who { peer, tls: false, standing };
         let stream = format!("{}/{}", asked.app, asked.name);
-        Some(Record::rtmp(log, self.log_every, who, &stream, Some(&asked.connect.flash_ver)))
+        Some(Record::player(log, self.log_every, who, ("rtmp", &stream), Some(&asked.connect.flash_ver)))
+    }
+
+    /// The record of an SRT player, if there is a log.
+    pub(crate) fn record_srt(&self, peer: SocketAddr, asked: &StreamId) -> Option<Record> {
+        let log = self.log.as_ref()?;
+        let standing = Standing { stalled: Arc::default(), drain: None };
+        let who = Who { peer, tls: false, standing };
+        Some(Record::player(
+            log,
+            self.log_every,
+            who,
+            ("srt", &format!("{}/{}", asked.app, asked.name)),
+            None,
+        ))
     }
 
     /// A number for the session of a viewer: by HLS, all requests of the same agent at one address are one.

@@ -113,12 +113,12 @@ impl Record {
         Self::new(log, every, who.standing, line)
     }
 
-    /// Of an RTMP player.
-    pub(super) fn rtmp(
+    /// Of a player that comes by that protocol for that stream.
+    pub(super) fn player(
         log: &Arc<Log>,
         every: Option<Duration>,
         who: Who,
-        stream: &str,
+        (protocol, stream): (&'static str, &str),
         agent: Option<&str>,
     ) -> Self {
         let line = Line {
@@ -127,9 +127,9 @@ impl Record {
             method: "play".into(),
             host: Box::default(),
             path: bounded(&format!("/{stream}")),
-            protocol: "rtmp",
+            protocol,
             tls: who.tls,
-            kind: "rtmp",
+            kind: protocol,
             stream: None,
             session: Box::default(),
             status: 0,

@@ -56,6 +56,7 @@ pub(crate) struct Shared {
     pub(crate) config: HttpConfig,
     pub(crate) tls: TlsConfig,
     pub(crate) rtmp: RtmpConfig,
+    pub(crate) srt: crate::srt::Players,
     pub(crate) feeds: Arc<Feeds>,
     pub(crate) shards: Shards,
     pub(crate) hls: Hls,

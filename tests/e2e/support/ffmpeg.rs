@@ -87,6 +87,20 @@ pub fn publish(version: Version, url: &str, media: Media<'_>) -> Process {
     Process::spawn(&format!("{} to {url}", version.name()), command)
 }
 
+/// The same by SRT, as MPEG-TS.
+pub fn publish_srt(url: &str, media: Media<'_>) -> Process {
+    let mut command = ffmpeg(Version::Five, "info");
+    command.args(media.arguments(&["-re"])).args(["-f", "mpegts", url]);
+    Process::spawn(&format!("ffmpeg 5 to {url}"), command)
+}
+
+/// Sends a file in real time, by SRT.
+pub fn send_srt(file: &std::path::Path, url: &str) -> Process {
+    let mut command = ffmpeg(Version::Five, "error");
+    command.arg("-re").arg("-i").arg(file).args(["-c", "copy", "-f", "mpegts", url]);
+    Process::spawn(&format!("ffmpeg 5 to {url}"), command)
+}
+
 /// Ends a publisher the way a person does.
 pub async fn quit(mut publisher: Process) {
     publisher.write("q").await;

@@ -18,6 +18,8 @@ pub struct Weir {
     pub process: Process,
     /// Where it listens for RTMP.
     pub rtmp: SocketAddr,
+    /// Where it listens for SRT.
+    pub srt: SocketAddr,
     /// Where it listens for HTTP.
     pub http: SocketAddr,
     /// Where it answers probes and scrapers.
@@ -109,7 +111,7 @@ impl Weir {
 
     /// Kills it without a warning and starts it anew where it was.
     pub async fn kill_and_restart(self) -> Self {
-        let Self { dir, mut process, rtmp, http, admin, arguments } = self;
+        let Self { dir, mut process, rtmp, http, admin, arguments, .. } = self;
         process.signal("KILL").await;
         process.exit().await;
         drop(process);
@@ -125,7 +127,7 @@ impl Weir {
 
     /// Ends it by SIGTERM and starts it anew where it was; how it ended and its log, too.
     pub async fn stop_and_restart(self) -> (Self, ExitStatus, String) {
-        let Self { dir, process, rtmp, http, admin, arguments } = self;
+        let Self { dir, process, rtmp, http, admin, arguments, .. } = self;
         process.signal("TERM").await;
         let (status, log) = process.finish().await;
         (Self::launch(dir, arguments, [rtmp, http, admin]).await, status, log)
@@ -145,7 +147,8 @@ impl Weir {
         let _ = std::fs::remove_file(dir.path().join("data/run.json"));
         // Memory is then counted in pages of 4 KiB; a huge page of 2 MiB would hide whether a client cost 1 MB.
         command.env("MIMALLOC_ALLOW_THP", "0").args(&arguments);
-        for (listener, at) in [("--rtmp", rtmp), ("--http", http), ("--admin", admin)] {
+        let srt = SocketAddr::new(rtmp.ip(), 0);
+        for (listener, at) in [("--rtmp", rtmp), ("--srt", srt), ("--http", http), ("--admin", admin)] {
             command.args([listener, &at.to_string()]);
         }
         command.args(["--data", "data"]);
@@ -160,8 +163,8 @@ impl Weir {
         .await;
         assert_eq!(run["pid"], process.pid());
         let address = |key: &str| run[key].as_str().unwrap().parse().unwrap();
-        let (rtmp, http, admin) = (address("rtmp"), address("http"), address("admin"));
-        let weir = Self { dir, process, rtmp, http, admin, arguments };
+        let (rtmp, srt, http, admin) = (address("rtmp"), address("srt"), address("http"), address("admin"));
+        let weir = Self { dir, process, rtmp, srt, http, admin, arguments };
         let ready = get(&format!("http://{}/readyz", weir.admin)).await;
         assert_eq!(ready.status, 200, "{}", ready.text());
         weir
@@ -170,6 +173,11 @@ impl Weir {
     /// The RTMP address of a stream: `rtmp://…/live/a`.
     pub fn rtmp_url(&self, stream: &str) -> String {
         format!("rtmp://{}/{stream}", self.rtmp)
+    }
+
+    /// The SRT address for that stream id: `srt://…?streamid=…`.
+    pub fn srt_url(&self, stream_id: &str) -> String {
+        format!("srt://{}?streamid={stream_id}", self.srt)
     }
 
     /// The HTTP address of a path.

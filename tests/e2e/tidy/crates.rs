@@ -8,16 +8,17 @@ use super::Finding;
 const MAY_USE: &[(&str, &[&str])] = &[
     ("media-core", &[]),
     ("control-api", &[]),
-    ("origin", &["media-core", "control-api"]),
-    ("edge", &["media-core", "control-api", "transcode"]),
+    ("srt", &["control-api"]),
+    ("origin", &["media-core", "control-api", "srt"]),
+    ("edge", &["media-core", "control-api", "srt", "transcode"]),
     ("control", &["control-api"]),
     ("turn-server", &[]),
     ("transcode", &["media-core"]),
-    ("weir", &["media-core", "control-api", "origin", "edge", "control", "turn-server"]),
+    ("weir", &["media-core", "control-api", "srt", "origin", "edge", "control", "turn-server"]),
 ];
 
 /// What the tests of a crate may use beside that: media-core's replay the corpora of all fuzz targets.
-const TESTS_MAY_USE: &[(&str, &str)] = &[("media-core", "transcode")];
+const TESTS_MAY_USE: &[(&str, &str)] = &[("media-core", "srt"), ("media-core", "transcode")];
 
 const RULE: &str = "who may use whom (ARCHITECTURE.md, Houses)";
 

@@ -13,6 +13,7 @@ use media_core::hls::{Name, Query};
 use media_core::rtmp::chunk;
 use media_core::rtmp::server::{Config, Event, Session};
 use media_core::{amf0, mpegts, relay};
+use srt::stream_id::{MAX_BYTES, StreamId};
 use transcode::{Options, Transcoder};
 
 /// A target: its name and what it does.
@@ -36,6 +37,7 @@ pub const TARGETS: &[Target] = &[
     ("mp3", mp3),
     ("ts_demuxer", ts_demuxer),
     ("pes", pes),
+    ("srt_stream_id", srt_stream_id),
     ("transcoder", transcoder),
 ];
 
@@ -423,6 +425,16 @@ fn ts_payload(wire: &mut Vec<u8>, pid: u16, counter: &mut u8, payload: &[u8]) {
         wire.extend_from_slice(piece);
         (start, *counter) = (0, (*counter + 1) & 15);
     }
+}
+
+/// What is read is bounded, has no character that could forge a line of a log, and is read the same from its own query.
+pub fn srt_stream_id(data: &[u8]) {
+    let Ok(id) = StreamId::parse(data) else { return };
+    assert!(data.len() <= MAX_BYTES);
+    let query = id.query();
+    assert!(query.len() <= 4 * MAX_BYTES && !query.chars().any(char::is_control));
+    assert!(!id.app.chars().chain(id.name.chars()).any(char::is_control));
+    assert!(id.app.len() + id.name.len() <= MAX_BYTES);
 }
 
 /// The first byte says what is decoded (from 128 on Opus, else AAC) and how long the configuration behind it is; then come

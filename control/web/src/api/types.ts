@@ -6,6 +6,7 @@ export interface Viewers {
   rtmp: number;
   hls: number;
   ts: number;
+  srt: number;
 }
 
 export interface Track {

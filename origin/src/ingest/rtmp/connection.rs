@@ -8,8 +8,7 @@ use std::pin::{Pin, pin};
 use std::task::{Poll, ready};
 use std::time::{Duration, Instant};
 
-use control_api::grant::without_secrets;
-use media_core::hub::{Revoked, StreamKey};
+use media_core::hub::Revoked;
 use media_core::rtmp::server::{Event, Request, Session};
 use media_core::rtmp::{Error, Refusal};
 use tokio::io::{AsyncRead, AsyncWriteExt, ReadBuf};
@@ -19,10 +18,12 @@ use tokio::task::yield_now;
 use tokio::time::{sleep_until, timeout};
 
 use crate::auth::Pass;
+use crate::ingest::Slot;
+use crate::ingest::admission::{self, Asked, Refused};
+use crate::ingest::publishing::Publishing as Stream;
 use crate::opening::Opening;
-use crate::{Publication, PublishError, Publisher};
+use crate::{Publication, PublishError};
 
-use super::limits::Slot;
 use super::publishing::{Publishing, refusal};
 use super::{Handoff, Ingest};
 
@@ -45,9 +46,6 @@ const FAR: Duration = Duration::from_secs(86_400);
 thread_local! {
     static BUFFER: RefCell<Box<[u8]>> = RefCell::new(vec![0; READ_BYTES].into());
 }
-
-/// Bytes of a publisher's query that whoever decides about it is told.
-const MAX_QUERY_BYTES: usize = 2 << 10;
 
 /// How often a connection may publish. Encoders do it once, or again after a pause; more would be a way to make
 /// streams, timers and log lines at the speed of the wire.
@@ -215,11 +213,10 @@ impl Connection {
     }
 
     async fn publish(&mut self, request: &Request) -> Result<(), Error> {
-        let mut opening = Opening::new(self.ingest.0.origin.tracer(), PROTOCOL, &request.app, &request.name);
+        let opening = Opening::new(self.ingest.0.origin.tracer(), PROTOCOL, &request.app, &request.name);
         match self.permit(request, &opening).await {
             Ok(publication) => {
-                opening.admitted(publication.epoch());
-                self.publishing = Some(Publishing::new(request.id, publication, opening));
+                self.publishing = Some(Publishing::new(request.id, Stream::new(publication, opening)));
                 self.session.accept_publish(Instant::now(), request.id)
             }
             Err((reason, refusal)) => {
@@ -241,27 +238,26 @@ impl Connection {
         if self.publishes > MAX_PUBLISHES {
             return Err(("too_often", Refusal::publish_denied("too many streams on one connection")));
         }
-        let key = StreamKey::parse(&request.app, &request.name, control_api::RESERVED_APPS)
-            .map_err(|error| ("name", Refusal::bad_name(error.to_string())))?;
-        let (offered, grant) = (request.param("key"), request.param("token"));
-        let pass = Pass { key: offered.as_deref(), grant: grant.as_deref() };
-        self.ingest
-            .0
-            .auth
-            .check(&key, self.remote.ip(), pass)
-            .map_err(|denied| (denied.reason(), Refusal::publish_denied(denied.to_string())))?;
-        let backup = request.param("backup").is_some_and(|value| matches!(&*value, "1" | "true"));
-        let publisher = Publisher {
+        let (key, grant) = (request.param("key"), request.param("token"));
+        let asked = Asked {
             protocol: PROTOCOL,
-            remote_addr: self.remote.to_string(),
-            backup,
-            query: without_secrets(&request.query, MAX_QUERY_BYTES),
-            trace: opening.context(),
+            app: &request.app,
+            name: &request.name,
+            remote: self.remote,
+            pass: Pass { key: key.as_deref(), grant: grant.as_deref() },
+            backup: admission::is_backup(request.param("backup").as_deref()),
+            query: &request.query,
+            line: None,
         };
-        let admitted = self.ingest.0.origin.admit(&key, publisher).await;
-        admitted.map_err(|error| match error {
-            PublishError::Draining => ("stream", Refusal::shutting_down(error.to_string())),
-            _ => ("stream", Refusal::bad_name(error.to_string())),
+        let admitted = admission::admit(&self.ingest.0.origin, &self.ingest.0.auth, asked, opening).await;
+        admitted.map_err(|refused| {
+            let (reason, said) = (refused.reason(), refused.to_string());
+            let refusal = match refused {
+                Refused::Denied(_) => Refusal::publish_denied(said),
+                Refused::Stream(PublishError::Draining) => Refusal::shutting_down(said),
+                Refused::Name(_) | Refused::Stream(_) => Refusal::bad_name(said),
+            };
+            (reason, refusal)
         })
     }
 

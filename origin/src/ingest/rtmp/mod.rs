@@ -2,7 +2,6 @@
 
 mod config;
 mod connection;
-mod limits;
 mod metrics;
 mod publishing;
 mod threads;
@@ -26,9 +25,8 @@ use crate::Origin;
 use crate::auth::Auth;
 
 pub use config::Config;
-pub use limits::Slot;
 
-use limits::Limits;
+use super::limits::{Limits, Slot};
 use metrics::Metrics;
 use threads::Threads;
 

@@ -4,10 +4,8 @@ use media_core::flv::{self, Demuxed, Demuxer, Dropped, Tag, TagKind};
 use media_core::hub::Revoked;
 use media_core::rtmp::{Kind, Message, Refusal};
 
-use crate::Publication;
-use crate::opening::Opening;
-
 use super::metrics::Metrics;
+use crate::ingest::publishing::Publishing as Stream;
 
 /// How many messages may be useless before the first frame. A publisher whose codecs are not carried, or
 /// that never sends their configuration, is told so; one that sends its configuration late is not.
@@ -18,21 +16,19 @@ const MAX_BAD_AT_START: u32 = 100;
 pub(super) struct Publishing {
     /// Its message stream.
     pub(super) id: u32,
-    publication: Publication,
+    stream: Stream,
     demuxer: Demuxer,
-    opening: Opening,
-    any_frame: bool,
     bad: u32,
 }
 
 impl Publishing {
-    pub(super) fn new(id: u32, publication: Publication, opening: Opening) -> Self {
-        Self { id, publication, demuxer: Demuxer::new(), opening, any_frame: false, bad: 0 }
+    pub(super) fn new(id: u32, stream: Stream) -> Self {
+        Self { id, stream, demuxer: Demuxer::new(), bad: 0 }
     }
 
     /// Completes when the publisher may not go on.
     pub(super) async fn revoked(&mut self) -> Revoked {
-        self.publication.revoked().await
+        self.stream.revoked().await
     }
 
     /// Takes a message. A refusal: the publisher can't be served.
@@ -49,16 +45,9 @@ impl Publishing {
                 let mut problem = None;
                 for item in items {
                     match item {
-                        Demuxed::Frame(frame) => {
-                            self.any_frame = true;
-                            let key = self.opening.waits_for(&frame);
-                            self.publication.push(frame).map_err(revoked)?;
-                            if let Some(track) = key {
-                                self.opening.keyframe(track, self.publication.stream());
-                            }
-                        }
-                        Demuxed::Tracks(tracks) => self.publication.set_tracks(tracks).map_err(revoked)?,
-                        Demuxed::Encoder(name) => self.publication.set_encoder(&name).map_err(revoked)?,
+                        Demuxed::Frame(frame) => self.stream.frame(frame).map_err(revoked)?,
+                        Demuxed::Tracks(tracks) => self.stream.tracks(tracks).map_err(revoked)?,
+                        Demuxed::Encoder(name) => self.stream.encoder(&name).map_err(revoked)?,
                         Demuxed::Dropped(dropped) => problem = Some(Problem::Dropped(dropped)),
                     }
                 }
@@ -76,11 +65,11 @@ impl Publishing {
     fn bad(&mut self, problem: &Problem, metrics: &Metrics) -> Result<(), Refusal> {
         metrics.bad_messages.with_label_values(&[problem.reason()]).inc();
         if self.bad == 0 {
-            let stream = self.publication.key();
+            let stream = self.stream.key();
             tracing::warn!(%stream, "a message of the publisher cannot be used, and maybe more: {problem}");
         }
         self.bad = self.bad.saturating_add(1);
-        if self.any_frame || self.bad < MAX_BAD_AT_START {
+        if self.stream.any_frame() || self.bad < MAX_BAD_AT_START {
             return Ok(());
         }
         Err(Refusal {

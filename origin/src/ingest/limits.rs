@@ -49,19 +49,31 @@ impl Limits {
     ) -> Result<Slot, Exceeded> {
         let address = network(address);
         let mut counts = self.0.lock();
-        if counts.total >= total {
-            return Err(Exceeded::Total);
-        }
-        if counts.by_address.get(&address).copied().unwrap_or(0) >= per_address {
-            return Err(Exceeded::PerAddress);
-        }
+        counts.room(address, total, per_address)?;
         counts.total += 1;
         *counts.by_address.entry(address).or_default() += 1;
         Ok(Slot { limits: Arc::clone(self), address })
     }
 
+    /// Whether one more would be too many by now; it takes no place.
+    pub(super) fn look(&self, address: IpAddr, total: usize, per_address: usize) -> Result<(), Exceeded> {
+        self.0.lock().room(network(address), total, per_address)
+    }
+
     pub(super) fn connections(&self) -> usize {
         self.0.lock().total
+    }
+}
+
+impl Counts {
+    fn room(&self, address: IpAddr, total: usize, per_address: usize) -> Result<(), Exceeded> {
+        if self.total >= total {
+            return Err(Exceeded::Total);
+        }
+        if self.by_address.get(&address).copied().unwrap_or(0) >= per_address {
+            return Err(Exceeded::PerAddress);
+        }
+        Ok(())
     }
 }
 
