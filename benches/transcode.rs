@@ -1,7 +1,7 @@
 //! What transcoding the sound of one stream costs: `cargo bench -p transcode`.
 //!
 //! Each line is a stream of 20 s, transcoded as one that runs would be: CPU time of the thread, in percent of a core, the
-//! least and the median of seven times. The sound is a chord with noise in it, since silence and pure tones cost less than
+//! least and the median of seven times, in turns, so that what else the machine does falls on all. The sound is a chord with noise in it, since silence and pure tones cost less than
 //! music.
 
 #![allow(clippy::expect_used, clippy::indexing_slicing, reason = "a bench may stop where its input is wrong")]
@@ -113,29 +113,49 @@ fn once((track, frames): &(Track, Vec<Frame>), into: Codec, options: &Options) -
     (took.as_secs_f64() * 100.0 / SECONDS as f64, count, bytes)
 }
 
-fn measure(what: &str, sound: &(Track, Vec<Frame>), into: Codec, options: &Options) {
-    let mut times: Vec<_> = (0..TIMES).map(|_| once(sound, into, options)).collect();
-    times.sort_by(|a, b| a.0.total_cmp(&b.0));
-    let ((least, frames, bytes), (median, ..)) = (times[0], times[TIMES / 2]);
-    let kilobits = bytes * 8 / SECONDS / 1_000;
-    println!(
-        "{what:44} {least:5.2} % of a core (median {median:.2})   {} frames/s, {kilobits} kbit/s",
-        frames / SECONDS
-    );
+/// A line.
+struct Job<'a> {
+    what: String,
+    sound: &'a (Track, Vec<Frame>),
+    into: Codec,
+    options: Options,
+    times: Vec<(f64, usize, usize)>,
+}
+
+impl<'a> Job<'a> {
+    fn new(what: &str, sound: &'a (Track, Vec<Frame>), into: Codec, options: Options) -> Self {
+        Self { what: what.to_owned(), sound, into, options, times: Vec::new() }
+    }
+
+    fn print(&mut self) {
+        self.times.sort_by(|a, b| a.0.total_cmp(&b.0));
+        let ((least, frames, bytes), (median, ..)) = (self.times[0], self.times[TIMES / 2]);
+        let (what, frames, kilobits) = (&self.what, frames / SECONDS, bytes * 8 / SECONDS / 1_000);
+        println!(
+            "{what:44} {least:5.2} % of a core (median {median:.2})   {frames} frames/s, {kilobits} kbit/s"
+        );
+    }
 }
 
 fn main() {
-    let options = Options::default();
-    let stereo = [(44_100, aac(44_100, 2)), (48_000, aac(48_000, 2))];
-    for complexity in 0..=10 {
-        let options = Options { opus_complexity: complexity, ..options };
-        for (rate, sound) in &stereo {
-            let usual = if complexity == Options::default().opus_complexity { " (as it is)" } else { "" };
-            let what = format!("AAC {rate} Hz stereo to Opus {complexity}{usual}");
-            measure(&what, sound, Codec::Opus, &options);
+    let usual = Options::default();
+    let (cd, studio, mono) = (aac(44_100, 2), aac(48_000, 2), aac(48_000, 1));
+    let (opus_stereo, opus_mono) = (opus(2), opus(1));
+    let mut jobs = Vec::new();
+    for opus_complexity in 0..=10 {
+        let options = Options { opus_complexity, ..usual };
+        let note = if options == usual { " (as it is)" } else { "" };
+        let what = |rate: &str| format!("AAC {rate} stereo to Opus {opus_complexity}{note}");
+        jobs.push(Job::new(&what("44.1 kHz"), &cd, Codec::Opus, options));
+        jobs.push(Job::new(&what("48 kHz"), &studio, Codec::Opus, options));
+    }
+    jobs.push(Job::new("AAC 48 kHz mono to Opus", &mono, Codec::Opus, usual));
+    jobs.push(Job::new("Opus stereo to AAC", &opus_stereo, Codec::Aac, usual));
+    jobs.push(Job::new("Opus mono to AAC", &opus_mono, Codec::Aac, usual));
+    for _ in 0..TIMES {
+        for job in &mut jobs {
+            job.times.push(once(job.sound, job.into, &job.options));
         }
     }
-    measure("AAC 48000 Hz mono to Opus", &aac(48_000, 1), Codec::Opus, &options);
-    measure("Opus stereo to AAC", &opus(2), Codec::Aac, &options);
-    measure("Opus mono to AAC", &opus(1), Codec::Aac, &options);
+    jobs.iter_mut().for_each(Job::print);
 }
