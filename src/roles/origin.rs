@@ -28,7 +28,7 @@ pub(super) fn start(start: Start<'_>, sockets: Sockets) -> anyhow::Result<Roles>
     let mut ingests = Ingests { rtmp: ingest.clone(), srt: None };
 
     let mut serving = JoinSet::new();
-    let (listening, drain) = (ingest.clone(), life.clone());
+    let (listening, drain) = (ingest, life.clone());
     serving.spawn(async move {
         listening.serve(rtmp.0, async move { drain.draining().await }).await;
         "the RTMP listener"
