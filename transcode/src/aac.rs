@@ -6,13 +6,9 @@ use media_core::frame::Track;
 
 use crate::downmix::Downmix;
 use crate::transcoder::{Decoded, FrameInfo};
-use crate::{Error, MAX_CHANNELS, RATE, fdk};
+use crate::{Error, MAX_CHANNELS, RATE, fdk, known_rate};
 
 const NAME: &str = "AAC";
-
-/// `samplingFrequencyIndex` 0 to 11 (ISO/IEC 14496-3 table 1.18): what the resampler has small ratios for.
-const SAMPLE_RATES: [u32; 12] =
-    [96_000, 88_200, 64_000, 48_000, 44_100, 32_000, 24_000, 22_050, 16_000, 12_000, 11_025, 8_000];
 
 /// AAC to samples.
 #[derive(Debug)]
@@ -87,10 +83,6 @@ impl Decoder {
             Decoded { info: self.last, damaged: true }
         }
     }
-}
-
-fn known_rate(rate: u32) -> Option<u32> {
-    SAMPLE_RATES.contains(&rate).then_some(rate)
 }
 
 /// Samples to AAC-LC.

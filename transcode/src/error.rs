@@ -6,7 +6,7 @@ use media_core::codec;
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Error {
-    /// Only AAC and Opus are decoded, each only into the other.
+    /// Only AAC and Opus are made, and of what a track has only each into the other.
     #[error("{from} cannot be transcoded into {into}: only AAC into Opus and Opus into AAC can")]
     Codecs {
         /// Of the track.

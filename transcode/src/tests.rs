@@ -7,7 +7,7 @@ use media_core::flv::{Demuxed, Demuxer, Reader};
 use media_core::frame::{Codec, Frame, Timescale, Timestamp, Track, TrackId};
 use proptest::prelude::*;
 
-use crate::{Counters, Error, Options, Transcoder, aac, opus};
+use crate::{Counters, Error, G711, Law, Options, Sound, Transcoder, aac, opus};
 
 /// A second in the clock of what comes out.
 const SECOND: i64 = 48_000;
@@ -262,6 +262,70 @@ const _: () = {
     const fn is_send<T: Send>() {}
     is_send::<Transcoder>();
 };
+
+/// A tone of 1 kHz at 8 kHz has eight different samples.
+#[test]
+fn g711_becomes_aac_and_opus() {
+    // 0.5 of full scale, and that by the root of a half: ITU-T G.711's codes that are nearest.
+    let of = |law| match law {
+        Law::A => [0xd5_u8, 0xb3, 0xba, 0xb3, 0xd5, 0x33, 0x3a, 0x33],
+        Law::Mu => [0xff_u8, 0x98, 0x90, 0x98, 0xff, 0x18, 0x10, 0x18],
+    };
+    for (law, into) in [(Law::A, Codec::Aac), (Law::Mu, Codec::Aac), (Law::A, Codec::Opus)] {
+        let sound = G711 { law, sample_rate: 8_000, channels: 1 };
+        let options = Options::default();
+        let (mut transcoder, track) =
+            Transcoder::of_g711(sound, TrackId::AUDIO, Timescale::HZ_90K, into, &options).unwrap();
+        let mut out = Vec::new();
+        for packet in 0..100 {
+            let dts = Timestamp(7 * 90_000 + packet * 1_800);
+            let data = of(law).repeat(20).into();
+            transcoder.push(&Frame { track: TrackId::AUDIO, dts, cts: 0, keyframe: true, data }, &mut out);
+        }
+        let counters = transcoder.counters();
+        assert_eq!((counters.damaged, counters.restarts, counters.filled), (0, 0, 0));
+        let (start, pcm) = play(&track, &out);
+        assert_eq!(start, 7 * SECOND, "where the first packet was");
+        assert!(pcm.len() > 90_000, "two seconds but for what the codecs hold back");
+        let loud = amplitude(&pcm[48_000..86_400], 1_000.0);
+        assert!((loud - 0.5).abs() < 0.04, "{law:?} into {into:?}: {loud}");
+    }
+    let sound = G711 { law: Law::A, sample_rate: 8_000, channels: 1 };
+    let mp3 = Transcoder::of_g711(sound, TrackId::AUDIO, Timescale::HZ_90K, Codec::Mp3, &Options::default());
+    assert_eq!(mp3.unwrap_err(), Error::Codecs { from: "G.711", into: "MP3" });
+}
+
+#[test]
+fn a_stream_has_its_sound_replaced_and_all_else_as_it_is() {
+    let (aac, frames) = tone(Codec::Aac, 2, 1, |at| at);
+    let mut other = aac.clone();
+    other.id = TrackId::audio(4);
+    let mut sound = Sound::new(Codec::Opus, Options::default());
+    assert!(Sound::is_wanted(&[aac.clone()], Codec::Opus) && !Sound::is_wanted(&[aac.clone()], Codec::Aac));
+    let (tracks, problem) = sound.set_tracks(&[aac.clone(), other.clone()]);
+    assert_eq!((tracks[0].codec, &tracks[1], problem), (Codec::Opus, &other, None));
+    let mut out = Vec::new();
+    frames[..20].iter().for_each(|frame| sound.push(frame.clone(), &mut out));
+    // The same tracks again: no gap.
+    assert_eq!(sound.set_tracks(&[aac.clone(), other.clone()]).0, tracks);
+    frames[20..].iter().for_each(|frame| sound.push(frame.clone(), &mut out));
+    assert!(out.windows(2).all(|two| two[1].dts.0 - two[0].dts.0 == 960));
+    out.clear();
+    sound.push(Frame { track: other.id, ..frames[0].clone() }, &mut out);
+    assert_eq!(out[0].data, frames[0].data);
+    // Another configuration takes another transcoder; what was counted stays.
+    let (mono, more) = tone(Codec::Aac, 1, 1, |at| at + SECOND);
+    sound.set_tracks(std::slice::from_ref(&mono));
+    assert_eq!(sound.made().and_then(|track| track.audio()).map(|audio| audio.channels), Some(1));
+    more.iter().for_each(|frame| sound.push(frame.clone(), &mut out));
+    let counters = sound.counters();
+    assert_eq!((counters.frames, counters.damaged), ((frames.len() + more.len()) as u64, 0));
+    // Where there is Opus, nothing is made.
+    let (opus, _) = tone(Codec::Opus, 1, 1, |at| at);
+    let both = [mono, opus];
+    assert_eq!((sound.set_tracks(&both).0.as_slice(), sound.made()), (&both[..], None));
+    assert_eq!(sound.counters(), counters);
+}
 
 #[test]
 fn what_cannot_be_transcoded_is_told() {

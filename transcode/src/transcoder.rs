@@ -5,6 +5,7 @@ use media_core::codec;
 use media_core::frame::{Codec, Frame, Timescale, Timestamp, Track, TrackId};
 
 use crate::clock::{Clock, Step};
+use crate::g711::{self, G711};
 use crate::pcm::Queue;
 use crate::resampler::Resampler;
 use crate::{Error, Options, RATE, aac, opus};
@@ -47,6 +48,7 @@ pub struct Counters {
 enum Decoder {
     Aac(Box<aac::Decoder>),
     Opus(Box<opus::Decoder>),
+    G711(g711::Decoder),
 }
 
 #[derive(Debug)]
@@ -55,7 +57,7 @@ enum Encoder {
     Aac(aac::Encoder),
 }
 
-/// From AAC to Opus, or from Opus to AAC-LC, of one track. Frames out have a clock of 48 kHz, are 20 ms (Opus) or 1024
+/// From AAC to Opus, from Opus to AAC-LC, or from G.711 to either, of one track. Frames out have a clock of 48 kHz, are 20 ms (Opus) or 1024
 /// samples (AAC) long, and are to be presented at their timestamps: what the codecs hold back is already taken into account.
 #[derive(Debug)]
 pub struct Transcoder {
@@ -90,10 +92,35 @@ impl Transcoder {
             }
             (from, into) => return Err(Error::Codecs { from: from.name(), into: into.name() }),
         };
+        let rate = track.audio().map_or(RATE, |audio| audio.sample_rate);
+        Self::with(decoder, (track.id, track.timescale), (rate, channels), into, options)
+    }
+
+    /// For G.711, whose frames are of that track and have that clock.
+    pub fn of_g711(
+        sound: G711,
+        track: TrackId,
+        timescale: Timescale,
+        into: Codec,
+        options: &Options,
+    ) -> Result<(Self, Track), Error> {
+        if !matches!(into, Codec::Aac | Codec::Opus) {
+            return Err(Error::Codecs { from: "G.711", into: into.name() });
+        }
+        let decoder = Decoder::G711(g711::Decoder::new(sound)?);
+        Self::with(decoder, (track, timescale), (sound.sample_rate, sound.channels), into, options)
+    }
+
+    fn with(
+        decoder: Decoder,
+        (track, timescale): (TrackId, Timescale),
+        (rate, channels): (u32, u8),
+        into: Codec,
+        options: &Options,
+    ) -> Result<(Self, Track), Error> {
         let bit_rate = options.bit_rate(channels);
         let (encoder, config) = match into {
             Codec::Opus => {
-                let rate = track.audio().map_or(RATE, |audio| audio.sample_rate);
                 let header = codec::opus::identification_header(channels, rate)?;
                 (Encoder::Opus(opus::Encoder::new(channels, bit_rate, options.opus_complexity)?), header)
             }
@@ -103,10 +130,10 @@ impl Transcoder {
                 (Encoder::Aac(encoder), config)
             }
         };
-        let out = codec::track(track.id, into, clock_48k(), config)?;
+        let out = codec::track(track, into, clock_48k(), config)?;
         let transcoder = Self {
-            track: track.id,
-            timescale: track.timescale,
+            track,
+            timescale,
             decoder,
             resampler: None,
             clock: Clock::default(),
@@ -126,6 +153,7 @@ impl Transcoder {
         let decoded = match &mut self.decoder {
             Decoder::Aac(decoder) => decoder.decode(&frame.data, &mut self.decoded),
             Decoder::Opus(decoder) => decoder.decode(&frame.data, &mut self.decoded),
+            Decoder::G711(decoder) => decoder.decode(&frame.data, &mut self.decoded),
         };
         self.counters.frames += 1;
         self.counters.damaged += u64::from(decoded.damaged);
