@@ -1,8 +1,8 @@
 //! The sound of streams in the codec that viewers take: Opus for WebRTC, AAC for players that know no Opus.
 //!
-//! A stream's sound is transcoded once for all who want it, and only while somebody does, by the task that reads the stream
-//! for them: a frame takes about a quarter of a millisecond for each 20, less than it would take to hand it to a thread of its
-//! own and wait for it. Such a task lets others run after each frame, so that one which begins with a backlog stalls nobody.
+//! A stream's sound is transcoded once for all who want it, and only while somebody does, by the task that reads the
+//! stream for them: a frame of 20 ms takes about a quarter of one, so that a thread beside it, with a queue and its wakes,
+//! would save nobody anything. Such a task lets others run after each frame: one that begins with a backlog stalls nobody.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -4,8 +4,8 @@ use media_core::frame::{Codec, Frame, Kind, Track};
 
 use crate::{Counters, Error, Options, Transcoder};
 
-/// Stands between a stream's tracks and frames and those who take sound in one codec only. The first track of sound that can
-/// be made into it is replaced; where there already is one in that codec, and of whatever else there is, all passes as it is.
+/// Stands between a stream's tracks and frames and those who take sound in one codec only. The first track of sound that
+/// can be made into it is replaced, unless there already is one in that codec; all else passes as it is.
 #[derive(Debug)]
 pub struct Sound {
     into: Codec,
@@ -33,7 +33,8 @@ impl Sound {
         candidate(tracks, into).is_some()
     }
 
-    /// The tracks that come out. A track that is as it was goes on without a gap. An error says why its sound stays as it is.
+    /// The tracks that come out. A track that is as it was goes on without a gap. An error says why the sound stays as it
+    /// is.
     pub fn set_tracks(&mut self, tracks: &[Track]) -> (Vec<Track>, Option<Error>) {
         let from = candidate(tracks, self.into);
         let mut problem = None;

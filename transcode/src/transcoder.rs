@@ -57,8 +57,9 @@ enum Encoder {
     Aac(aac::Encoder),
 }
 
-/// From AAC to Opus, from Opus to AAC-LC, or from G.711 to either, of one track. Frames out have a clock of 48 kHz, are 20 ms (Opus) or 1024
-/// samples (AAC) long, and are to be presented at their timestamps: what the codecs hold back is already taken into account.
+/// From AAC to Opus, from Opus to AAC-LC, or from G.711 to either, of one track. Frames out have a clock of 48 kHz, are 20 ms
+/// (Opus) or 1024 samples (AAC) long, and are to be presented at their timestamps: what the codecs hold back is already taken
+/// into account.
 #[derive(Debug)]
 pub struct Transcoder {
     track: TrackId,

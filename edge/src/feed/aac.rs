@@ -1,5 +1,5 @@
-//! A feed's stream with AAC for Opus, for players that know only that: a second fan-out, which a task writes of what it reads of
-//! the first one, as another edge would, while somebody watches it.
+//! A feed's stream with AAC for Opus, for players that know only that: a second fan-out, which a task writes of what it
+//! reads of the first one, as another edge would, while somebody watches it.
 
 use std::future::poll_fn;
 use std::sync::Arc;

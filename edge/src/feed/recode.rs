@@ -1,5 +1,5 @@
-//! A relay's marks and tags with other sound in them: pictures pass as they are, the tags of the sound that is transcoded and
-//! the headers are written anew. No clock and no socket.
+//! A relay's marks and tags with other sound in them: pictures pass as they are, the tags of the sound that is transcoded
+//! and the headers are written anew. No clock and no socket.
 
 use bytes::BytesMut;
 use media_core::flv::{self, Body, Demuxed, Demuxer, TagKind};

@@ -35,7 +35,8 @@ fn law(encoding: &str) -> Option<Law> {
 pub(super) struct Sound {
     pub(super) at: usize,
     pub(super) track: Option<Track>,
-    /// Of G.711. Nobody ever waits for the lock: it is for a library whose handle may move between threads and not be shared.
+    /// Of G.711. Nobody ever waits for the lock: it is for a library's handle, which may move between threads and not be
+    /// shared.
     transcoder: Option<Mutex<Transcoder>>,
     /// It cannot be used.
     useless: bool,
@@ -91,7 +92,8 @@ impl Sound {
         self.useless
     }
 
-    /// Appends what comes of a frame: nothing, while nothing is known of it. It is `shift` ticks later than its own clock says.
+    /// Appends what comes of a frame: nothing, while nothing is known of it. It is `shift` ticks later than its own clock
+    /// says.
     pub(super) fn frames(&mut self, frame: &AudioFrame, shift: i64, out: &mut Vec<Frame>) {
         let data = frame.data();
         if self.track.is_none() || data.is_empty() || data.len() > MAX_FRAME_BYTES {
