@@ -84,7 +84,7 @@ async fn read(mut viewer: Viewer, mut shown: Shown, key: StreamKey) {
                         Ok(items) => items.for_each(|item| shown.show(item, ahead)),
                         // The frame is of no use to anybody else either.
                         Err(error) => {
-                            tracing::debug!(stream = %key, %error, "a frame can't be sent by WebRTC")
+                            tracing::debug!(stream = %key, %error, "a frame can't be sent by WebRTC");
                         }
                     }
                     if costs {

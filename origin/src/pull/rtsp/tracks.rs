@@ -39,7 +39,7 @@ fn choose_of<'a>(streams: impl Iterator<Item = (&'a str, &'a str)>) -> Chosen {
                 left_out.push("a further audio stream is left out".to_owned());
             }
             ("video", other) => {
-                left_out.push(format!("video {} is left out: H.264 or H.265 is wanted", name(other)))
+                left_out.push(format!("video {} is left out: H.264 or H.265 is wanted", name(other)));
             }
             ("audio", other) => left_out.push(sound::unsupported(&name(other))),
             // Events and metadata, which nobody is surprised to miss.
