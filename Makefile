@@ -19,7 +19,7 @@ export RUST_TEST_THREADS ?= 8
 
 # apt and the pages' build stand no second run beside them; cargo uses all cores by itself.
 .NOTPARALLEL:
-.PHONY: help run test test-web test-rust lint lint-deploy bench bench-attacks bench-control bench-fanout bench-hls sim fuzz web cluster setup-run setup-test setup-bench setup-cluster setup-deploy
+.PHONY: help run test test-web test-rust lint lint-deploy bench bench-attacks bench-control bench-fanout bench-hls bench-rtc sim fuzz web cluster setup-run setup-test setup-bench setup-cluster setup-deploy
 
 help: ## this list
 	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -46,6 +46,10 @@ bench: setup-bench web ## the benches: the hot paths, taking streams in beside n
 	cargo bench -p weir --bench ingest --locked
 	cargo bench -p weir --bench fanout --locked
 	cargo bench -p weir --bench hls --locked
+	cargo bench -p weir --bench rtc --locked
+
+bench-rtc: setup-bench web ## what a viewer by WebRTC costs beside bare encryption and sending, and Janus; ARGS="--quick" is shorter
+	cargo bench -p weir --bench rtc --locked -- $(ARGS)
 
 bench-fanout: setup-bench web ## what a viewer costs beside bare `send` and nginx-rtmp; ARGS="--quick" is shorter
 	cargo bench -p weir --bench fanout --locked -- $(ARGS)

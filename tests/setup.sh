@@ -197,6 +197,7 @@ setup_bench() {
   need_command nginx nginx-light
   need_package libnginx-mod-rtmp
   need_command wrk wrk
+  need_command janus janus
   install_missing
 }
 

@@ -5,26 +5,34 @@ mod arrival;
 pub(crate) mod clock;
 mod crowd;
 mod floor;
+mod janus;
 mod multiplexed;
 mod nginx;
+mod packets;
 mod players;
 mod publisher;
 mod server;
+mod srtp;
 pub(crate) mod statistics;
 mod trust;
 mod viewer;
 mod weir;
+mod whep;
 mod wire;
 
 pub(crate) use crowd::{Crowd, Plan};
 pub(crate) use floor::{floor, serve as serve_floor};
+pub(crate) use janus::{PAYLOAD_TYPE as JANUS_PAYLOAD_TYPE, janus, watch as watch_janus};
 pub(crate) use nginx::{Hls, nginx, nginx_files};
+pub(crate) use packets::Feeder;
 pub(crate) use players::{Players, Task, end_of};
 pub(crate) use publisher::{PartClock, Publishers, Send, Sent};
 pub(crate) use server::Server;
+pub(crate) use srtp::{serve as serve_srtp_floor, srtp_floor};
 pub(crate) use trust::trusting_tls;
 pub(crate) use viewer::Viewers;
 pub(crate) use weir::{weir, weir_has, weir_with};
+pub(crate) use whep::Watchers;
 pub(crate) use wire::Wire;
 
 /// Lets this process open as many sockets as it may.

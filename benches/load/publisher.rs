@@ -24,6 +24,8 @@ use crate::clip::{self, Clip};
 pub(crate) enum Send {
     /// The clip, in real time, until they are dropped.
     Clip,
+    /// The clip's pictures, without its sound.
+    Pictures,
     /// Sequence headers and one keyframe, then nothing.
     FirstPicture,
 }
@@ -35,12 +37,15 @@ struct Media {
 }
 
 impl Media {
-    fn new(clip: &Clip) -> Self {
+    fn new(clip: &Clip, send: Send) -> Self {
         let header = |track| Some((kind(clip::kind(track)), flv::sequence_header(track)?.to_bytes()));
-        Self {
-            headers: clip.tracks.iter().filter_map(header).collect(),
-            bodies: clip.bodies().into_iter().map(|(k, ms, body)| (kind(k), ms, body)).collect(),
+        let mut headers: Vec<_> = clip.tracks.iter().filter_map(header).collect();
+        let mut bodies: Vec<_> = clip.bodies().into_iter().map(|(k, ms, body)| (kind(k), ms, body)).collect();
+        if send == Send::Pictures {
+            headers.retain(|(kind, _)| *kind == Kind::Video);
+            bodies.retain(|(kind, ..)| *kind == Kind::Video);
         }
+        Self { headers, bodies }
     }
 }
 
@@ -96,7 +101,7 @@ impl Publishers {
 
     /// Connects `count` publishers of `live/s0`, `live/s1`, … spread over a second, and returns when all send.
     pub(crate) async fn start(server: SocketAddr, count: usize, send: Send) -> Result<Self> {
-        let media = Arc::new(Media::new(&Clip::new(&clock::nal_unit())));
+        let media = Arc::new(Media::new(&Clip::new(&clock::nal_unit()), send));
         let streams = (0..count).map(|_| Default::default()).collect();
         let sent = Arc::new(Counts { streams, ..Counts::default() });
         let (paused, pauses) = watch::channel(false);

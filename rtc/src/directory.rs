@@ -182,7 +182,7 @@ impl Directory {
     }
 
     /// Takes out those who have waited until `before`, or all.
-    pub(crate) fn overdue(&self, before: Option<Instant>) -> Vec<Box<Newcomer>> {
+    pub(crate) fn overdue(&self, before: Option<Instant>) -> Vec<Newcomer> {
         let mut entries = self.entries.lock();
         let overdue = |entry: &Entry| matches!(&entry.place, Place::Waiting(newcomer) if before.is_none_or(|before| newcomer.begun <= before));
         let sessions = entries.sessions.iter();
@@ -190,7 +190,7 @@ impl Directory {
             sessions.filter(|(_, entry)| overdue(entry)).map(|(ufrag, _)| ufrag.clone()).collect();
         let late = late.iter().filter_map(|ufrag| entries.remove(ufrag));
         late.filter_map(|entry| match entry.place {
-            Place::Waiting(newcomer) => Some(newcomer),
+            Place::Waiting(newcomer) => Some(*newcomer),
             Place::At(_) => None,
         })
         .collect()

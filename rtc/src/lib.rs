@@ -11,6 +11,8 @@
 
 mod addresses;
 mod broadcast;
+#[cfg(feature = "client")]
+pub mod client;
 mod config;
 mod crypto;
 mod directory;

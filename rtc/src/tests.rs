@@ -44,7 +44,7 @@ fn track() -> Track {
 
 /// The `n`th picture; each tenth is a keyframe.
 fn picture(n: u8) -> Frame {
-    let keyframe = n % 10 == 0;
+    let keyframe = n.is_multiple_of(10);
     let mut unit = vec![if keyframe { 0x65 } else { 0x41 }, 0x88];
     unit.extend(vec![n | 0x80; 3_000]);
     let length = u32::try_from(unit.len()).unwrap().to_be_bytes();
@@ -126,7 +126,7 @@ impl Client {
                     if crate::stun::ufrag(&transmit.contents).is_some() {
                         self.checks.push(transmit.contents.to_vec());
                     }
-                    if !self.loses.is_some_and(|every| self.sent % every == 0) {
+                    if self.loses.is_none_or(|every| !self.sent.is_multiple_of(every)) {
                         self.socket.send_to(&transmit.contents, transmit.destination).unwrap();
                     }
                 }
@@ -156,7 +156,7 @@ impl Client {
             Ok(_)
                 if {
                     self.came += 1;
-                    self.deaf.is_some_and(|every| self.came % every == 0)
+                    self.deaf.is_some_and(|every| self.came.is_multiple_of(every))
                 } =>
             {
                 Input::Timeout(now())
@@ -347,7 +347,7 @@ fn tracks_that_come_later_end_nobody_who_was_not_told_of_them() {
     let broadcast = server.broadcast();
     let head = [&b"OpusHead"[..], &[1, 2, 0, 0, 0x80, 0xbb, 0, 0, 0, 0, 0]].concat();
     let sound = codec::track(TrackId::AUDIO, Codec::Opus, Timescale::HZ_90K, head.into()).unwrap();
-    broadcast.set_tracks(&[sound.clone()]);
+    broadcast.set_tracks(std::slice::from_ref(&sound));
     broadcast.set_tracks(&[sound.clone(), track()]);
     assert_eq!(broadcast.tracks().unwrap().0.len(), 2);
     assert!(!broadcast.is_over());

@@ -24,7 +24,7 @@ pub(super) fn check(origin: &origin::Config, findings: &mut Findings) {
     for (i, push) in origin.pushes.iter().enumerate() {
         match push::check(push) {
             Err(error @ WishError::Url(_)) => {
-                findings.say(&format!("origin.pushes.{i}.url"), error.to_string())
+                findings.say(&format!("origin.pushes.{i}.url"), error.to_string());
             }
             Err(error) => findings.say(&format!("origin.pushes.{i}.stream"), error.to_string()),
             Ok(()) => {}

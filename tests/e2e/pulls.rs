@@ -137,7 +137,7 @@ async fn a_camera_that_comes_back_has_its_viewers_still() {
     let url = weir.url("/live/cam.flv");
     let viewer = tokio::spawn(async move { ffmpeg::play(Version::Five, &url, 15).await });
     until("a viewer", async || {
-        weir.metric("weir_edge_viewers{format=\"flv\"}").await.filter(|viewers| *viewers > 0.0)
+        weir.metric("weir_edge_viewers{protocol=\"flv\"}").await.filter(|viewers| *viewers > 0.0)
     })
     .await;
     let gone = camera.kill().await;
@@ -191,7 +191,8 @@ async fn a_camera_is_pulled_while_somebody_watches() {
     let folder = tempfile::tempdir().unwrap();
     let camera = Camera::start(false, &[("/cam", h264_aac(&film(folder.path(), "libx264").await))]).await;
     let on_demand = ", on_demand = true";
-    let config = QUICK.to_owned()
+    // HLS players ask once in a segment.
+    let config = QUICK.replace("1500", "5000")
         + &pulls(&[
             ("live/cam", camera.url("", "/cam"), on_demand),
             ("live/off", "rtsp://127.0.0.1:1/cam".to_owned(), on_demand),
@@ -378,7 +379,7 @@ async fn what_the_api_orders_outlives_its_origin() {
     let url = edge.url("/live/cam.flv");
     let viewer = tokio::spawn(async move { ffmpeg::play(Version::Five, &url, 12).await });
     until("a viewer", async || {
-        edge.metric("weir_edge_viewers{format=\"flv\"}").await.filter(|viewers| *viewers > 0.0)
+        edge.metric("weir_edge_viewers{protocol=\"flv\"}").await.filter(|viewers| *viewers > 0.0)
     })
     .await;
     let dying = origins.remove(usize::from(name == "origin-2"));

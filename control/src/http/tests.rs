@@ -444,12 +444,16 @@ async fn every_operation_is_documented_with_its_errors() {
         }
     }
     let expected = [
+        "delete /api/v1/pulls/{app}/{name}",
+        "delete /api/v1/pushes/{id}",
         "delete /api/v1/streams/{app}/{name}",
         "get /api/v1/info",
         "get /api/v1/keys",
         "get /api/v1/nodes",
         "get /api/v1/play/{app}/{name}",
         "get /api/v1/publish/{app}/{name}",
+        "get /api/v1/pulls",
+        "get /api/v1/pushes",
         "get /api/v1/sessions",
         "get /api/v1/stats",
         "get /api/v1/streams",
@@ -458,6 +462,8 @@ async fn every_operation_is_documented_with_its_errors() {
         "post /api/v1/keys/rotate",
         "post /api/v1/nodes/{name}/drain",
         "post /api/v1/nodes/{name}/reload",
+        "post /api/v1/pulls",
+        "post /api/v1/pushes",
     ];
     assert_eq!(operations, expected.map(str::to_owned).into());
     let schemas = document["components"]["schemas"].as_object().unwrap();

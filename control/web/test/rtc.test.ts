@@ -1,5 +1,5 @@
 import { afterEach, describe, expect, it, vi } from 'vitest';
-import { Refused, exchange, onGoodbye } from '../src/rtc/exchange';
+import { Refused, exchange, onGoodbye, startingAt, withRoundTrips } from '../src/rtc/exchange';
 import { iceServers } from '../src/rtc/links';
 import { difference, type Counters } from '../src/studio/statistics';
 
@@ -22,12 +22,33 @@ describe('iceServers', () => {
   });
 });
 
+describe('withRoundTrips', () => {
+  it('offers reports for what may be asked for again, once', () => {
+    const sdp = 'a=rtcp-fb:96 nack\r\na=rtcp-fb:96 nack pli\r\na=rtcp-fb:97 transport-cc\r\n';
+    const offered = 'a=rtcp-fb:96 nack\r\na=rtcp-fb:96 rrtr\r\na=rtcp-fb:96 nack pli\r\na=rtcp-fb:97 transport-cc\r\n';
+    expect(withRoundTrips(sdp)).toBe(offered);
+    expect(withRoundTrips(offered)).toBe(offered);
+  });
+});
+
+describe('startingAt', () => {
+  it('tells pictures what to begin with', () => {
+    const answer =
+      'v=0\r\nm=audio 9 UDP/TLS/RTP/SAVPF 111\r\na=rtpmap:111 opus/48000/2\r\na=fmtp:111 minptime=10\r\n' +
+      'm=video 9 UDP/TLS/RTP/SAVPF 102 103\r\na=rtpmap:102 H264/90000\r\na=fmtp:102 packetization-mode=1\r\na=fmtp:103 apt=102\r\n';
+    expect(startingAt(answer, 1_750_000)).toBe(answer.replace('mode=1', 'mode=1;x-google-start-bitrate=1750'));
+    const vp8 = 'v=0\r\nm=video 9 UDP/TLS/RTP/SAVPF 96\r\na=rtpmap:96 VP8/90000\r\na=mid:0\r\n';
+    expect(startingAt(vp8, 500_000)).toBe(vp8.replace('90000\r\n', '90000\r\na=fmtp:96 x-google-start-bitrate=500\r\n'));
+  });
+});
+
 describe('exchange', () => {
   function connection() {
     const transport = { state: 'connected', onstatechange: null as null | (() => void) };
     return {
       transport,
       localDescription: { sdp: 'offer' },
+      createOffer: vi.fn(async () => ({ type: 'offer', sdp: 'offer' })),
       setLocalDescription: vi.fn(async () => undefined),
       setRemoteDescription: vi.fn(async () => undefined),
       getSenders: () => [{ transport }],

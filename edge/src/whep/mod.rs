@@ -79,6 +79,7 @@ impl Whep {
     }
 
     /// Answers an offer.
+    #[allow(clippy::result_large_err, reason = "it is the answer then, and made once a viewer")]
     pub(crate) fn accept(
         &self,
         key: &StreamKey,

@@ -44,7 +44,7 @@ impl Target {
     /// Of such a URL. Values are percent-encoded or plain: a stream id's `#!::` begins no fragment.
     pub(crate) fn parse(text: &str) -> Result<Self, WishError> {
         let (place, query) = text.split_once('?').unwrap_or((text, ""));
-        let url = Url::parse(place).map_err(|error| wrong(error.to_string()))?;
+        let mut url = Url::parse(place).map_err(|error| wrong(error.to_string()))?;
         let name = url.host().ok_or_else(|| wrong("it names no host"))?.to_owned();
         // Of a scheme that the standard does not know, hosts are not recognized as addresses.
         let name = match &name {
@@ -85,10 +85,9 @@ impl Target {
             }
         }
         let encryption = passphrase.map(|passphrase| (passphrase, length));
-        let mut whole = url.clone();
-        whole.set_query((!query.is_empty()).then_some(query));
+        url.set_query((!query.is_empty()).then_some(query));
         let secret = String::from_utf8_lossy(&stream_id).into_owned();
-        let shown = Shown::new(&whole, [secret]);
+        let shown = Shown::new(&url, [secret]);
         Ok(Self { host: Host { name, port }, shown, stream_id: StreamId(stream_id), encryption, latency })
     }
 

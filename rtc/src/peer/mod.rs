@@ -4,6 +4,7 @@
 //! exchanged; nothing beyond this folder knows which it is.
 
 mod codecs;
+mod round_trips;
 mod str0m;
 
 use std::net::SocketAddr;

@@ -17,6 +17,7 @@ use str0m::{
 };
 
 use super::codecs::{enable, named, ours};
+use super::round_trips::RoundTrips;
 use super::{Counts, Credentials, Event, Failed, Layer, Output, Peer, Role, Sent};
 use crate::offer::Refused;
 
@@ -89,6 +90,7 @@ impl Str0m {
         now: Instant,
     ) -> Result<(Self, String), Refused> {
         let malformed = |error: &dyn std::fmt::Display| Refused::Malformed(error.to_string());
+        let round_trips = RoundTrips::of(offer);
         let offer = SdpOffer::from_sdp_string(offer).map_err(|error| malformed(&error))?;
         let config = RtcConfig::new()
             .set_crypto_provider(Arc::clone(&ground.crypto))
@@ -113,7 +115,7 @@ impl Str0m {
             counts: Counts::default(),
             nacks: Vec::new(),
         };
-        let answer = answer.to_sdp_string();
+        let answer = round_trips.agreed(&answer.to_sdp_string());
         // Its m-lines, of which str0m tells by events that come only once it is driven.
         let mids = answer.lines().filter_map(|line| line.strip_prefix("a=mid:")).map(Mid::from);
         let mids: Vec<Mid> = mids.collect();
@@ -386,6 +388,7 @@ fn nothing_taken() -> Refused {
     )
 }
 
+#[allow(clippy::needless_pass_by_value, reason = "for map_err")]
 fn failed(error: str0m::RtcError) -> Failed {
     Failed(error.to_string())
 }

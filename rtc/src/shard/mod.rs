@@ -124,7 +124,7 @@ pub(crate) struct Newcomer {
 }
 
 impl Newcomer {
-    pub(crate) fn end(self: Box<Self>, why: Ended) {
+    pub(crate) fn end(self, why: Ended) {
         self.count.ended(why);
         self.work.end(why);
     }

@@ -28,6 +28,7 @@ use crate::peer::{Counts, Event, Failed, Output};
 use crate::stun;
 use viewers::Group;
 
+#[allow(clippy::needless_pass_by_value, reason = "for map_err")]
 fn failed(error: Failed) -> Ended {
     tracing::debug!(%error, "a WebRTC peer failed");
     Ended::Failed
@@ -99,6 +100,11 @@ struct Shard {
     swept: Instant,
 }
 
+#[allow(clippy::disallowed_methods, reason = "a thread of its own, which must not spin")]
+fn pause() {
+    std::thread::sleep(Duration::from_millis(10));
+}
+
 impl Shard {
     fn run(mut self) {
         let mut events = Events::with_capacity(8);
@@ -112,7 +118,7 @@ impl Shard {
                 && error.kind() != io::ErrorKind::Interrupted
             {
                 tracing::error!(%error, "a WebRTC thread can't wait for datagrams");
-                std::thread::sleep(Duration::from_millis(10));
+                pause();
             }
             self.receive(&mut buffers);
             if self.letters() {

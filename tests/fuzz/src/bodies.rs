@@ -325,6 +325,12 @@ pub fn mp3(data: &[u8]) {
 
 /// The first byte chooses the codec. Then packets: two bytes of sequence number and flags, two of timestamp, two of
 /// length, the payload. Frames that come out make payloads that come out as the same frames.
+#[allow(
+    clippy::expect_used,
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "that it stops here is what it is for"
+)]
 pub fn rtp(data: &[u8]) {
     const CODECS: [Codec; 4] = [Codec::H264, Codec::H265, Codec::Av1, Codec::Opus];
     let Some((&choice, mut data)) = data.split_first() else { return };

@@ -43,7 +43,10 @@ export function cameInAtRtp(rtp: number, clock: MediaClock): number {
   return clock.wall_ms + distance / RTP_TICKS_PER_MS;
 }
 
-/** From when a frame came in (server's clock) to `now_ms` (ours), in ms. */
+/**
+ * From when a frame came in (server's clock) to `now_ms` (ours), in ms. A picture that is hardly older than the clocks are
+ * known to be apart would seem to come from the future: it has no age that could be told.
+ */
 export function latencyMs(came_in_ms: number, now_ms: number, offset_ms: number): number {
-  return now_ms + offset_ms - came_in_ms;
+  return Math.max(0, now_ms + offset_ms - came_in_ms);
 }

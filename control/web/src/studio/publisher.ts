@@ -25,6 +25,9 @@ export interface Target {
 /** What a page is told: the phase, and why it is so. */
 export type Changed = (phase: Phase, why: string | null) => void;
 
+/** The part of its bitrate that a picture begins with: what a line that does not take all of it can bear for a moment. */
+const STARTS_WITH = 0.7;
+
 /** What may be refused for now only: the stream is taken as long as its publisher before is not known to be gone. */
 const AGAIN: readonly number[] = [409, 429, 500, 502, 503, 504];
 
@@ -102,7 +105,7 @@ export class Publisher {
       if (picture && target.codec) transceiver.setCodecPreferences?.(preferred(target.codec));
     }
     try {
-      const welcome = await exchange(connection, target.endpoint, target.key);
+      const welcome = await exchange(connection, target.endpoint, target.key, target.bitrate_bps * STARTS_WITH);
       if (!current()) return welcome.end();
       this.welcome = welcome;
       onGoodbye(connection, () => current() && this.again('the server ended the session'));

@@ -179,7 +179,7 @@ impl Lane {
                 return Some(Unit::KeyframeWanted);
             }
             if let Some((timestamp, packet)) = self.ahead.take() {
-                if let Some(unit) = self.take(now, timestamp, packet) {
+                if let Some(unit) = self.take(now, timestamp, &packet) {
                     return Some(unit);
                 }
                 continue;
@@ -200,7 +200,7 @@ impl Lane {
                         if let Some(unit) = self.close(now) {
                             return Some(unit);
                         }
-                    } else if let Some(unit) = self.take(now, timestamp, packet) {
+                    } else if let Some(unit) = self.take(now, timestamp, &packet) {
                         return Some(unit);
                     }
                 }
@@ -209,7 +209,7 @@ impl Lane {
     }
 
     /// Takes a packet of the access unit that is open, or of a new one.
-    fn take(&mut self, now: Instant, timestamp: i64, packet: Packet) -> Option<Unit> {
+    fn take(&mut self, now: Instant, timestamp: i64, packet: &Packet) -> Option<Unit> {
         let mut damage = match self.open {
             Some((_, damage)) => damage,
             None if self.gap && !self.assembly.begins(&packet.payload) => Some(Damage::Lost),
