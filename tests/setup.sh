@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Makes a Debian machine ready: installs what is missing, and only that.
 #
-#   tests/setup.sh run     what `make run` needs: a C++ compiler, libsrt, protoc, Node with npm, Rust
+#   tests/setup.sh run     what `make run` needs: a C++ compiler, CMake, libsrt, protoc, Node with npm, Rust
 #   tests/setup.sh test    and the clients, judges and engines that the tests use
 #   tests/setup.sh bench   and the servers and attackers that the benches need
 #   tests/setup.sh cluster what `make cluster` runs
@@ -79,6 +79,7 @@ setup_run() {
   # What npm, pip and cargo check servers by.
   [ -e /etc/ssl/certs/ca-certificates.crt ] || missing+=(ca-certificates)
   need_command cc build-essential
+  need_command cmake cmake # libopus
   need_command protoc protobuf-compiler # etcd-client compiles etcd's protocol
   [ -e /usr/include/google/protobuf/descriptor.proto ] || missing+=(libprotobuf-dev)
   need_command c++ build-essential

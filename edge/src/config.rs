@@ -32,6 +32,8 @@ pub struct Config {
     pub feed: FeedConfig,
     /// Sending a stream to its viewers.
     pub fanout: FanoutConfig,
+    /// Sound that is transcoded for viewers.
+    pub sound: SoundConfig,
     /// HLS requests.
     pub hls: HlsConfig,
     /// HLS files that are kept.
@@ -285,6 +287,21 @@ impl Default for FeedConfig {
             absent_ttl_ms: 1_000,
             max_feeds: 10_000,
         }
+    }
+}
+
+/// Sound that is transcoded for viewers: AAC into Opus for WebRTC, Opus into AAC for those who ask for it (`?audio=aac`).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct SoundConfig {
+    /// Streams whose sound is transcoded at once, of which each takes about a hundredth of a core; viewers of further ones
+    /// have it as it was published. With 0 none is.
+    pub max_streams: usize,
+}
+
+impl Default for SoundConfig {
+    fn default() -> Self {
+        Self { max_streams: 100 }
     }
 }
 

@@ -19,6 +19,7 @@ mod seldom;
 mod sessions;
 mod shard;
 mod socket;
+mod sound;
 mod srt;
 mod traced;
 mod upstream;
@@ -41,7 +42,7 @@ use tokio::net::TcpListener;
 pub use self::srt::SrtPlay;
 pub use config::{
     AccessLogConfig, CacheConfig, Config, FanoutBackend, FanoutConfig, FeedConfig, GuardConfig, HlsConfig,
-    HttpConfig, RtmpConfig, StreamLatency, TlsConfig, UpstreamConfig,
+    HttpConfig, RtmpConfig, SoundConfig, StreamLatency, TlsConfig, UpstreamConfig,
 };
 pub use guard::Access;
 pub use http::{CertificateError, Certificates, Https, Listeners};
@@ -55,6 +56,7 @@ use guard::Guard;
 use metrics::Metrics;
 use sessions::Sessions;
 use shard::{Patience, Shards};
+use sound::Sounds;
 use upstream::Via;
 
 /// How long the end waits for those who are hung up on, and then for the disk that the access log is on.
@@ -106,7 +108,8 @@ impl Edge {
             pause: Duration::from_millis(config.fanout.max_pause_ms),
         };
         let shards = Shards::start(count, config.fanout.backend, patience, &metrics)?;
-        let feeds = Feeds::new(config.feed, config.fanout, upstream, Arc::clone(&metrics));
+        let sounds = Sounds::new(&config.sound, Arc::clone(&metrics));
+        let feeds = Feeds::new(config.feed, config.fanout, upstream, sounds, Arc::clone(&metrics));
         let guard = Guard::new(&config.guard, &config.access_log, access, Arc::clone(&metrics))?;
         let shared = http::Shared {
             config: config.http,

@@ -9,6 +9,7 @@ use prometheus::{
 use crate::cache::{Full, Kind};
 use crate::fanout::{Format, Over, Skips};
 use crate::guard::Denial;
+use crate::sound::SoundMetrics;
 
 /// The edge's metrics.
 pub(crate) struct Metrics {
@@ -121,6 +122,7 @@ pub(crate) struct Metrics {
     windows: GaugeVec,
     /// Viewers that were hung up on because something here panicked.
     pub(crate) faults: IntCounter,
+    pub(crate) sound: SoundMetrics,
 }
 
 /// Round-trip times in seconds: a machine's own network, a city, the world, and beyond.
@@ -310,10 +312,12 @@ impl Metrics {
                 Opts::new("weir_edge_flush_window_seconds", "How long flushes of latency auto wait"),
                 &["shard"],
             )?,
+            sound: SoundMetrics::create()?,
         })
     }
 
     pub(crate) fn register(&self, registry: &Registry) -> Result<(), prometheus::Error> {
+        self.sound.register(registry)?;
         registry.register(Box::new(self.all_viewers.clone()))?;
         registry.register(Box::new(self.all_joins.clone()))?;
         registry.register(Box::new(self.skips.clone()))?;

@@ -217,14 +217,13 @@ async fn a_camera_is_pulled_while_somebody_watches() {
 }
 
 #[tokio::test]
-async fn h265_comes_and_sound_that_nobody_plays_is_left_out() {
+async fn h265_comes_and_g711_is_aac_by_then() {
     let _turn = turn::take(Load::HeavyEncoder).await;
     let folder = tempfile::tempdir().unwrap();
     let camera = Camera::start(false, &[("/cam", h265_g711(&film(folder.path(), "libx265").await))]).await;
     let weir = Weir::configured(&pulls(&[("live/cam", camera.url("", "/cam"), "")])).await;
-    let info = weir.until_live("live/cam", 1).await;
-    assert_eq!(info["tracks"][0]["codec"], "H.265");
-    weir.process.line("G.711 A-law").await;
+    let info = weir.until_live("live/cam", 2).await;
+    assert_eq!((&info["tracks"][0]["codec"], &info["tracks"][1]["codec"]), (&"H.265".into(), &"AAC".into()));
     weir.until_hls("live/cam").await;
     let hls = ffmpeg::probe(&weir.url("/live/cam/index.m3u8"), SECONDS).await;
     let flv = ffmpeg::play(Version::Nine, &weir.url("/live/cam.flv"), SECONDS).await;
@@ -232,6 +231,10 @@ async fn h265_comes_and_sound_that_nobody_plays_is_left_out() {
         let video = report.track("hevc");
         video.assert_monotonic(PICTURE_STEP);
         assert!(video.span() >= f64::from(SECONDS) - 0.5, "{what} spans {} s", video.span());
+        let audio = report.track("aac");
+        audio.assert_monotonic(SOUND_STEP);
+        assert_eq!(audio.sample_rate, 48_000);
+        assert!(audio.span() >= f64::from(SECONDS) - 1.0, "{what} has {} s of sound", audio.span());
     }
 }
 

@@ -6,12 +6,12 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use tokio::net::UdpSocket;
 
-use crate::support::browser::Page;
+use crate::support::browser::{Page, Report};
 use crate::support::ffmpeg::{self, AAC, H264, Media, Version};
 use crate::support::memory;
 use crate::support::turn::{self, Load};
 use crate::support::weir::Weir;
-use crate::support::{say, within};
+use crate::support::{say, until, within};
 
 /// What a browser sends and any player decodes.
 const OPUS: &[&str] = &["-c:a", "libopus", "-b:a", "64k", "-ac", "2"];
@@ -117,22 +117,89 @@ async fn a_browser_publishes_and_a_browser_watches() {
 }
 
 #[tokio::test]
-async fn a_browser_watches_what_comes_by_rtmp_without_its_aac() {
+async fn a_browser_watches_what_comes_by_rtmp_and_hears_its_aac() {
     let _turn = turn::take(Load::Alone).await;
     let weir = Weir::start().await;
     let media = Media { video: Some(H264), audio: Some(AAC), size: "640x360" };
     let publisher = ffmpeg::publish(Version::Five, &weir.rtmp_url("live/a"), media);
     weir.until_live("live/a", 2).await;
     let mut viewer = Page::webrtc(&weir.url("/live/a/whep"), "play");
-    let report = viewer.until("pictures", |report| report.number("framesDecoded") > 100.0).await;
+    let enough = |report: &Report| {
+        report.number("framesDecoded") > 100.0
+            && report.number("audioSamples") > 4.0 * 48_000.0
+            && report.number("audioEnergy") > 0.0
+    };
+    let report = viewer.until("pictures and sound", enough).await;
+    let concealed = report.number("audioConcealed") / report.number("audioSamples");
+    // A sine of an eighth of full scale, as ffmpeg makes it, has half of its square.
+    let power = report.number("audioEnergy") / report.number("audioSeconds");
     say(&format!(
-        "ffmpeg 5 → RTMP → WHEP → Chromium: first picture {:.0} ms after the answer, {} frames, {} freezes",
+        "ffmpeg 5 → RTMP → WHEP → Chromium: first picture {:.0} ms after the answer, {} frames, {} freezes; {} packets of \
+         {}, power {power:.4}, {:.2} % of the sound made up",
         report.number("firstFrameMs"),
         report.number("framesDecoded"),
         report.number("freezes"),
+        report.number("audioPackets"),
+        report.text("audioCodec"),
+        100.0 * concealed,
     ));
-    assert!(report.text("warning").contains("AAC"), "{report:?}");
+    assert_eq!(report.text("warning"), "", "{report:?}");
+    assert_eq!(report.text("audioCodec"), "audio/opus");
+    assert!(report.number("audioPackets") > 190.0, "{report:?}");
+    assert!(power > 0.001 && concealed < 0.1, "{report:?}");
     assert_eq!(report.number("freezes"), 0.0);
+    let at_work = "weir_edge_transcode_streams{into=\"opus\"}";
+    assert_eq!(weir.metric(at_work).await, Some(1.0));
+    assert_eq!(weir.metric("weir_edge_transcode_damaged_frames_total{into=\"opus\"}").await, Some(0.0));
+    drop(viewer);
+    until("nothing to transcode", async || weir.metric(at_work).await.filter(|streams| *streams == 0.0))
+        .await;
+    ffmpeg::quit(publisher).await;
+    assert!(weir.stop().await.0.success());
+}
+
+#[tokio::test]
+async fn who_knows_no_opus_gets_aac_by_everything() {
+    let _turn = turn::take(Load::Encoder).await;
+    let weir = Weir::configured("[origin.hls]\nopus_as_aac = true\n").await;
+    let media = Media { audio: Some(OPUS), ..Media::default() };
+    let publisher = ffmpeg::publish_whip(&weir.url("/live/a/whip"), media, &[]);
+    weir.until_live("live/a", 2).await;
+    weir.until_hls("live/a").await;
+    let seconds = 6;
+    let (flv, ts) = (weir.url("/live/a.flv?audio=aac"), weir.url("/live/a.ts?audio=aac"));
+    let (rtmp, hls) = (weir.rtmp_url("live/a?audio=aac"), weir.url("/live/a/index.m3u8"));
+    let srt = weir.srt_url("read:live/a,audio=aac");
+    let (flv, ts, rtmp, srt, hls) = within("five players", async {
+        tokio::join!(
+            ffmpeg::probe(&flv, seconds),
+            ffmpeg::probe(&ts, seconds),
+            ffmpeg::probe(&rtmp, seconds),
+            ffmpeg::probe(&srt, seconds),
+            ffmpeg::probe(&hls, seconds),
+        )
+    })
+    .await;
+    for (what, report) in [("FLV", flv), ("TS", ts), ("RTMP", rtmp), ("SRT", srt), ("HLS", hls)] {
+        let mut codecs = report.codecs();
+        codecs.sort_unstable();
+        assert_eq!(codecs, ["aac", "h264"], "{what}");
+        let (video, audio) = (report.track("h264"), report.track("aac"));
+        assert_eq!(audio.sample_rate, 48_000, "{what}");
+        // A frame lasts 21.3 ms; MPEG-TS carries several in a packet.
+        audio.assert_monotonic(0.055);
+        assert!(audio.span() > 0.8 * f64::from(seconds) - 0.5, "{what}: {} s", audio.span());
+        let apart = video.packets[0].pts - audio.packets[0].pts;
+        say(&format!(
+            "WHIP → {what} with AAC: {:.2} s of sound, {:.0} ms apart",
+            audio.span(),
+            1_000.0 * apart
+        ));
+        assert!(apart.abs() < 0.5, "{what}: sound and picture begin {apart} s apart");
+    }
+    // Who does not ask has what was published, at the same time.
+    let opus = ffmpeg::play(Version::Nine, &weir.url("/live/a.flv"), 2).await;
+    assert!(opus.codecs().contains(&"opus"), "{opus:?}");
     ffmpeg::quit(publisher).await;
     assert!(weir.stop().await.0.success());
 }

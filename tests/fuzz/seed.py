@@ -144,6 +144,34 @@ def transport_streams(ffmpeg, folder):
             put("pes", f"{name}.{coding}", bytes([coding]) + data)
 
 
+def transcoders(ffmpeg, folder):
+    """Configuration and frames, as bodies.rs wants them."""
+    sound = ["-f", "lavfi", "-i", "sine=r=48000"]
+    six = ["-af", "pan=5.1|c0=c0|c1=c0|c2=c0|c3=c0|c4=c0|c5=c0"]
+    clips = {
+        "aac": [*sound, "-c:a", "aac", "-ac", "2", "-ar", "44100"],
+        "aac_8k": [*sound, "-c:a", "aac", "-ar", "8000"],
+        "aac_51": [*sound, "-c:a", "aac", *six],
+        "opus": [*sound, "-c:a", "libopus"],
+        "opus_voice": [*sound, "-c:a", "libopus", "-b:a", "12k", "-application", "voip", "-frame_duration", "60"],
+        "opus_51": [*sound, "-c:a", "libopus", *six],
+    }
+    for name, arguments in clips.items():
+        path = pathlib.Path(folder) / f"transcoder-{name}.flv"
+        command = [ffmpeg, "-v", "error", *arguments, "-t", "0.3", "-flags:a", "+bitexact", str(path)]
+        subprocess.run(command, check=True, stdin=subprocess.DEVNULL)
+        data, before = b"", 0
+        for kind, rest, body in tags(path.read_bytes()):
+            found = payload(kind, body, name) if kind == 8 else None
+            if found and not data:
+                data = bytes([len(found) + (128 if "opus" in name else 0)]) + found
+            elif found:
+                time = int.from_bytes(rest[:3], "big")
+                data += len(found).to_bytes(2, "big") + (time - before).to_bytes(2, "big") + found
+                before = time
+        put("transcoder", name, data)
+
+
 def free_port():
     with socket.create_server(("127.0.0.1", 0)) as listener:
         return listener.getsockname()[1]
@@ -290,6 +318,7 @@ def main(ffmpeg):
     with tempfile.TemporaryDirectory() as folder:
         rtmp(ffmpeg, folder)
         transport_streams(ffmpeg, folder)
+        transcoders(ffmpeg, folder)
         for name, arguments in CLIPS.items():
             path = pathlib.Path(folder) / f"{name}.flv"
             command = [ffmpeg, "-v", "error", *arguments, "-t", "0.4", "-flags:v", "+bitexact", str(path)]

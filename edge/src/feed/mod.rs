@@ -1,10 +1,13 @@
 //! One pull per stream, whatever number and kind of viewers watch it here.
 //!
 //! The first viewer's request starts a *feed*, concurrent first ones share it, and it lingers for a
-//! while after the last one left. A feed is a task that reads the relay and writes the fan-out.
+//! while after the last one left. A feed is a task that reads the relay and writes the fan-out; where somebody wants other
+//! sound, a second task reads that and writes a fan-out of its own.
 
+mod aac;
 mod pull;
 mod reading;
+mod recode;
 mod resume;
 mod timeline;
 mod trace;
@@ -13,16 +16,18 @@ mod viewer;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use control_api::Viewers;
 use control_api::trace::{Context, Tracer};
 use http::{HeaderValue, Request};
+use media_core::frame::Codec;
 use media_core::hub::{Epoch, StreamKey};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
+use aac::Aac;
 pub(crate) use viewer::Viewer;
 
 use crate::config::{FanoutConfig, FeedConfig};
@@ -31,6 +36,7 @@ use crate::metrics::Metrics;
 use crate::negative::Absent;
 use crate::seldom::Seldom;
 use crate::shard::Window;
+use crate::sound::{Sounds, Wanted};
 use crate::upstream::{Upstream, ask, segment};
 
 /// How long the answer may take to a question for a keyframe: the next one comes by itself.
@@ -58,6 +64,7 @@ pub(crate) struct Feeds {
     config: FeedConfig,
     fanout: FanoutConfig,
     upstream: Upstream,
+    pub(crate) sounds: Arc<Sounds>,
     metrics: Arc<Metrics>,
     absent: Absent,
     /// Lines about streams that can't be had, or not at the moment: viewers cause them, with names that they may make up.
@@ -75,6 +82,8 @@ struct Feed {
     /// The edges that it is pulled through.
     via: Option<HeaderValue>,
     fanout: Fanout,
+    /// The same with AAC for Opus, while somebody wants it.
+    aac: Mutex<Weak<Aac>>,
     /// Those who watch or are about to.
     seats: watch::Sender<usize>,
     phase: watch::Sender<Phase>,
@@ -98,11 +107,24 @@ impl Feeds {
         config: FeedConfig,
         fanout: FanoutConfig,
         upstream: Upstream,
+        sounds: Arc<Sounds>,
         metrics: Arc<Metrics>,
     ) -> Arc<Self> {
         let absent = Absent::new(Duration::from_millis(config.absent_ttl_ms));
         let (unavailable, away, tracer, feeds, webrtc) = Default::default();
-        Arc::new(Self { config, fanout, upstream, metrics, absent, unavailable, away, tracer, feeds, webrtc })
+        Arc::new(Self {
+            config,
+            fanout,
+            upstream,
+            sounds,
+            metrics,
+            absent,
+            unavailable,
+            away,
+            tracer,
+            feeds,
+            webrtc,
+        })
     }
 
     /// Pulls and viewers are traced from now on. Once: later ones change nothing.
@@ -134,18 +156,40 @@ impl Feeds {
         }
     }
 
-    /// Lets somebody watch a stream that so many watch by HLS; resolves once the upstream has answered. Another edge has
-    /// come the way that `via` names.
+    /// Lets somebody watch a stream that so many watch by HLS; resolves once the upstream has answered.
     pub(crate) async fn join(
         self: &Arc<Self>,
         key: &StreamKey,
         format: Format,
-        start: Start,
+        (start, wanted): (Start, Wanted),
         hls: u64,
+    ) -> Result<Viewer, Refusal> {
+        let seat = self.settled(key, hls, None).await?;
+        let aac = (wanted == Wanted::Aac).then(|| self.aac(&seat.feed));
+        Ok(Viewer::new(seat, aac, format, start, Arc::clone(&self.metrics)))
+    }
+
+    /// The same for who passes a stream on: an edge, which has come the way that `via` names, or a part of this one.
+    pub(crate) async fn relay(
+        self: &Arc<Self>,
+        key: &StreamKey,
+        start: Start,
         via: Option<HeaderValue>,
     ) -> Result<Viewer, Refusal> {
-        let seat = self.settled(key, hls, via).await?;
-        Ok(Viewer::new(seat, format, start, Arc::clone(&self.metrics)))
+        let seat = self.settled(key, 0, via).await?;
+        Ok(Viewer::new(seat, None, Format::Relay, start, Arc::clone(&self.metrics)))
+    }
+
+    /// The fan-out of a feed with AAC for Opus.
+    fn aac(&self, feed: &Feed) -> Arc<Aac> {
+        let mut place = feed.aac.lock();
+        if let Some(aac) = place.upgrade().filter(|aac| !aac.is_over()) {
+            return aac;
+        }
+        let sound = self.sounds.of(&feed.key, Codec::Aac);
+        let aac = Arc::new(Aac::start(feed, Fanout::new(&self.fanout, now()), sound));
+        *place = Arc::downgrade(&aac);
+        aac
     }
 
     /// A seat in a feed whose upstream has answered.
@@ -249,6 +293,7 @@ impl Feeds {
                     key: key.clone(),
                     via,
                     fanout: Fanout::new(&self.fanout, now()),
+                    aac: Mutex::default(),
                     seats: watch::Sender::new(0),
                     phase: watch::Sender::new(Phase::Starting),
                     newest: watch::Sender::default(),

@@ -108,7 +108,8 @@ impl<'a> Reading<'a> {
     }
 }
 
-async fn sleep_until(deadline: Option<Instant>) {
+/// Forever without a deadline.
+pub(super) async fn sleep_until(deadline: Option<Instant>) {
     match deadline {
         Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
         None => std::future::pending().await,

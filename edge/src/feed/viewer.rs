@@ -8,6 +8,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use control_api::trace::Context as Trace;
 
+use super::aac::Aac;
 use super::{Seat, now};
 use crate::fanout::{Ahead, Format, Outlet, Over, Reader, Skips, Start, Step};
 use crate::metrics::Metrics;
@@ -19,16 +20,25 @@ pub(crate) struct Viewer {
     format: Format,
     metrics: Arc<Metrics>,
     counted_skips: Skips,
+    /// Whose ring it watches, if that is not the feed's own.
+    _aac: Option<Arc<Aac>>,
 }
 
 impl Viewer {
-    pub(super) fn new(seat: Seat, format: Format, start: Start, metrics: Arc<Metrics>) -> Self {
-        let reader = seat.feed.fanout.enter(format, start);
+    pub(super) fn new(
+        seat: Seat,
+        aac: Option<Arc<Aac>>,
+        format: Format,
+        start: Start,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        let fanout = aac.as_ref().map_or(&seat.feed.fanout, |aac| &aac.fanout);
+        let reader = fanout.enter(format, start);
         if let Some(count) = seat.feed.viewers.get(format.index()) {
             count.fetch_add(1, Ordering::Relaxed);
         }
         metrics.joined(format);
-        Self { reader, seat, format, metrics, counted_skips: Skips::default() }
+        Self { reader, seat, format, metrics, counted_skips: Skips::default(), _aac: aac }
     }
 
     /// The next bytes to send, all of them; or why there are none.

@@ -30,6 +30,7 @@ use crate::guard::{self, Asker, Guard, Record, Shown};
 use crate::places::network;
 use crate::sessions::{Arriving, Hold};
 use crate::shard::{Latency, Protocol};
+use crate::sound::Wanted;
 use crate::traced::{Asking, until_first};
 use crate::upstream::{Body, VIA, ask, doubt};
 
@@ -320,10 +321,14 @@ async fn live_stream(
     request: Request<Body>,
     (record, asking): Noted<'_>,
 ) -> Response<Body> {
-    let mut asked = request.uri().query().unwrap_or_default().split('&');
-    let asked = asked.find_map(|pair| pair.strip_prefix("latency="));
-    let latency = match Latency::parse(asked, shared.feeds.latency(key)) {
+    let query = request.uri().query().unwrap_or_default();
+    let asked = |name: &str| query.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='));
+    let latency = match Latency::parse(asked("latency"), shared.feeds.latency(key)) {
         Ok(latency) => latency,
+        Err(error) => return problem(StatusCode::BAD_REQUEST, &error.to_string()),
+    };
+    let sound = match Wanted::parse(asked("audio")) {
+        Ok(sound) => sound,
         Err(error) => return problem(StatusCode::BAD_REQUEST, &error.to_string()),
     };
     let is_head = request.method() == Method::HEAD;
@@ -357,7 +362,7 @@ async fn live_stream(
     }
     let until = admitted.until;
     let hls = shared.hls.viewers(key);
-    let viewer = match shared.feeds.join(key, format, latency.start, hls, None).await {
+    let viewer = match shared.feeds.join(key, format, (latency.start, sound), hls).await {
         Ok(viewer) => viewer,
         Err(error) => return refusal(error),
     };
@@ -432,7 +437,7 @@ async fn relay(
         Err(error) => return problem(StatusCode::BAD_REQUEST, &error.to_string()),
     };
     let via = shared.via.passed_on(headers);
-    match shared.feeds.join(key, Format::Relay, start, 0, via).await {
+    match shared.feeds.relay(key, start, via).await {
         Ok(viewer) => {
             let mut head = Response::new(());
             live::headers(head.headers_mut(), Container::Flv);

@@ -26,6 +26,7 @@ use crate::http::{Shared, denied_with, refused_with};
 use crate::places::network;
 use crate::sessions::Arriving;
 use crate::shard::{Arrival, Guest, Latency, Leave, Link, Protocol, Transport, Window, Wish};
+use crate::sound::Wanted;
 use crate::traced::Asking;
 
 /// An RTMP connection whose client asked to play, and waits for the answer.
@@ -198,8 +199,10 @@ async fn enter(
     let seat = seat.of(session);
     let latency = Latency::parse(request.param("latency").as_deref(), shared.feeds.latency(&key))
         .map_err(|error| TurnedAway::bad(Refusal::play_failed(error.to_string())))?;
+    let sound = Wanted::parse(request.param("audio").as_deref())
+        .map_err(|error| TurnedAway::bad(Refusal::play_failed(error.to_string())))?;
     let hls = shared.hls.viewers(&key);
-    let viewer = shared.feeds.join(&key, Format::Rtmp, latency.start, hls, None).await?;
+    let viewer = shared.feeds.join(&key, Format::Rtmp, (latency.start, sound), hls).await?;
     let until = claims.as_deref().and_then(Guard::until);
     Ok(Entered { viewer, seat, window: latency.window, until })
 }

@@ -23,6 +23,7 @@ use crate::http::{Shared, denied_with, refused_with};
 use crate::places::network;
 use crate::sessions::Arriving;
 use crate::shard::{Latency, Leave};
+use crate::sound::Wanted;
 use crate::traced::Asking;
 
 /// What they are called in the API and in the log.
@@ -136,8 +137,9 @@ async fn enter(
     // `low` begins at the live edge; how long a flush waits is nothing that a player of datagrams would notice.
     let latency = Latency::parse(id.param("latency"), shared.feeds.latency(&key))
         .map_err(|error| bad(error.to_string()))?;
+    let sound = Wanted::parse(id.param("audio")).map_err(|error| bad(error.to_string()))?;
     let hls = shared.hls.viewers(&key);
-    let joined = shared.feeds.join(&key, Format::Srt, latency.start, hls, None).await;
+    let joined = shared.feeds.join(&key, Format::Srt, (latency.start, sound), hls).await;
     let viewer = joined.map_err(|refusal| TurnedAway(refused_with(refusal), refusal.to_string()))?;
     let until = claims.as_deref().and_then(Guard::until);
     Ok(Entered { viewer, seat, until })

@@ -10,6 +10,7 @@ use super::origin::Origin;
 use super::studio::{Studio, opening};
 use super::{key, until};
 use crate::fanout::{Format, Start};
+use crate::sound::Wanted;
 use crate::{Config, Edge, FeedConfig};
 
 fn config(change: impl FnOnce(&mut FeedConfig)) -> Config {
@@ -49,8 +50,9 @@ async fn a_pull_lingers_after_the_last_viewer_and_then_ends() {
     let relay = origin.relay("a");
     let config = config(|feed| feed.linger_ms = 30_000);
     let edge = Edge::new(config, open(), origin.upstream(), None).unwrap();
-    let join =
-        || async { edge.shared.feeds.join(&key("a"), Format::Flv, Start::Gop, 0, None).await.unwrap() };
+    let join = || async {
+        edge.shared.feeds.join(&key("a"), Format::Flv, (Start::Gop, Wanted::Published), 0).await.unwrap()
+    };
     drop(join().await);
     // Who comes back within the time finds the pull.
     tokio::time::sleep(Duration::from_millis(29_999)).await;

@@ -18,6 +18,7 @@ mod rules;
 mod secure;
 mod several;
 mod shards;
+mod sound;
 pub(crate) mod studio;
 mod takeover;
 mod traces;

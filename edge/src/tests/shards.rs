@@ -17,6 +17,7 @@ use super::studio::{Studio, opening};
 use super::{key, until};
 use crate::fanout::{Format, Over, Start};
 use crate::shard::{Arrival, Guest, Leave, Link, Protocol, Transport, Window, Wish};
+use crate::sound::Wanted;
 use crate::{Config, Edge, FanoutBackend};
 
 /// One shard, so that all meet there.
@@ -264,7 +265,9 @@ async fn admit(
         link: Link::plain(far.into_std().unwrap()),
         transport: Transport::Http,
         head: Bytes::from_static(b"hello"),
-        viewer: Some(shared.feeds.join(&key("a"), Format::Flv, Start::Gop, 0, None).await.unwrap()),
+        viewer: Some(
+            shared.feeds.join(&key("a"), Format::Flv, (Start::Gop, Wanted::Published), 0).await.unwrap(),
+        ),
         protocol: Box::new(protocol),
         window: Window::Frame,
         until: None,
@@ -429,7 +432,7 @@ async fn a_keyframe_right_behind_the_end_of_a_pause_is_not_missed() {
     let keyframe = |number: u64| [&[0x17, 1, 0, 0, 0], &number.to_be_bytes()[..]].concat();
     let has = |bytes: &[u8], number| bytes.windows(13).any(|window| window == keyframe(number));
     let feeds = &server.edge.shared.feeds;
-    let mut viewer = feeds.join(&key("a"), Format::Flv, Start::Gop, 0, None).await.unwrap();
+    let mut viewer = feeds.join(&key("a"), Format::Flv, (Start::Gop, Wanted::Published), 0).await.unwrap();
     relay.send(studio.picture(true, 100).bytes).await;
     while !has(&std::future::poll_fn(|cx| viewer.poll_next(cx)).await.unwrap(), 1) {}
     // No other follows, so whoever misses this one is shown nothing.

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
+use media_core::codec;
 use media_core::flv::{Demuxed, Demuxer, Reader};
-use media_core::frame::{Frame, Timestamp, Track, TrackId};
+use media_core::frame::{Codec, Frame, Timestamp, Track, TrackId};
 use media_core::hub::{Epoch, TrackSet, Unit};
 use media_core::relay::{Decoder, Encoded, Encoder, Event, Mark, Tag};
 
@@ -53,6 +54,21 @@ impl Studio {
         Self::with(tracks().into_iter().filter(|track| track.audio().is_some()).collect())
     }
 
+    /// The same picture, and Opus.
+    pub(crate) fn with_opus() -> Self {
+        let mut tracks = tracks();
+        for track in tracks.iter_mut().filter(|track| track.audio().is_some()) {
+            let header = codec::opus::identification_header(2, 48_000).unwrap();
+            *track = codec::track(track.id, Codec::Opus, track.timescale, header).unwrap();
+        }
+        Self::with(tracks)
+    }
+
+    /// A packet of Opus at the current time: 20 ms of silence.
+    pub(crate) fn opus(&mut self) -> Encoded {
+        self.unit(TrackId::AUDIO, true, Bytes::from_static(&[0xfc, 0xff, 0xfe]))
+    }
+
     fn with(tracks: Vec<Track>) -> Self {
         let tracks = Arc::new(TrackSet { epoch: Epoch(1), version: 1, tracks });
         Self { encoder: Encoder::new(), tracks, sequence: 0, now_ms: 0 }
@@ -80,12 +96,16 @@ impl Studio {
     }
 
     fn encode(&mut self, track: TrackId, keyframe: bool, len: usize) -> Encoded {
-        let scale = self.tracks.get(track).unwrap().timescale;
         // The number is in the frame, so that viewers can tell which they got.
         let mut data = BytesMut::zeroed(len.max(8));
         data[..8].copy_from_slice(&self.sequence.to_be_bytes());
+        self.unit(track, keyframe, data.freeze())
+    }
+
+    fn unit(&mut self, track: TrackId, keyframe: bool, data: Bytes) -> Encoded {
+        let scale = self.tracks.get(track).unwrap().timescale;
         let dts = Timestamp::from_millis(self.now_ms, scale);
-        let frame = Frame { track, dts, cts: 0, keyframe, data: data.freeze() };
+        let frame = Frame { track, dts, cts: 0, keyframe, data };
         let tracks = Arc::clone(&self.tracks);
         let unit = Unit { sequence: self.sequence, tracks, frame, wall_clock_ms: WALL_MS };
         self.sequence += 1;

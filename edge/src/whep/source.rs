@@ -5,15 +5,16 @@ use std::future::poll_fn;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use media_core::flv::{self, Demuxed, Demuxer};
-use media_core::frame::Frame;
+use media_core::flv::{self, Demuxed, Demuxer, TagKind};
+use media_core::frame::{Codec, Frame, Timestamp};
 use media_core::hub::StreamKey;
 use media_core::relay::{Decoder, Event};
 use rtc::{Broadcast, Ended, Server};
 use tokio::task::JoinHandle;
 
-use crate::fanout::{Format, Start};
+use crate::fanout::Start;
 use crate::feed::{Feeds, Refusal, Viewer};
+use crate::sound::Sound;
 
 /// How often a stream's publisher is asked for a keyframe at most.
 const ASK_AT_MOST: Duration = Duration::from_secs(1);
@@ -33,9 +34,11 @@ impl Source {
         key: &StreamKey,
         server: &Server,
     ) -> Result<Arc<Self>, Refusal> {
-        let viewer = feeds.join(key, Format::Relay, Start::Gop, 0, None).await?;
+        let viewer = feeds.relay(key, Start::Gop, None).await?;
         let broadcast = server.broadcast();
-        let read = read(viewer, Arc::clone(&broadcast), key.clone());
+        let sound = feeds.sounds.of(key, Codec::Opus);
+        let shown = Shown { broadcast: Arc::clone(&broadcast), sound, frames: Vec::new() };
+        let read = read(viewer, shown, key.clone());
         let ask = ask_keyframes(Arc::clone(feeds), Arc::clone(&broadcast), key.clone());
         let reading = tokio::spawn(async move {
             tokio::select! {
@@ -67,7 +70,7 @@ async fn ask_keyframes(feeds: Arc<Feeds>, broadcast: Arc<Broadcast>, key: Stream
     }
 }
 
-async fn read(mut viewer: Viewer, broadcast: Arc<Broadcast>, key: StreamKey) {
+async fn read(mut viewer: Viewer, mut shown: Shown, key: StreamKey) {
     let (mut decoder, mut demuxer, mut clock) = (Decoder::default(), Demuxer::new(), Clock::default());
     while let Ok(bytes) = poll_fn(|cx| viewer.poll_next(cx)).await {
         decoder.push(bytes);
@@ -75,37 +78,52 @@ async fn read(mut viewer: Viewer, broadcast: Arc<Broadcast>, key: StreamKey) {
             match decoder.next_event() {
                 Ok(Some(Event::Tag(tag))) => {
                     let ahead = clock.ahead(tag.timestamp_ms);
+                    let costs = tag.kind == TagKind::Audio && shown.sound.made().is_some();
                     let tag = flv::Tag { kind: tag.kind, timestamp_ms: tag.timestamp_ms, body: tag.body };
                     match demuxer.push(tag) {
-                        Ok(items) => items.for_each(|item| show(item, ahead, &broadcast)),
+                        Ok(items) => items.for_each(|item| shown.show(item, ahead)),
                         // The frame is of no use to anybody else either.
                         Err(error) => {
                             tracing::debug!(stream = %key, %error, "a frame can't be sent by WebRTC");
                         }
+                    }
+                    if costs {
+                        tokio::task::yield_now().await;
                     }
                 }
                 Ok(Some(Event::Mark(_))) => {}
                 Ok(None) => break,
                 Err(error) => {
                     tracing::warn!(stream = %key, %error, "the feed can't be read for WebRTC");
-                    return broadcast.end(Ended::Failed);
+                    return shown.broadcast.end(Ended::Failed);
                 }
             }
         }
     }
-    broadcast.end(Ended::Stream);
+    shown.broadcast.end(Ended::Stream);
 }
 
-/// Passes on what is shown. Sound that WebRTC does not carry is to be made into Opus here, between the feed's tracks and
-/// frames and the broadcast's: once for all who watch, and only while somebody does. Until then it is left out.
-fn show(item: Demuxed, ahead: i64, broadcast: &Broadcast) {
-    match item {
-        Demuxed::Tracks(tracks) => broadcast.set_tracks(&tracks),
-        Demuxed::Frame(frame) => {
-            let dts = media_core::frame::Timestamp(frame.dts.0 + ahead);
-            broadcast.push(Instant::now(), &Frame { dts, ..frame });
+/// What is shown to all who watch, with sound that WebRTC carries.
+struct Shown {
+    broadcast: Arc<Broadcast>,
+    sound: Sound,
+    /// Kept for its allocation.
+    frames: Vec<Frame>,
+}
+
+impl Shown {
+    fn show(&mut self, item: Demuxed, ahead: i64) {
+        match item {
+            Demuxed::Tracks(tracks) => self.broadcast.set_tracks(&self.sound.set_tracks(&tracks)),
+            Demuxed::Frame(frame) => {
+                let dts = Timestamp(frame.dts.0 + ahead);
+                self.sound.push(Frame { dts, ..frame }, &mut self.frames);
+                for frame in self.frames.drain(..) {
+                    self.broadcast.push(Instant::now(), &frame);
+                }
+            }
+            Demuxed::Encoder(_) | Demuxed::Dropped(_) => {}
         }
-        Demuxed::Encoder(_) | Demuxed::Dropped(_) => {}
     }
 }
 

@@ -14,30 +14,33 @@ const MAX_PACKET_SAMPLES: u32 = 5_760;
 
 /// An identification header.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct IdentificationHeader {
-    pub(crate) channels: u8,
+pub struct IdentificationHeader {
+    /// Output channels.
+    pub channels: u8,
     /// Samples at 48 kHz to drop from the decoder's first output.
-    pub(crate) pre_skip: u16,
+    pub pre_skip: u16,
     /// Of the original sound, in Hz; 0 for unknown.
-    pub(crate) input_sample_rate: u32,
+    pub input_sample_rate: u32,
     /// In 1/256 dB.
-    pub(crate) output_gain: i16,
+    pub output_gain: i16,
     /// Of mapping family 1; none for family 0.
-    pub(crate) mapping: Option<Mapping>,
+    pub mapping: Option<Mapping>,
 }
 
 /// The channel mapping table (§5.1.1).
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Mapping {
-    pub(crate) streams: u8,
-    pub(crate) coupled: u8,
+pub struct Mapping {
+    /// Coded streams.
+    pub streams: u8,
+    /// Those of them that are stereo; they come first.
+    pub coupled: u8,
     /// For each output channel the decoded one, or 255 for silence.
-    pub(crate) channels: Vec<u8>,
+    pub channels: Vec<u8>,
 }
 
 impl IdentificationHeader {
     /// Of mapping families 0 (mono, stereo) and 1 (Vorbis channel order, up to 8).
-    pub(crate) fn parse(header: &[u8]) -> Result<Self, Error> {
+    pub fn parse(header: &[u8]) -> Result<Self, Error> {
         let (fixed, table) = header.split_first_chunk::<19>().ok_or(Error::Truncated(HEADER))?;
         let [magic @ .., version, channels, s0, s1, r0, r1, r2, r3, g0, g1, family] = *fixed;
         if &magic != MAGIC {

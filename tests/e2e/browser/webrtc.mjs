@@ -263,6 +263,11 @@ while (!ending) {
         delayMs: (1000 * (video.jitterBufferDelay ?? 0)) / Math.max(1, video.jitterBufferEmittedCount ?? 0),
         audioPackets: audio.packetsReceived ?? 0,
         audioSamples: audio.totalSamplesReceived ?? 0,
+        // What was made up for want of sound, and how loud all of it was: full scale is 1 a second.
+        audioConcealed: audio.concealedSamples ?? 0,
+        audioEnergy: audio.totalAudioEnergy ?? 0,
+        audioSeconds: audio.totalSamplesDuration ?? 0,
+        audioCodec: all.find((stat) => stat.id === audio.codecId)?.mimeType,
         framesSent: sent.framesEncoded ?? 0,
         keyFramesSent: sent.keyFramesEncoded ?? 0,
         plisReceived: sent.pliCount ?? 0,

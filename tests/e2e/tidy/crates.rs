@@ -10,15 +10,16 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("control-api", &[]),
     ("srt", &["control-api"]),
     ("rtc", &["media-core"]),
-    ("origin", &["media-core", "control-api", "srt", "rtc"]),
-    ("edge", &["media-core", "control-api", "srt", "rtc"]),
+    ("transcode", &["media-core"]),
+    ("origin", &["media-core", "control-api", "srt", "rtc", "transcode"]),
+    ("edge", &["media-core", "control-api", "srt", "rtc", "transcode"]),
     ("control", &["control-api"]),
     ("turn-server", &[]),
     ("weir", &["media-core", "control-api", "srt", "rtc", "origin", "edge", "control", "turn-server"]),
 ];
 
 /// What the tests of a crate may use beside that: media-core's replay the corpora of all fuzz targets.
-const TESTS_MAY_USE: &[(&str, &str)] = &[("media-core", "srt")];
+const TESTS_MAY_USE: &[(&str, &str)] = &[("media-core", "srt"), ("media-core", "transcode")];
 
 const RULE: &str = "who may use whom (ARCHITECTURE.md, Houses)";
 
@@ -66,6 +67,9 @@ fn foreign(name: &str, used: &str, features: &[String]) -> Option<&'static str> 
         ) => Some("media-core has no socket, no configuration and says nothing"),
         ("control-api", "tokio" | "hyper" | "hyper-util" | "socket2" | "reqwest") => {
             Some("control-api does no I/O")
+        }
+        ("transcode", "tokio" | "hyper" | "hyper-util" | "socket2" | "reqwest" | "tracing") => {
+            Some("transcode has no socket and no clock, and says nothing")
         }
         ("weir", "anyhow") => None,
         (_, "anyhow") => Some("a crate has its own error type; anyhow is for the binary"),

@@ -7,7 +7,7 @@ use bytes::{Bytes, BytesMut};
 use media_core::codec::{self, Error};
 use media_core::flv::{self, Demuxed, Demuxer, Tag, TagKind};
 use media_core::fmp4::{MediaTrack, init_segment};
-use media_core::frame::{Codec, Params, Timescale, Track, TrackId};
+use media_core::frame::{Codec, Frame, Params, Timescale, Timestamp, Track, TrackId};
 use media_core::hls::playlist::Tail;
 use media_core::hls::{Name, Query};
 use media_core::rtmp::chunk;
@@ -15,6 +15,7 @@ use media_core::rtmp::server::{Config, Event, Session};
 use media_core::rtp::{Depacketized, Depacketizer, Packet, Packetizer, SenderReport};
 use media_core::{amf0, mpegts, relay};
 use srt::stream_id::{MAX_BYTES, StreamId};
+use transcode::{Options, Transcoder};
 
 /// A target: its name and what it does.
 pub type Target = (&'static str, fn(&[u8]));
@@ -39,6 +40,7 @@ pub const TARGETS: &[Target] = &[
     ("pes", pes),
     ("srt_stream_id", srt_stream_id),
     ("rtp", rtp),
+    ("transcoder", transcoder),
 ];
 
 /// The first byte says in how large pieces the rest comes; messages must not depend on it. What was
@@ -484,4 +486,43 @@ pub fn srt_stream_id(data: &[u8]) {
     assert!(query.len() <= 4 * MAX_BYTES && !query.chars().any(char::is_control));
     assert!(!id.app.chars().chain(id.name.chars()).any(char::is_control));
     assert!(id.app.len() + id.name.len() <= MAX_BYTES);
+}
+
+/// The first byte says what is decoded (from 128 on Opus, else AAC) and how long the configuration behind it is; then come
+/// frames, each behind two bytes of its length and two of the milliseconds since the one before. What comes out is as much
+/// as the timestamps say.
+pub fn transcoder(data: &[u8]) {
+    let Some((&first, data)) = data.split_first() else { return };
+    let (from, into) = if first < 128 { (Codec::Aac, Codec::Opus) } else { (Codec::Opus, Codec::Aac) };
+    let Some((config, mut data)) = data.split_at_checked(usize::from(first & 127)) else { return };
+    let config = Bytes::copy_from_slice(config);
+    let Ok(track) = codec::track(TrackId::AUDIO, from, Timescale::MILLIS, config) else { return };
+    let Ok((mut transcoder, made)) = Transcoder::new(&track, into, &Options::default()) else { return };
+    describes(&made);
+    let length = if into == Codec::Opus { 960 } else { 1_024 };
+    let (mut time, mut next, mut out) = (0_i64, None, Vec::new());
+    while let Some((&[l0, l1, t0, t1], rest)) = data.split_first_chunk() {
+        let bytes = usize::from(u16::from_be_bytes([l0, l1])).min(rest.len());
+        let (frame, rest) = rest.split_at(bytes);
+        data = rest;
+        time = time.saturating_add(i16::from_be_bytes([t0, t1]).into());
+        let frame = Frame {
+            track: TrackId::AUDIO,
+            dts: Timestamp(time),
+            cts: 0,
+            keyframe: true,
+            data: Bytes::copy_from_slice(frame),
+        };
+        let restarts = transcoder.counters().restarts;
+        out.clear();
+        transcoder.push(&frame, &mut out);
+        if transcoder.counters().restarts != restarts {
+            next = None;
+        }
+        for frame in &out {
+            assert!(!frame.data.is_empty() && next.is_none_or(|next| frame.dts.0 == next));
+            next = Some(frame.dts.0 + length);
+        }
+    }
+    assert_eq!(transcoder.counters().failed, 0);
 }

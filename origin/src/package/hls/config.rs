@@ -15,6 +15,9 @@ pub struct HlsConfig {
     pub window_ms: u32,
     /// Bytes of media kept per stream, at most. Less than the window needs makes the window shorter.
     pub max_bytes: usize,
+    /// Whether a stream's Opus becomes AAC in HLS, for players that know no Opus there: about a hundredth of a core for each
+    /// stream that has no AAC.
+    pub opus_as_aac: bool,
 }
 
 /// The configuration can't be used.
@@ -25,7 +28,7 @@ pub struct HlsConfigError(#[from] hls::ConfigError);
 impl Default for HlsConfig {
     fn default() -> Self {
         let hls::Config { part_ms, segment_ms, window_ms, max_bytes } = hls::Config::default();
-        Self { part_ms, segment_ms, window_ms, max_bytes }
+        Self { part_ms, segment_ms, window_ms, max_bytes, opus_as_aac: false }
     }
 }
 

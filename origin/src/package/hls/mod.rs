@@ -41,6 +41,7 @@ pub struct Packagers(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     config: media_core::hls::Config,
+    opus_as_aac: bool,
     metrics: HlsMetrics,
     /// Where the media sequence numbers of a stream that begins now start.
     first_msn: fn() -> u64,
@@ -67,8 +68,9 @@ impl Packagers {
         metrics: HlsMetrics,
         first_msn: fn() -> u64,
     ) -> Result<Self, HlsConfigError> {
+        let opus_as_aac = config.opus_as_aac;
         let config = config.checked()?;
-        Ok(Self(Arc::new(Inner { config, metrics, first_msn, streams: RwLock::default() })))
+        Ok(Self(Arc::new(Inner { config, opus_as_aac, metrics, first_msn, streams: RwLock::default() })))
     }
 
     /// Packages the stream until it ends, in a task of its own. Call it within a tokio runtime, when the stream starts:
@@ -84,7 +86,7 @@ impl Packagers {
         }
         let packagers = self.clone();
         tokio::spawn(async move {
-            packager::run(consumer, &live).await;
+            packager::run(consumer, &live, packagers.0.opus_as_aac).await;
             packagers.ended(live);
         });
     }

@@ -1,16 +1,19 @@
-//! The packager: reads a stream from the hub and cuts it.
+//! The packager: reads a stream from the hub and cuts it. Where that is wanted, its Opus is AAC by then.
 
 use std::sync::Arc;
 
+use media_core::frame::{Codec, Frame};
 use media_core::hls::{Problem, Segmenter};
 use media_core::hub::{Consumer, Event, TrackSet, Unit};
 use tokio::task::coop;
+use transcode::{Options, Sound};
 
 use super::live::Live;
 
-/// Packages a stream until it ends.
-pub(super) async fn run(mut consumer: Consumer, live: &Live) {
-    let mut packager = Packager::new(live);
+/// Packages a stream until it ends, with its Opus as AAC or as it is.
+pub(super) async fn run(mut consumer: Consumer, live: &Live, opus_as_aac: bool) {
+    let sound = opus_as_aac.then(|| Sound::new(Codec::Aac, Options::default()));
+    let mut packager = Packager::new(live, sound);
     loop {
         match consumer.try_next() {
             Some(Event::Unit(unit)) => {
@@ -35,18 +38,22 @@ struct Packager<'a> {
     tracks: Option<Arc<TrackSet>>,
     next_sequence: u64,
     problem: Option<Problem>,
+    /// What makes AAC of Opus, if that is wanted.
+    sound: Option<Sound>,
+    /// Kept for its allocation.
+    frames: Vec<Frame>,
 }
 
 impl<'a> Packager<'a> {
-    fn new(live: &'a Live) -> Self {
+    fn new(live: &'a Live, sound: Option<Sound>) -> Self {
         let segmenter = live.with_window(|window| Segmenter::new(window.config()));
-        Self { live, segmenter, tracks: None, next_sequence: 0, problem: None }
+        Self { live, segmenter, tracks: None, next_sequence: 0, problem: None, sound, frames: Vec::new() }
     }
 
     fn take(&mut self, unit: Unit) {
         let first = self.tracks.is_none();
         if self.tracks.as_ref().is_none_or(|tracks| !Arc::ptr_eq(tracks, &unit.tracks)) {
-            self.segmenter.set_tracks(unit.tracks.epoch.0, &unit.tracks.tracks);
+            self.set_tracks(&unit.tracks);
             self.tracks = Some(Arc::clone(&unit.tracks));
         } else if !first && unit.sequence != self.next_sequence {
             tracing::warn!(stream = %self.live.key(), lost = unit.sequence.saturating_sub(self.next_sequence),
@@ -55,8 +62,24 @@ impl<'a> Packager<'a> {
             self.segmenter.interrupt();
         }
         self.next_sequence = unit.sequence + 1;
-        self.segmenter.push(unit.frame, i64::try_from(unit.wall_clock_ms).unwrap_or(i64::MAX));
+        let wall_ms = i64::try_from(unit.wall_clock_ms).unwrap_or(i64::MAX);
+        match &mut self.sound {
+            Some(sound) => {
+                sound.push(unit.frame, &mut self.frames);
+                self.frames.drain(..).for_each(|frame| self.segmenter.push(frame, wall_ms));
+            }
+            None => self.segmenter.push(unit.frame, wall_ms),
+        }
         self.publish();
+    }
+
+    fn set_tracks(&mut self, set: &TrackSet) {
+        let Some(sound) = &mut self.sound else { return self.segmenter.set_tracks(set.epoch.0, &set.tracks) };
+        let (tracks, problem) = sound.set_tracks(&set.tracks);
+        if let Some(error) = problem {
+            tracing::warn!(stream = %self.live.key(), %error, "HLS has the sound as it is");
+        }
+        self.segmenter.set_tracks(set.epoch.0, &tracks);
     }
 
     fn end(mut self) {

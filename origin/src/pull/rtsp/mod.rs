@@ -26,7 +26,8 @@ use super::config::Transport;
 use super::source::Item;
 use crate::remote::{Host, Reach, Shown, Trouble, WishError};
 use clock::Clocks;
-use tracks::{Picture, Sound};
+use sound::Sound;
+use tracks::Picture;
 
 pub(super) const SCHEME: &str = "rtsp";
 
@@ -158,6 +159,7 @@ impl Camera {
             clocks: Clocks::default(),
             began: Instant::now(),
             told: false,
+            changed: false,
             out: VecDeque::new(),
             mistakes: 0,
         })
@@ -178,7 +180,9 @@ pub(super) struct Playing {
     began: Instant,
     /// Its tracks were told; before that no frame is.
     told: bool,
-    /// What one item of retina's made: two at most.
+    /// They are others than those that were told.
+    changed: bool,
+    /// What one item of retina's made: its tracks and a frame, of sound a few.
     out: VecDeque<Item>,
     mistakes: u32,
 }
@@ -214,7 +218,8 @@ impl Playing {
                 };
                 let is_new = picture.learn(streams, frame.has_new_parameters());
                 let frame = picture.frame(frame);
-                self.push(is_new, frame);
+                self.changed |= is_new;
+                frame.into_iter().for_each(|frame| self.push(frame));
             }
             CodecItem::AudioFrame(frame) => {
                 self.lost += u64::from(frame.loss());
@@ -222,9 +227,10 @@ impl Playing {
                 let Some(sound) = self.sound.as_mut().filter(|sound| sound.at == frame.stream_id()) else {
                     return;
                 };
-                let is_new = sound.learn(streams);
-                let frame = sound.frame(&frame, self.clocks.shift());
-                self.push(is_new, frame);
+                self.changed |= sound.learn(streams);
+                let mut frames = Vec::new();
+                sound.frames(&frame, self.clocks.shift(), &mut frames);
+                frames.into_iter().for_each(|frame| self.push(frame));
             }
             CodecItem::Rtcp(reports) => {
                 if let Some(picture) = &self.picture
@@ -237,20 +243,19 @@ impl Playing {
         }
     }
 
-    /// A frame, and whether its track became another one with it.
-    fn push(&mut self, is_new: bool, frame: Option<Frame>) {
-        let Some(frame) = frame else { return };
+    fn push(&mut self, frame: Frame) {
         self.mistakes = 0;
+        let sound = self.sound.as_ref().filter(|sound| !sound.is_useless());
         let tracks = [
             self.picture.as_ref().map(|picture| picture.track.as_ref()),
-            self.sound.as_ref().map(|sound| sound.track.as_ref()),
+            sound.map(|sound| sound.track.as_ref()),
         ];
         let all_known = tracks.iter().flatten().all(Option::is_some);
         if !self.told && !all_known && self.began.elapsed() < PATIENCE {
             return;
         }
-        if is_new || !self.told {
-            self.told = true;
+        if self.changed || !self.told {
+            (self.changed, self.told) = (false, true);
             let known = tracks.into_iter().flatten().flatten().cloned().collect();
             self.out.push_back(Item::Tracks(known));
         }

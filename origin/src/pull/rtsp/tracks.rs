@@ -1,16 +1,15 @@
 //! What a camera has, as tracks and frames.
 
-use bytes::Bytes;
 use media_core::codec::decoding_times::DecodingTimes;
 use media_core::codec::{self, h264, h265};
 use media_core::frame::{Codec, Frame, Timescale, Timestamp, Track, TrackId};
 use retina::client::Stream;
-use retina::codec::{AudioFrame, ParametersRef, VideoFrame, VideoParametersCodec};
+use retina::codec::{ParametersRef, VideoFrame, VideoParametersCodec};
 
-use super::sound::unsupported;
+use super::sound;
 
 /// The longest frame that is taken: what would not fit an FLV tag is refused by all that follows.
-const MAX_FRAME_BYTES: usize = 15 << 20;
+pub(super) const MAX_FRAME_BYTES: usize = 15 << 20;
 
 /// Which of a camera's streams are set up, by their places.
 #[derive(Debug, Default, PartialEq)]
@@ -34,14 +33,15 @@ fn choose_of<'a>(streams: impl Iterator<Item = (&'a str, &'a str)>) -> Chosen {
         match (media, encoding) {
             ("video", "h264") if chosen.picture.is_none() => chosen.picture = Some((at, Codec::H264)),
             ("video", "h265") if chosen.picture.is_none() => chosen.picture = Some((at, Codec::H265)),
-            ("audio", "mpeg4-generic") if chosen.sound.is_none() => chosen.sound = Some(at),
-            ("video", "h264" | "h265") | ("audio", "mpeg4-generic") => {
-                left_out.push(format!("a further {media} stream is left out"));
+            ("audio", other) if sound::is_known(other) && chosen.sound.is_none() => chosen.sound = Some(at),
+            ("video", "h264" | "h265") => left_out.push("a further video stream is left out".to_owned()),
+            ("audio", other) if sound::is_known(other) => {
+                left_out.push("a further audio stream is left out".to_owned());
             }
             ("video", other) => {
                 left_out.push(format!("video {} is left out: H.264 or H.265 is wanted", name(other)));
             }
-            ("audio", other) => left_out.push(unsupported(&name(other))),
+            ("audio", other) => left_out.push(sound::unsupported(&name(other))),
             // Events and metadata, which nobody is surprised to miss.
             _ => {}
         }
@@ -58,7 +58,7 @@ fn name(encoding: &str) -> String {
 }
 
 /// Ticks of 90 kHz since the beginning of the session.
-fn ticks(timestamp: retina::Timestamp) -> i64 {
+pub(super) fn ticks(timestamp: retina::Timestamp) -> i64 {
     match Timescale::new(timestamp.clock_rate().get()) {
         Some(scale) => Timestamp(timestamp.elapsed()).rescale(scale, Timescale::HZ_90K).0,
         None => 0,
@@ -123,52 +123,6 @@ impl Picture {
     }
 }
 
-/// A camera's sound.
-pub(super) struct Sound {
-    pub(super) at: usize,
-    pub(super) track: Option<Track>,
-}
-
-impl Sound {
-    pub(super) fn new(at: usize) -> Self {
-        Self { at, track: None }
-    }
-
-    /// Whether its configuration is known now, and was not before.
-    pub(super) fn learn(&mut self, streams: &[Stream]) -> bool {
-        if self.track.is_some() {
-            return false;
-        }
-        let Some(ParametersRef::Audio(parameters)) = streams.get(self.at).and_then(Stream::parameters) else {
-            return false;
-        };
-        let config = Bytes::copy_from_slice(parameters.extra_data());
-        match codec::track(TrackId::AUDIO, Codec::Aac, Timescale::HZ_90K, config) {
-            Ok(track) => {
-                self.track = Some(track);
-                true
-            }
-            Err(error) => {
-                tracing::debug!(%error, "a configuration that a camera sends cannot be used");
-                false
-            }
-        }
-    }
-
-    /// Nothing, while nothing is known of it. It is `shift` ticks later than its own clock says.
-    pub(super) fn frame(&mut self, frame: &AudioFrame, shift: i64) -> Option<Frame> {
-        self.track.as_ref()?;
-        let data = frame.data();
-        if data.is_empty() || data.len() > MAX_FRAME_BYTES {
-            return None;
-        }
-        let dts = Timestamp(ticks(frame.timestamp()).saturating_add(shift));
-        // retina's may be a piece of a larger packet, which would be kept as long as this.
-        let data = Bytes::copy_from_slice(data);
-        Some(Frame { track: TrackId::AUDIO, dts, cts: 0, keyframe: true, data })
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -177,7 +131,7 @@ mod tests {
     fn the_first_of_each_kind_is_taken_and_the_rest_is_named() {
         let chosen = choose_of(
             [
-                ("audio", "pcma"),
+                ("audio", "g726-32"),
                 ("video", "jpeg"),
                 ("video", "h265"),
                 ("video", "h264"),
@@ -188,11 +142,13 @@ mod tests {
         assert_eq!(chosen.picture, Some((2, Codec::H265)));
         assert_eq!(chosen.sound, None);
         let note = chosen.note.unwrap();
-        for word in ["G.711 A-law", "JPEG", "further video"] {
+        for word in ["G726-32", "JPEG", "further video"] {
             assert!(note.contains(word), "{note}");
         }
-        let both = choose_of([("video", "h264"), ("audio", "mpeg4-generic")].into_iter());
-        assert_eq!((both.picture, both.sound, both.note), (Some((0, Codec::H264)), Some(1), None));
+        for sound in ["mpeg4-generic", "pcma", "pcmu"] {
+            let both = choose_of([("video", "h264"), ("audio", sound)].into_iter());
+            assert_eq!((both.picture, both.sound, both.note), (Some((0, Codec::H264)), Some(1), None));
+        }
     }
 
     #[test]
