@@ -49,6 +49,19 @@ fn publish_srt(run: &Run, app: &str) -> String {
     run.srt.map_or_else(String::new, line)
 }
 
+/// How to watch by WebRTC, where that is served.
+fn play_webrtc(run: &Run, http: &str, app: &str, name: &str) -> String {
+    if run.webrtc { format!("    WHEP    {http}/{app}/{name}/whep\n") } else { String::new() }
+}
+
+/// How to publish by WebRTC, where that is served.
+fn publish_webrtc(run: &Run, http: &str, app: &str) -> String {
+    if !run.webrtc {
+        return String::new();
+    }
+    format!("    browser {http}/studio?app={app}&name=a\n    WHIP    {http}/{app}/a/whip\n")
+}
+
 fn origin(run: &Run, shown: bool) -> String {
     let srt = publish_srt(run, "live");
     let scheme = if shown { "https" } else { "http" };
@@ -74,6 +87,7 @@ fn edge(run: &Run) -> String {
     let play = play_srt(run, "live", "a");
     let https = run.https.map_or_else(String::new, |at| format!("  HTTPS     https://{}/\n", reachable(at)));
     let (rtmp, http) = (rtmp_base(run.rtmp), format!("http://{}", reachable(run.http)));
+    let webrtc = play_webrtc(run, &http, "live", "a");
     format!(
         "\
 weir {version}, an edge
@@ -84,7 +98,7 @@ weir {version}, an edge
     TS      {http}/live/a.ts
     HLS     {http}/live/a/index.m3u8
     RTMP    {rtmp}/live/a
-{play}{https}  Metrics   http://{admin}/metrics
+{play}{webrtc}{https}  Metrics   http://{admin}/metrics
 
 ",
         version = env!("CARGO_PKG_VERSION"),
@@ -96,7 +110,8 @@ fn all(run: &Run, demo: bool) -> String {
     let https = run.https.map_or_else(String::new, |at| format!("  HTTPS     https://{}/\n", reachable(at)));
     let (rtmp, http) = (rtmp_base(run.rtmp), format!("http://{}", reachable(run.http)));
     let (app, name) = if demo { DEMO } else { ("live", "a") };
-    let (srt, play) = (publish_srt(run, app), play_srt(run, app, name));
+    let srt = publish_srt(run, app) + &publish_webrtc(run, &http, app);
+    let play = play_srt(run, app, name) + &play_webrtc(run, &http, app, name);
     let version = env!("CARGO_PKG_VERSION");
     let playing = if demo { "\n  The demo is playing: open the first link below.\n" } else { "" };
     format!(
@@ -161,6 +176,7 @@ mod tests {
             https: None,
             admin,
             turn: None,
+            webrtc: true,
         }
     }
 
@@ -174,6 +190,9 @@ mod tests {
             "http://localhost:8080/live/a.flv\n",
             "http://localhost:8080/live/a/index.m3u8\n",
             "RTMP    rtmp://127.0.0.1/live/a\n",
+            "http://localhost:8080/studio?app=live&name=a\n",
+            "http://localhost:8080/live/a/whip\n",
+            "http://localhost:8080/live/a/whep\n",
         ] {
             assert!(text.contains(part), "{part} is not in\n{text}");
         }

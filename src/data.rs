@@ -33,6 +33,8 @@ pub(crate) struct Run {
     pub(crate) admin: SocketAddr,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) turn: Option<SocketAddr>,
+    /// Whether WebRTC is served.
+    pub(crate) webrtc: bool,
 }
 
 impl DataDir {
@@ -112,6 +114,7 @@ mod tests {
             https: None,
             admin: at(3),
             turn: None,
+            webrtc: false,
         })
         .unwrap();
         let said: serde_json::Value =

@@ -54,6 +54,7 @@ async fn serve(wish: &Wish) -> anyhow::Result<()> {
         https: https.as_ref().map(|(_, secure)| secure.at),
         admin: listeners.admin.1,
         turn: turn.as_ref().map(turn::Ports::at),
+        webrtc: config.rtc.enabled,
     };
     let (life, registry) = (Lifecycle::new(), admin::registry()?);
     tokio::spawn(admin::serve(listeners.admin.0, registry.clone(), life.clone()));

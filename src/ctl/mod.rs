@@ -150,6 +150,7 @@ fn streams(answer: &Value) -> Table {
         "TS",
         "RTMP",
         "SRT",
+        "RTC",
         "HLS",
         "PUBLISHER",
     ]);
@@ -167,6 +168,7 @@ fn streams(answer: &Value) -> Table {
             text(viewers, "ts"),
             text(viewers, "rtmp"),
             text(viewers, "srt"),
+            text(viewers, "webrtc"),
             text(viewers, "hls"),
             format!("{} {}", text(publisher, "protocol"), text(publisher, "remote_addr")),
         ]);
