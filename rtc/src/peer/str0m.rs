@@ -46,7 +46,8 @@ pub struct Ground {
 }
 
 impl Ground {
-    pub(crate) fn new(addresses: Vec<SocketAddr>) -> Result<Self, Failed> {
+    /// With a new certificate, for peers that are told of these addresses.
+    pub fn new(addresses: Vec<SocketAddr>) -> Result<Self, Failed> {
         let certificate = crate::crypto::certificate().map_err(|error| Failed(error.to_string()))?;
         Ok(Self { crypto: Arc::new(crate::crypto::provider()), certificate, addresses: addresses.into() })
     }
