@@ -327,7 +327,7 @@ pub fn mp3(data: &[u8]) {
 /// The first byte chooses the codec. Then packets: two bytes of sequence number and flags, two of timestamp, two of
 /// length, the payload. Frames that come out make payloads that come out as the same frames.
 pub fn rtp(data: &[u8]) {
-    const CODECS: [Codec; 4] = [Codec::H264, Codec::H265, Codec::Av1, Codec::Opus];
+    const CODECS: [Codec; 6] = [Codec::H264, Codec::H265, Codec::Av1, Codec::Opus, Codec::Vp8, Codec::Vp9];
     let Some((&choice, mut data)) = data.split_first() else { return };
     let codec = CODECS[usize::from(choice) % CODECS.len()];
     let id = TrackId { kind: codec.kind(), index: 0 };
