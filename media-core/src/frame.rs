@@ -61,6 +61,10 @@ pub enum Codec {
     H265,
     /// AV1. Frames are temporal units of size-delimited OBUs without temporal delimiters.
     Av1,
+    /// VP8. Frames are those of RFC 6386.
+    Vp8,
+    /// VP9. Frames are those of a picture: usually one, or a superframe.
+    Vp9,
     /// AAC. Frames are raw data blocks without ADTS.
     Aac,
     /// Opus. Frames are packets.
@@ -73,7 +77,7 @@ impl Codec {
     /// Video or audio.
     pub const fn kind(self) -> Kind {
         match self {
-            Self::H264 | Self::H265 | Self::Av1 => Kind::Video,
+            Self::H264 | Self::H265 | Self::Av1 | Self::Vp8 | Self::Vp9 => Kind::Video,
             Self::Aac | Self::Opus | Self::Mp3 => Kind::Audio,
         }
     }
@@ -84,6 +88,8 @@ impl Codec {
             Self::H264 => "H.264",
             Self::H265 => "H.265",
             Self::Av1 => "AV1",
+            Self::Vp8 => "VP8",
+            Self::Vp9 => "VP9",
             Self::Aac => "AAC",
             Self::Opus => "Opus",
             Self::Mp3 => "MP3",
@@ -198,7 +204,7 @@ pub struct Track {
     /// Clock of its frames' timestamps.
     pub timescale: Timescale,
     /// Decoder configuration: `AVCDecoderConfigurationRecord`, `HEVCDecoderConfigurationRecord`,
-    /// `AV1CodecConfigurationRecord`, `AudioSpecificConfig`, or the Opus identification header
+    /// `AV1CodecConfigurationRecord`, what [`crate::codec::vpx`] makes of a keyframe, `AudioSpecificConfig`, or the Opus identification header
     /// (RFC 7845 §5.1, with its `OpusHead` magic); empty for MP3.
     pub config: Bytes,
     /// What `config` says.

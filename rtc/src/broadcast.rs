@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
+use media_core::codec;
 use media_core::frame::{Codec, Frame, Kind, Timescale, Timestamp, Track, TrackId};
 use media_core::rtp::{Packetizer, Payload};
 use parking_lot::Mutex;
@@ -27,7 +28,9 @@ const DRIFT_US: i64 = 20;
 #[non_exhaustive]
 pub enum Unwatchable {
     /// It has no track that WebRTC carries.
-    #[error("the stream has no track that WebRTC carries: of its codecs, H.264, H.265, AV1 and Opus are")]
+    #[error(
+        "the stream has no track that WebRTC carries: of its codecs, H.264, H.265, AV1, VP8, VP9 and Opus are"
+    )]
     NoTrack,
     /// Its frames are not shown in the order they come in.
     #[error(
@@ -359,12 +362,13 @@ impl Broadcast {
     }
 }
 
-/// `profile-level-id` (RFC 6184 §8.1): three bytes of the configuration record.
+/// `profile-level-id` (RFC 6184 §8.1): three bytes of the configuration record; or `profile-id` (RFC 9628 §6.1).
 fn profile(track: &Track) -> Option<u32> {
     match (track.codec, track.config.get(1..4)) {
         (Codec::H264, Some(&[profile, constraints, level])) => {
             Some(u32::from_be_bytes([0, profile, constraints, level]))
         }
+        (Codec::Vp9, _) => codec::vpx::profile(&track.config).map(u32::from),
         _ => None,
     }
 }

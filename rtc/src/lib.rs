@@ -23,7 +23,7 @@ pub mod peer;
 pub mod resource;
 mod server;
 mod shard;
-mod stun;
+pub mod stun;
 #[cfg(test)]
 mod tests;
 

@@ -1,6 +1,6 @@
 //! `weir_rtc_…`.
 
-use prometheus::{IntCounter, IntCounterVec, IntGaugeVec, Opts, Registry};
+use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGaugeVec, Opts, Registry};
 
 use crate::peer::Counts;
 
@@ -35,6 +35,8 @@ pub(crate) struct Metrics {
     pub(crate) resent: IntCounter,
     /// Messages of what is lacking (NACK), by what the peer does.
     pub(crate) nacks: IntCounterVec,
+    /// What viewers' lines take, each viewer's once a second.
+    pub(crate) estimates: Histogram,
 }
 
 impl Metrics {
@@ -52,6 +54,13 @@ impl Metrics {
         let peers =
             IntGaugeVec::new(Opts::new("weir_rtc_peers", "WebRTC peers, by what they do"), &["role"])?;
         registry.register(Box::new(peers.clone()))?;
+        let buckets = [1e5, 2.5e5, 5e5, 1e6, 2e6, 4e6, 8e6, 16e6, 32e6].to_vec();
+        let estimates = HistogramOpts::new(
+            "weir_rtc_estimate_bits",
+            "What viewers' lines take in bits a second, as far as what they were sent shows; each viewer's once a second",
+        );
+        let estimates = Histogram::with_opts(estimates.buckets(buckets))?;
+        registry.register(Box::new(estimates.clone()))?;
         Ok(Self {
             peers,
             accepted: counters("weir_rtc_accepted_total", "Offers that were accepted", "role")?,
@@ -92,6 +101,7 @@ impl Metrics {
                 "NACKs: of viewers who lack packets, and to publishers whose packets are lacking",
                 "role",
             )?,
+            estimates,
         })
     }
 

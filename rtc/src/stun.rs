@@ -9,12 +9,12 @@ const USERNAME: [u8; 2] = [0, 6];
 const MAX_ATTRIBUTES: usize = 16;
 
 /// Whether a datagram is STUN at all, as far as its first bytes say (RFC 7983 §7).
-pub(crate) fn is_stun(datagram: &[u8]) -> bool {
+pub fn is_stun(datagram: &[u8]) -> bool {
     datagram.first().is_some_and(|byte| *byte < 4) && datagram.get(4..8) == Some(&MAGIC_COOKIE[..])
 }
 
 /// The local fragment of a binding request's USERNAME, which is `ours:theirs` (RFC 8445 §7.2.2).
-pub(crate) fn ufrag(datagram: &[u8]) -> Option<&str> {
+pub fn ufrag(datagram: &[u8]) -> Option<&str> {
     if datagram.get(..2) != Some(&BINDING_REQUEST[..]) || !is_stun(datagram) {
         return None;
     }
@@ -33,7 +33,7 @@ pub(crate) fn ufrag(datagram: &[u8]) -> Option<&str> {
 }
 
 /// Its transaction (§5), of one that [`is_stun`].
-pub(crate) fn transaction(datagram: &[u8]) -> Option<[u8; 12]> {
+pub fn transaction(datagram: &[u8]) -> Option<[u8; 12]> {
     datagram.get(8..HEADER_BYTES)?.try_into().ok()
 }
 

@@ -10,7 +10,7 @@ use media_core::codec;
 use media_core::frame::{Codec, Frame, Timescale, Timestamp, Track, TrackId};
 use media_core::rtp::{Depacketized, Depacketizer, Packet, Packetizer};
 use str0m::change::{SdpAnswer, SdpPendingOffer};
-use str0m::media::{Direction, KeyframeRequestKind, MediaKind, Mid, Pt};
+use str0m::media::{Direction, KeyframeRequestKind, MediaKind, Mid, Pt, Rid, Simulcast, SimulcastLayer};
 use str0m::net::{Protocol, Receive};
 use str0m::rtp::RtpWrite;
 use str0m::{Candidate, Event, Input, Output, Rtc, RtcConfig};
@@ -73,17 +73,25 @@ struct Client {
 
 impl Client {
     fn new(direction: Direction) -> (Self, String, SdpPendingOffer, Mid) {
+        Self::of(direction, |config| config.enable_h264(true), None)
+    }
+
+    /// With those codecs and layers.
+    fn of(
+        direction: Direction,
+        codecs: fn(RtcConfig) -> RtcConfig,
+        layers: Option<Simulcast>,
+    ) -> (Self, String, SdpPendingOffer, Mid) {
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
         let address = socket.local_addr().unwrap();
-        let mut rtc = RtcConfig::new()
+        let config = RtcConfig::new()
             .set_crypto_provider(Arc::new(crate::crypto::provider()))
             .set_rtp_mode(true)
-            .clear_codecs()
-            .enable_h264(true)
-            .build(Instant::now());
+            .clear_codecs();
+        let mut rtc = codecs(config).build(Instant::now());
         rtc.add_local_candidate(Candidate::host(address, "udp").unwrap());
         let mut changes = rtc.sdp_api();
-        let mid = changes.add_media(MediaKind::Video, direction, None, None, None);
+        let mid = changes.add_media(MediaKind::Video, direction, None, None, layers);
         let (offer, pending) = changes.apply().unwrap();
         let client = Self {
             rtc,
@@ -175,10 +183,10 @@ impl Client {
 
     fn payload_type(&self, mid: Mid) -> Pt {
         let pts = self.rtc.media(mid).unwrap().remote_pts().to_vec();
-        let params =
-            self.rtc.codec_config().params().iter().find(|params| {
-                pts.contains(&params.pt()) && params.spec().format.packetization_mode == Some(1)
-            });
+        let params = self.rtc.codec_config().params().iter().find(|params| {
+            let mode = params.spec().format.packetization_mode;
+            pts.contains(&params.pt()) && mode != Some(0)
+        });
         params.unwrap().pt()
     }
 }
@@ -439,7 +447,8 @@ fn who_asks_for_keyframes_all_the_time_waits_for_the_next() {
     let asking = Instant::now() + Duration::from_millis(2_000);
     let mut next = Instant::now();
     client.run("two seconds of asking", |client| {
-        if Instant::now() >= next {
+        // The last word is heard before the next picture comes: one between two of them would cost the second.
+        if Instant::now() >= next && next + Duration::from_millis(300) < asking {
             next += Duration::from_millis(20);
             let mut api = client.rtc.direct_api();
             api.stream_rx_by_mid(mid, None).unwrap().request_keyframe(KeyframeRequestKind::Pli);
@@ -539,4 +548,123 @@ fn checks_of_strangers_are_neither_answered_nor_followed() {
     client.run("pictures", |client| client.packets.iter().filter(|(_, p)| p.marker).count() == 5);
     assert!(stranger.recv(&mut [0; 100]).is_err(), "a stranger is answered");
     assert_eq!(metric(&registry, "weir_rtc_datagrams_dropped_total", "replay"), 1.0);
+}
+
+/// Keyframes of VP8 and VP9, of pictures as wide and high as `side`.
+fn key(codec: Codec, side: u8) -> (Track, Frame) {
+    let head = match codec {
+        Codec::Vp8 => vec![0x10, 0, 0, 0x9d, 0x01, 0x2a, side, 0, side, 0],
+        // Behind marker and sync code come the colours' four bits and two times sixteen of size less one.
+        _ => {
+            let size = (u32::from(side - 1) << 16 | u32::from(side - 1)).to_be_bytes();
+            let mut bits = vec![0x82, 0x49, 0x83, 0x42];
+            let mut carry = 0;
+            for byte in size {
+                bits.push(carry << 4 | byte >> 4);
+                carry = byte & 0x0f;
+            }
+            bits.push(carry << 4);
+            bits
+        }
+    };
+    let data = Bytes::from([head, vec![side; 3_000]].concat());
+    let config = codec::vpx::config_from_frame(codec, &data).unwrap().unwrap();
+    let track = codec::track(TrackId::VIDEO, codec, Timescale::HZ_90K, config).unwrap();
+    assert_eq!(track.video().unwrap().width, u32::from(side));
+    (track, Frame { track: TrackId::VIDEO, dts: Timestamp(0), cts: 0, keyframe: true, data })
+}
+
+#[test]
+fn vp8_and_vp9_are_watched() {
+    let (server, _) = server();
+    for codec in [Codec::Vp8, Codec::Vp9] {
+        let (track, frame) = key(codec, 64);
+        let broadcast = server.broadcast();
+        broadcast.set_tracks(&[track]);
+        broadcast.push(Instant::now(), &frame);
+        let (mut client, offer, pending, _) =
+            Client::of(Direction::RecvOnly, |config| config.enable_vp8(true).enable_vp9(true), None);
+        let (sender, _receiver) = mpsc::sync_channel(4_096);
+        let prepared = server.prepare_play(&offer, broadcast.tracks().unwrap().0).unwrap();
+        let accepted = prepared.play(&broadcast, Box::new(Eye(sender))).unwrap();
+        client.accept(pending, &accepted.answer);
+        client.run("a picture", |client| client.packets.iter().any(|(_, p)| p.marker));
+        let mut depacketizer = Depacketizer::new();
+        depacketizer.expect(TrackId::VIDEO, codec);
+        for (_, packet) in client.packets.drain(..) {
+            depacketizer.push(Instant::now(), TrackId::VIDEO, packet);
+        }
+        let came = std::iter::from_fn(|| depacketizer.poll());
+        let frames: Vec<Frame> = came
+            .filter_map(|item| match item {
+                Depacketized::Frame(frame) => Some(frame),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(frames.len(), 1, "{codec:?}");
+        assert!(frames[0].keyframe && frames[0].data == frame.data);
+    }
+}
+
+#[test]
+fn layers_come_as_tracks_of_which_the_largest_is_the_main_one() {
+    let (server, _) = server();
+    let mut layers = Simulcast::new();
+    ["l", "h"].iter().for_each(|rid| layers.add_send_layer(SimulcastLayer::new(rid)));
+    let (mut client, offer, pending, mid) =
+        Client::of(Direction::SendOnly, |config| config.enable_vp8(true), Some(layers));
+    let (sender, receiver) = mpsc::sync_channel(4_096);
+    let accepted = server.prepare_publish(&offer).unwrap().publish(Box::new(Ear(sender))).unwrap();
+    assert!(accepted.answer.contains("a=simulcast:recv l;h"), "{}", accepted.answer);
+    client.accept(pending, &accepted.answer);
+    client.run("connected", |client| client.connected);
+    let pt = client.payload_type(mid);
+    let mut sequences = [100_u64; 2];
+    let mut got: Vec<Vec<u8>> = vec![Vec::new(); 2];
+    let mut named = Vec::new();
+    for n in 0..8_u32 {
+        for ((rid, side), sequence) in [("l", 16), ("h", 64)].into_iter().zip(&mut sequences) {
+            let (track, frame) = key(Codec::Vp8, side);
+            let mut payloads = Vec::new();
+            Packetizer::new(&track, 1_100).unwrap().packetize(&frame, &mut payloads);
+            for payload in payloads {
+                let mut api = client.rtc.direct_api();
+                let stream = api.stream_tx_by_mid(mid, Some(Rid::from(rid))).unwrap();
+                let write = RtpWrite::new(pt, (*sequence).into(), n * 3_000, Instant::now(), payload.data);
+                stream.write_rtp(write.marker(payload.marker).nackable(true));
+                *sequence += 1;
+            }
+        }
+        client.rtc.handle_input(Input::Timeout(Instant::now())).unwrap();
+        let next = Instant::now() + Duration::from_millis(20);
+        client.run("a picture's time", |_| Instant::now() >= next);
+        while let Ok(Heard::Item(item)) = receiver.try_recv() {
+            match item {
+                Depacketized::Tracks(tracks) => named = tracks,
+                Depacketized::Frame(frame) => {
+                    got[usize::from(frame.track.index)].push(*frame.data.last().unwrap());
+                }
+                _ => {}
+            }
+        }
+    }
+    let widths: Vec<u32> = named.iter().map(|track| track.video().unwrap().width).collect();
+    assert_eq!(widths, [64, 16]);
+    for (layer, side) in got.iter().zip([64, 16]) {
+        assert!(layer.len() >= 4 && layer.iter().all(|found| *found == side), "{got:?}");
+    }
+}
+
+#[test]
+fn what_repairs_losses_is_offered_and_not_taken() {
+    let (server, _) = server();
+    let (_, offer, ..) = Client::new(Direction::SendOnly);
+    let line = offer.lines().find(|line| line.starts_with("m=video")).unwrap().to_owned();
+    let more = "a=rtpmap:60 red/90000\r\na=rtpmap:61 ulpfec/90000\r\na=rtpmap:62 flexfec-03/90000\r\n\
+        a=fmtp:62 repair-window=10000000\r\na=rtpmap:63 rtx/90000\r\na=fmtp:63 apt=60\r\n";
+    let offer = offer.replace(&line, &format!("{line} 60 61 62 63")) + more;
+    let prepared = server.prepare_publish(&offer).unwrap();
+    let (sender, _receiver) = mpsc::sync_channel(16);
+    let answer = prepared.publish(Box::new(Ear(sender))).unwrap().answer;
+    assert!(answer.contains("H264/90000") && !answer.contains("fec") && !answer.contains("red/"), "{answer}");
 }

@@ -7,6 +7,9 @@ Needs nginx with its RTMP module: what clients say is recorded while they talk t
 
 Only run when a target is new: what is in the corpus stays, findings too.
 """
+import binascii
+import hashlib
+import hmac
 import pathlib
 import socket
 import struct
@@ -266,6 +269,120 @@ def rtp(ffmpeg):
             sender.wait()
 
 
+# What bodies of webrtc.rs have, too.
+UFRAG, PASSWORD, THEIRS = "0123456789abcdef01234567", "fedcba9876543210fedcba98", "seed"
+COOKIE = bytes.fromhex("2112a442")
+
+
+def stun_message(kind, attributes, key=None, fingerprint=True):
+    """A STUN message (RFC 8489), signed with a key."""
+    def attribute(number, value):
+        return struct.pack(">HH", number, len(value)) + value + bytes(-len(value) % 4)
+
+    def header(length):
+        return struct.pack(">HH", kind, length) + COOKIE + b"transaction1"
+
+    body = b"".join(attribute(number, value) for number, value in attributes)
+    if key is not None:
+        signed = header(len(body) + 24) + body
+        body += attribute(8, hmac.new(key, signed, hashlib.sha1).digest())
+    if fingerprint:
+        crc = binascii.crc32(header(len(body) + 8) + body) ^ 0x5354554E
+        body += attribute(0x8028, crc.to_bytes(4, "big"))
+    return header(len(body)) + body
+
+
+def connectivity_check(nominate=True, key=PASSWORD):
+    name = f"{UFRAG}:{THEIRS}".encode()
+    attributes = [(6, name), (0xC057, bytes(4)), (0x802A, bytes(range(8)))]
+    attributes += [(0x25, b"")] if nominate else []
+    return stun_message(1, [*attributes, (0x24, (1853824767).to_bytes(4, "big"))], key.encode())
+
+
+def client_hello():
+    """The first datagram of OpenSSL's DTLS."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
+        server.bind(("127.0.0.1", 0))
+        server.settimeout(5)
+        to = f"127.0.0.1:{server.getsockname()[1]}"
+        command = ["openssl", "s_client", "-dtls1_2", "-connect", to, "-use_srtp", "SRTP_AEAD_AES_128_GCM"]
+        client = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        try:
+            return server.recv(2048)
+        finally:
+            client.kill()
+            client.wait()
+
+
+def sdp(direction, video, more=""):
+    head = "v=0\r\no=- 1 2 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\na=group:BUNDLE 0 1\r\na=msid-semantic: WMS s\r\n"
+    secrets = ("c=IN IP4 0.0.0.0\r\na=rtcp:9 IN IP4 0.0.0.0\r\na=ice-ufrag:seed\r\na=ice-pwd:seedseedseedseedseedseed\r\n"
+               "a=ice-options:trickle\r\na=fingerprint:sha-256 " + ":".join(f"{n:02X}" for n in range(32)) + "\r\na=setup:actpass\r\n")
+    audio = ("m=audio 9 UDP/TLS/RTP/SAVPF 111 63 9 0 8\r\n" + secrets + "a=mid:0\r\n"
+             "a=extmap:1 urn:ietf:params:rtp-hdrext:ssrc-audio-level\r\na=extmap:4 urn:ietf:params:rtp-hdrext:sdes:mid\r\n"
+             f"a={direction}\r\na=rtcp-mux\r\na=rtpmap:111 opus/48000/2\r\na=rtcp-fb:111 transport-cc\r\n"
+             "a=fmtp:111 minptime=10;useinbandfec=1\r\na=rtpmap:63 red/48000/2\r\na=fmtp:63 111/111\r\n"
+             "a=rtpmap:9 G722/8000\r\na=rtpmap:0 PCMU/8000\r\na=rtpmap:8 PCMA/8000\r\na=ssrc:1 cname:c\r\n")
+    numbers = " ".join(str(96 + n) for n in range(2 * len(video)))
+    picture = f"m=video 9 UDP/TLS/RTP/SAVPF {numbers}\r\n" + secrets + f"a=mid:1\r\na={direction}\r\na=rtcp-mux\r\na=rtcp-rsize\r\n"
+    for index, (name, parameters) in enumerate(video):
+        number = 96 + 2 * index
+        picture += f"a=rtpmap:{number} {name}/90000\r\n"
+        picture += "".join(f"a=rtcp-fb:{number} {what}\r\n" for what in ("goog-remb", "transport-cc", "ccm fir", "nack", "nack pli"))
+        picture += f"a=fmtp:{number} {parameters}\r\n" if parameters else ""
+        picture += f"a=rtpmap:{number + 1} rtx/90000\r\na=fmtp:{number + 1} apt={number}\r\n"
+    return (head + audio + picture + more).encode()
+
+
+def webrtc():
+    h264 = ("H264", "level-asymmetry-allowed=1;packetization-mode=1;profile-level-id=42e01f")
+    every = [("VP8", ""), h264, ("VP9", "profile-id=0"), ("AV1", "level-idx=5;profile=0;tier=0"), ("H265", "level-id=93")]
+    simulcast = ("a=extmap:10 urn:ietf:params:rtp-hdrext:sdes:rtp-stream-id\r\na=rid:h send\r\na=rid:m send\r\na=rid:l send\r\n"
+                 "a=simulcast:send h;m;l\r\n")
+    fec = "a=rtpmap:120 red/90000\r\na=rtpmap:121 ulpfec/90000\r\na=rtpmap:122 flexfec-03/90000\r\na=fmtp:122 repair-window=10000000\r\n"
+    candidates = ("a=candidate:1 1 udp 2113937151 192.0.2.7 5000 typ host generation 0\r\n"
+                  "a=candidate:2 1 tcp 1518280447 192.0.2.7 9 typ host tcptype active\r\na=end-of-candidates\r\n")
+    for name, offer in {
+        "publish": sdp("sendonly", every), "watch": sdp("recvonly", every, candidates),
+        "simulcast": sdp("sendonly", [h264], simulcast), "fec": sdp("sendrecv", [h264], fec),
+        "passive": sdp("sendonly", [h264]).replace(b"actpass", b"passive"), "nothing": sdp("sendonly", [("H266", "")]),
+    }.items():
+        put("sdp_offer", name, offer)
+
+    check, hello = connectivity_check(), client_hello()
+    put("stun", "check", check)
+    put("stun", "no_colon", stun_message(1, [(6, b"seed")]))
+    put("stun", "answer", stun_message(0x101, [(0x20, bytes.fromhex("0001a147e112a643"))]))
+    receiver_report = bytes.fromhex("81c90007000000010000000100000000000000010000000000000000 00000000".replace(" ", ""))
+    pli, nack = bytes.fromhex("81ce00020000000100000002"), bytes.fromhex("81cd0003000000010000000200010000")
+    remb = bytes.fromhex("8fce000500000001000000005245 4d42010a000000000002".replace(" ", ""))
+    twcc = bytes.fromhex("8fcd0005000000010000000200010002000000002002 0404".replace(" ", ""))
+    rtp_packet = bytes.fromhex("80e6000100000000 00000001".replace(" ", "")) + b"payload"
+    alert = bytes.fromhex("15fefd000000000000000100020228")
+    sequences = {
+        "handshake": [check, hello, hello], "strangers": [hello, rtp_packet, receiver_report],
+        "rtcp": [check, receiver_report, pli, nack, remb, twcc], "rtp": [check, rtp_packet, rtp_packet],
+        "not_nominated": [connectivity_check(nominate=False), hello, check, hello], "forged": [connectivity_check(key="no"), hello],
+        "alert": [check, hello, alert], "pieces": [check, hello[:100], hello[:25] + hello[25:60]],
+    }
+    for name, datagrams in sequences.items():
+        for role in (0, 1):
+            data = b"".join(bytes([10, 7]) + len(one).to_bytes(2, "big") + one for one in datagrams)
+            put("rtc_datagrams", f"{name}.{'publish' if role == 0 else 'play'}", bytes([role]) + data)
+
+    allocate = stun_message(3, [(0x19, bytes([17, 0, 0, 0])), (0x0D, (600).to_bytes(4, "big"))])
+    named = stun_message(3, [(0x19, bytes([17, 0, 0, 0])), (6, b"1900000000:user"), (0x14, b"weir"), (0x15, b"nonce")], b"key")
+    peer = bytes.fromhex("0001a147e112a643")
+    messages = {
+        "binding": [stun_message(1, [])], "allocate": [allocate, named], "refresh": [stun_message(4, [(0x0D, bytes(4))])],
+        "grants": [stun_message(8, [(0x12, peer)]), stun_message(9, [(0x0C, bytes.fromhex("40000000")), (0x12, peer)])],
+        "send": [stun_message(0x16, [(0x12, peer), (0x13, b"data")]), bytes.fromhex("4000000464617461")],
+    }
+    for name, said in messages.items():
+        put("turn", f"{name}.udp", b"\0" + b"".join(len(one).to_bytes(2, "big") + one for one in said))
+        put("turn", f"{name}.tcp", b"\1" + b"".join(said))
+
+
 # As weir's own and as other packagers write them, and what none should.
 HEAD = "#EXTM3U\n#EXT-X-VERSION:9\n#EXT-X-TARGETDURATION:2\n#EXT-X-PART-INF:PART-TARGET=0.2\n"
 SEGMENTS = '#EXT-X-MAP:URI="init-7-1.mp4"\n#EXTINF:2.00000,\n7-11.m4s\n'
@@ -315,6 +432,7 @@ def main(ffmpeg):
     put("amf0", "nested", b"\x0a\0\0\0\x01" * 20 + b"\x05")
     put("amf0", "long_lie", b"\x0c\xff\xff\xff\xff")
     rtp(ffmpeg)
+    webrtc()
     with tempfile.TemporaryDirectory() as folder:
         rtmp(ffmpeg, folder)
         transport_streams(ffmpeg, folder)

@@ -11,6 +11,8 @@ mod allowance;
 mod config;
 mod credentials;
 mod desk;
+#[doc(hidden)]
+pub mod fuzzing;
 mod metrics;
 mod peers;
 mod quota;

@@ -21,8 +21,9 @@ pub enum Error {
     /// The record holds no parameter set of the named kind.
     #[error("no {0} in the decoder configuration")]
     NoParameterSet(&'static str),
-    /// An AV1 record without a sequence header: it comes with the first keyframe.
-    #[error("no sequence header in the AV1 configuration")]
+    /// A record of AV1 without a sequence header, or of VP8 or VP9, which never says the picture's size: both come with
+    /// the first keyframe.
+    #[error("the configuration lacks what the first keyframe says")]
     NoSequenceHeader,
     /// The codec has no configuration record.
     #[error("{0} has no decoder configuration")]

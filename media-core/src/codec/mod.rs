@@ -15,6 +15,7 @@ pub mod mp3;
 pub mod nal;
 pub mod opus;
 pub mod parameter_sets;
+pub mod vpx;
 
 use bytes::Bytes;
 
@@ -36,7 +37,8 @@ const MAX_FRAME_RATE: u64 = 1_000;
 /// The track that a decoder configuration describes. `config` is what [`Track::config`] names for
 /// the codec; MP3 has none and goes through [`mp3::track`]. An AV1 record without a sequence
 /// header is [`Error::NoSequenceHeader`]: complete it from the first keyframe with
-/// [`av1::config_from_temporal_unit`].
+/// [`av1::config_from_temporal_unit`], and one of VP8 or VP9 without the picture's size with
+/// [`vpx::config_from_frame`].
 pub fn track(id: TrackId, codec: Codec, timescale: Timescale, config: Bytes) -> Result<Track, Error> {
     if config.len() > MAX_CONFIG_BYTES {
         return Err(Error::Invalid { field: "decoder configuration length", value: config.len() as u64 });
@@ -45,6 +47,7 @@ pub fn track(id: TrackId, codec: Codec, timescale: Timescale, config: Bytes) -> 
         Codec::H264 => video(h264::Record::parse(&config)?.describe()?),
         Codec::H265 => video(h265::Record::parse(&config)?.describe()?),
         Codec::Av1 => video(av1::SequenceHeader::of_record(&config)?.describe()),
+        Codec::Vp8 | Codec::Vp9 => video(vpx::describe(codec, &config)?),
         Codec::Aac => audio(aac::AudioSpecificConfig::parse(&config)?.describe()),
         Codec::Opus => audio(opus::IdentificationHeader::parse(&config)?.describe()),
         Codec::Mp3 => return Err(Error::NoConfiguration(codec.name())),
@@ -61,12 +64,13 @@ fn audio((params, rfc6381): (AudioParams, String)) -> (Params, String) {
 }
 
 /// Whether decoding can start at this frame, by its content: an IDR picture (H.264), an IRAP
-/// picture (HEVC), a shown key frame (AV1). Always true for audio.
+/// picture (HEVC), a shown key frame (AV1), a key frame (VP8, VP9). Always true for audio.
 pub fn keyframe(codec: Codec, data: &[u8]) -> bool {
     match codec {
         Codec::H264 => h264::keyframe(data),
         Codec::H265 => h265::keyframe(data),
         Codec::Av1 => av1::keyframe(data),
+        Codec::Vp8 | Codec::Vp9 => vpx::keyframe(codec, data),
         Codec::Aac | Codec::Opus | Codec::Mp3 => true,
     }
 }
@@ -82,7 +86,7 @@ pub fn parameter_sets_of(track: &Track) -> Result<Vec<&[u8]>, Error> {
 }
 
 /// How many pictures of a track may be decoded before one that is shown earlier; `None` where its configuration does not
-/// tell. AV1 shows what it decodes.
+/// tell. AV1, VP8 and VP9 show what they decode.
 pub fn reordering(track: &Track) -> Option<u8> {
     let sets = parameter_sets_of(track).ok()?;
     match track.codec {
@@ -188,7 +192,7 @@ mod tests {
         ) {
             let data = [head, &data].concat();
             let config = Bytes::from(data.clone());
-            for codec in [Codec::H264, Codec::H265, Codec::Av1, Codec::Aac, Codec::Opus] {
+            for codec in [Codec::H264, Codec::H265, Codec::Av1, Codec::Vp8, Codec::Vp9, Codec::Aac, Codec::Opus] {
                 let _ = track(TrackId { kind: codec.kind(), index: 0 }, codec, Timescale::HZ_90K, config.clone());
                 let _ = keyframe(codec, &data);
             }

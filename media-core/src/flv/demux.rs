@@ -69,7 +69,7 @@ struct TrackState {
     sent: Bytes,
     /// Bytes of the length before each NAL unit, of H.264 and HEVC.
     nal_length_bytes: usize,
-    /// `None` while an AV1 configuration waits for its sequence header.
+    /// `None` while a configuration of AV1, VP8 or VP9 waits for what the first keyframe says.
     track: Option<Track>,
 }
 
@@ -258,7 +258,15 @@ impl Demuxer {
             Codec::Mp3 => self.configure_mp3(id, &data)?,
             Codec::Av1 if !self.ready(id, codec) => {
                 if let Some(config) = codec::av1::config_from_temporal_unit(&data).map_err(error)? {
-                    self.complete_av1(id, config)?;
+                    self.complete(id, codec, config)?;
+                }
+            }
+            // Each says how large it is.
+            Codec::Vp8 | Codec::Vp9 => {
+                if let Some(config) = codec::vpx::config_from_frame(codec, &data).unwrap_or_default()
+                    && !self.is_configured(id, codec, &config)
+                {
+                    self.complete(id, codec, config)?;
                 }
             }
             // Opus needs no configuration for mono and stereo, and stereo decodes both.
@@ -294,10 +302,14 @@ impl Demuxer {
         self.tracks.iter().any(|t| t.id == id && t.codec == codec && t.track.is_some())
     }
 
+    fn is_configured(&self, id: TrackId, codec: Codec, config: &[u8]) -> bool {
+        let mut tracks = self.tracks.iter().filter(|t| t.id == id && t.codec == codec);
+        tracks.any(|t| t.track.as_ref().is_some_and(|track| track.config == config))
+    }
+
     /// A configuration made from a frame, beside what the publisher sent as one: so a repetition of that
     /// changes nothing.
-    fn complete_av1(&mut self, id: TrackId, config: Bytes) -> Result<(), Error> {
-        let codec = Codec::Av1;
+    fn complete(&mut self, id: TrackId, codec: Codec, config: Bytes) -> Result<(), Error> {
         let sent = self.tracks.iter().find(|t| t.id == id && t.codec == codec).map(|t| t.sent.clone());
         let track = codec::track(id, codec, Timescale::HZ_90K, config)
             .map_err(|source| Error::Codec { track: id, source })?;

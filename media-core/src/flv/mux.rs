@@ -7,6 +7,7 @@
 
 use super::body::Body;
 use super::enhanced::{fourcc, packet_type};
+use crate::codec::vpx;
 use crate::frame::{Codec, Frame, Kind, Track};
 
 const KEY_FRAME: u8 = 1;
@@ -24,7 +25,10 @@ pub fn timestamp_ms(track: &Track, frame: &Frame) -> u32 {
 
 /// The body with the track's decoder configuration; `None` for MP3, which has none.
 pub fn sequence_header(track: &Track) -> Option<Body> {
-    let body = Body::new(track.config.clone());
+    let body = Body::new(match track.codec {
+        Codec::Vp8 | Codec::Vp9 => vpx::record(&track.config),
+        _ => track.config.clone(),
+    });
     Some(match (track.codec, track.id.index) {
         (Codec::Mp3, _) => return None,
         (Codec::H264, 0) => body.with(&[KEY_FRAME << 4 | LEGACY_AVC, 0, 0, 0, 0]),

@@ -10,6 +10,9 @@ pub(crate) const H264_AAC: &[u8] = include_bytes!("testdata/ffmpeg5-h264-aac.flv
 pub(crate) const H264_MP3: &[u8] = include_bytes!("testdata/ffmpeg5-h264-mp3.flv");
 pub(crate) const HEVC_OPUS: &[u8] = include_bytes!("testdata/ffmpeg9-hevc-opus.flv");
 pub(crate) const AV1_AAC: &[u8] = include_bytes!("testdata/ffmpeg9-av1-aac.flv");
+pub(crate) const VP9_OPUS: &[u8] = include_bytes!("testdata/ffmpeg9-vp9-opus.flv");
+/// Written by libvpx; ffmpeg has no FLV for it.
+pub(crate) const VP8: &[u8] = include_bytes!("testdata/libvpx-vp8.flv");
 /// H.264 and HEVC, AAC and Opus.
 pub(crate) const MULTITRACK: &[u8] = include_bytes!("testdata/ffmpeg9-multitrack.flv");
 pub(crate) const ALL: [&[u8]; 5] = [H264_AAC, H264_MP3, HEVC_OPUS, AV1_AAC, MULTITRACK];

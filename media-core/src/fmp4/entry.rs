@@ -7,6 +7,7 @@ use mp4_atom::{Audio, Dops, Encode, Esds, Mp4a, Opus, OpusChannelMapping, Visual
 use super::Error;
 use super::init::put_box;
 use crate::codec::opus::IdentificationHeader;
+use crate::codec::vpx;
 use crate::frame::{AudioParams, Codec, Params, Track, VideoParams};
 
 /// `data_reference_index` of the one data reference: this file.
@@ -26,12 +27,17 @@ pub(super) fn put_sample_entry(out: &mut BytesMut, track: &Track) -> Result<(), 
             let (entry, record) = match track.codec {
                 Codec::H265 => (*b"hvc1", *b"hvcC"),
                 Codec::Av1 => (*b"av01", *b"av1C"),
+                Codec::Vp8 => (*b"vp08", *b"vpcC"),
+                Codec::Vp9 => (*b"vp09", *b"vpcC"),
                 _ => (*b"avc1", *b"avcC"),
             };
             put_box(out, entry, |out| {
                 visual(video).encode(out)?;
                 put_box(out, record, |out| {
-                    out.put_slice(&track.config);
+                    out.put_slice(&match track.codec {
+                        Codec::Vp8 | Codec::Vp9 => vpx::record(&track.config),
+                        _ => track.config.clone(),
+                    });
                     Ok(())
                 })
             })

@@ -68,6 +68,16 @@ fn video_entries_carry_the_record_unchanged() {
 }
 
 #[test]
+fn vp8_and_vp9_have_their_record_without_the_size() {
+    const VPCC: &str = "01000000000a82020202000000a0005a";
+    let Entry::Vp08(vp08) = init_of(&track(Codec::Vp8, VPCC)) else { panic!("not vp08") };
+    assert_eq!((vp08.visual.width, vp08.visual.height), (160, 90));
+    let Entry::Vp09(vp09) = init_of(&track(Codec::Vp9, VPCC)) else { panic!("not vp09") };
+    assert_eq!((vp09.visual.width, vp09.visual.height), (160, 90));
+    assert_eq!((vp09.vpcc.level, vp09.vpcc.bit_depth), (10, 8));
+}
+
+#[test]
 fn audio_entries_say_what_the_decoder_needs() {
     let Entry::Mp4a(aac) = init_of(&track(Codec::Aac, "119056e500")) else { panic!("not mp4a") };
     assert_eq!((aac.audio.channel_count, aac.audio.sample_rate.integer()), (2, 48_000));

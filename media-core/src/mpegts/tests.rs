@@ -136,6 +136,8 @@ fn what_ffmpeg_writes_is_what_ffprobe_reads_of_it() {
 
 #[test]
 fn av1_is_left_out_and_said() {
+    let (vp9, _) = testing::media(testing::VP9_OPUS);
+    assert_eq!(Muxer::new().set_tracks(&vp9), [TrackId::VIDEO]);
     let (tracks, frames) = testing::media(testing::AV1_AAC);
     let mut muxer = Muxer::new();
     assert_eq!(muxer.set_tracks(&tracks), [TrackId::VIDEO]);

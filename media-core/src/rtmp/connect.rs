@@ -7,7 +7,7 @@ use super::command::Command;
 use super::status::Status;
 
 /// Video codings that pass through, by FourCC.
-pub const VIDEO_FOUR_CCS: &[&str] = &["avc1", "hvc1", "av01"];
+pub const VIDEO_FOUR_CCS: &[&str] = &["avc1", "hvc1", "av01", "vp08", "vp09"];
 /// Audio codings that pass through, by FourCC.
 pub const AUDIO_FOUR_CCS: &[&str] = &["mp4a", "Opus", ".mp3"];
 

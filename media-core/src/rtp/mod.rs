@@ -4,7 +4,8 @@
 //! encryption are each receiver's own and not its business. [`Depacketizer`] takes what came of one or more tracks in
 //! any order, with losses, and hands out whole access units on one clock. Neither has a socket, and time is handed in.
 //!
-//! Carried: H.264 (RFC 6184, packetization-mode 1), HEVC (RFC 7798), AV1 (AOM's RTP specification), Opus (RFC 7587).
+//! Carried: H.264 (RFC 6184, packetization-mode 1), HEVC (RFC 7798), AV1 (AOM's RTP specification), VP8
+//! (RFC 7741), VP9 (RFC 9628), Opus (RFC 7587).
 
 mod clock;
 mod depacketize;

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 
 use super::{Depacketized, Depacketizer, Packet, Packetizer, Payload, SenderReport};
 use crate::codec::nal;
-use crate::flv::testing::{AV1_AAC, H264_AAC, HEVC_OPUS, media};
+use crate::flv::testing::{AV1_AAC, H264_AAC, HEVC_OPUS, VP8, VP9_OPUS, media};
 use crate::frame::{Codec, Frame, Kind, Track, TrackId};
 
 /// A track's packets, and the frames that they are made of.
@@ -84,9 +84,14 @@ fn same(codec: Codec, sent: &Frame, got: &Frame) {
 
 #[test]
 fn what_is_sent_arrives() {
-    for (file, kind) in
-        [(H264_AAC, Kind::Video), (HEVC_OPUS, Kind::Video), (HEVC_OPUS, Kind::Audio), (AV1_AAC, Kind::Video)]
-    {
+    for (file, kind) in [
+        (H264_AAC, Kind::Video),
+        (HEVC_OPUS, Kind::Video),
+        (HEVC_OPUS, Kind::Audio),
+        (AV1_AAC, Kind::Video),
+        (VP8, Kind::Video),
+        (VP9_OPUS, Kind::Video),
+    ] {
         for max_bytes in [64, 100, 300, 1150] {
             let sent = send(file, kind, max_bytes);
             let codec = sent.track.codec;
@@ -112,7 +117,7 @@ fn what_is_sent_arrives() {
 
 #[test]
 fn a_loss_costs_the_frames_up_to_the_next_keyframe_and_asks_for_one() {
-    for file in [H264_AAC, HEVC_OPUS, AV1_AAC] {
+    for file in [H264_AAC, HEVC_OPUS, AV1_AAC, VP8, VP9_OPUS] {
         let sent = send(file, Kind::Video, 300);
         let (id, codec) = (sent.track.id, sent.track.codec);
         for lost in 0..sent.packets.len() {
@@ -128,7 +133,7 @@ fn a_loss_costs_the_frames_up_to_the_next_keyframe_and_asks_for_one() {
                 let found = left.by_ref().find(|sent| {
                     let found = carried(codec, sent)
                         == match codec {
-                            Codec::Av1 => got.data.to_vec(),
+                            Codec::Av1 | Codec::Vp8 | Codec::Vp9 => got.data.to_vec(),
                             _ => nal::units(&got.data).flat_map(<[u8]>::to_vec).collect(),
                         };
                     skipped += usize::from(!found);
@@ -231,12 +236,12 @@ fn aac_is_not_carried() {
     assert!(!Depacketizer::new().expect(TrackId::AUDIO, Codec::Aac));
 }
 
-const CODECS: [Codec; 4] = [Codec::H264, Codec::H265, Codec::Av1, Codec::Opus];
+const CODECS: [Codec; 6] = [Codec::H264, Codec::H265, Codec::Av1, Codec::Opus, Codec::Vp8, Codec::Vp9];
 
 proptest! {
     #[test]
-    fn reordering_within_bounds_costs_nothing(seed in any::<u64>(), file in prop::sample::select(vec![0, 1, 2])) {
-        let sent = send([H264_AAC, HEVC_OPUS, AV1_AAC][file], Kind::Video, 200);
+    fn reordering_within_bounds_costs_nothing(seed in any::<u64>(), file in prop::sample::select(vec![0, 1, 2, 3, 4])) {
+        let sent = send([H264_AAC, HEVC_OPUS, AV1_AAC, VP8, VP9_OPUS][file], Kind::Video, 200);
         let mut packets = sent.packets.clone();
         let mut state = seed | 1;
         // The first one says where the sender began; behind it, neighbours change places.

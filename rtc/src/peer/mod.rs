@@ -4,7 +4,9 @@
 //! exchanged; nothing beyond this folder knows which it is.
 
 mod codecs;
+mod estimate;
 mod round_trips;
+mod simulcast;
 mod str0m;
 
 use std::net::SocketAddr;
@@ -43,7 +45,7 @@ impl Role {
 pub struct Sent {
     /// Its codec.
     pub codec: Codec,
-    /// `profile-level-id` (RFC 6184 §8.1), of H.264.
+    /// `profile-level-id` (RFC 6184 §8.1), of H.264; `profile-id` (RFC 9628 §6.1), of VP9.
     pub profile: Option<u32>,
 }
 
@@ -165,8 +167,8 @@ pub trait Peer: Send {
     /// Whether it takes sound or pictures.
     fn takes(&self, kind: Kind) -> bool;
 
-    /// What it is expected to send: of each kind the codec that it prefers.
-    fn receives(&self) -> Vec<(Kind, Codec)>;
+    /// What it is expected to send: of sound and of each layer of its picture the codec that it prefers.
+    fn receives(&self) -> Vec<(Kind, Layer, Codec)>;
 
     /// Asks it for a keyframe of a picture.
     fn ask_keyframe(&mut self, layer: Layer);
@@ -176,6 +178,9 @@ pub trait Peer: Send {
 
     /// ICE is restarted (RFC 8445 §2.4): checks are signed with others from now on. Media goes on where it went.
     fn restart_ice(&mut self, ours: &Credentials, theirs: &Credentials);
+
+    /// How much its line takes, in bits a second, as far as that is known of one that media is sent to.
+    fn estimate(&self) -> Option<u64>;
 
     /// What it has counted.
     fn counts(&self) -> Counts;

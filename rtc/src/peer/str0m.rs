@@ -6,6 +6,7 @@ use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use media_core::frame::{Codec, Kind};
 use media_core::rtp::{Packet, Payload, SenderReport};
+use str0m::bwe::BweKind;
 use str0m::change::SdpOffer;
 use str0m::config::{CryptoProvider, DtlsCert};
 use str0m::format::{Codec as Named, PayloadParams};
@@ -17,7 +18,9 @@ use str0m::{
 };
 
 use super::codecs::{enable, named, ours};
+use super::estimate::Estimate;
 use super::round_trips::RoundTrips;
+use super::simulcast;
 use super::{Counts, Credentials, Event, Failed, Layer, Output, Peer, Role, Sent};
 use crate::offer::Refused;
 
@@ -47,7 +50,8 @@ pub struct Ground {
 }
 
 impl Ground {
-    pub(crate) fn new(addresses: Vec<SocketAddr>) -> Result<Self, Failed> {
+    /// With a new certificate, for peers that are told of these addresses.
+    pub fn new(addresses: Vec<SocketAddr>) -> Result<Self, Failed> {
         let certificate = crate::crypto::certificate().map_err(|error| Failed(error.to_string()))?;
         Ok(Self { crypto: Arc::new(crate::crypto::provider()), certificate, addresses: addresses.into() })
     }
@@ -58,15 +62,18 @@ pub struct Str0m {
     rtc: Rtc,
     /// What is sent.
     lanes: Vec<Lane>,
-    /// The layers that were seen, in the order they came.
+    /// The layers that were said, and then those that were seen, in the order they came.
     layers: Vec<(Mid, Option<Rid>)>,
     /// What is expected of it.
-    received: Vec<(Kind, Codec)>,
+    received: Vec<(Kind, Layer, Codec)>,
     trickled: usize,
     connected: bool,
     counts: Counts,
     /// The NACKs of each stream, as it last said.
     nacks: Vec<((Mid, Option<Rid>), u64)>,
+    estimate: Estimate,
+    /// The share of what was sent that the peer said it lacks (RFC 3550 §6.4.1).
+    lost: Option<f32>,
 }
 
 /// A track that is sent to the peer.
@@ -90,8 +97,8 @@ impl Str0m {
         now: Instant,
     ) -> Result<(Self, String), Refused> {
         let malformed = |error: &dyn std::fmt::Display| Refused::Malformed(error.to_string());
-        let round_trips = RoundTrips::of(offer);
-        let offer = SdpOffer::from_sdp_string(offer).map_err(|error| malformed(&error))?;
+        let text = offer;
+        let offer = SdpOffer::from_sdp_string(text).map_err(|error| malformed(&error))?;
         let config = RtcConfig::new()
             .set_crypto_provider(Arc::clone(&ground.crypto))
             .set_dtls_cert(ground.certificate.clone())
@@ -99,7 +106,7 @@ impl Str0m {
             .set_ice_lite(true)
             .set_rtp_mode(true)
             .set_stats_interval(Some(STATISTICS));
-        let mut rtc = enable(config, role).build(now);
+        let mut rtc = enable(config, role, text).build(now);
         for address in &*ground.addresses {
             let candidate = Candidate::host(*address, "udp").map_err(|error| malformed(&error))?;
             rtc.add_local_candidate(candidate);
@@ -114,13 +121,24 @@ impl Str0m {
             connected: false,
             counts: Counts::default(),
             nacks: Vec::new(),
+            estimate: Estimate::default(),
+            lost: None,
         };
-        let answer = round_trips.agreed(&answer.to_sdp_string());
+        let answer = RoundTrips::of(text).agreed(&answer.to_sdp_string());
         // Its m-lines, of which str0m tells by events that come only once it is driven.
         let mids = answer.lines().filter_map(|line| line.strip_prefix("a=mid:")).map(Mid::from);
         let mids: Vec<Mid> = mids.collect();
         match role {
-            Role::Publish => peer.find_received(&mids)?,
+            Role::Publish => {
+                for (mid, rids) in simulcast::layers(&answer) {
+                    let layers =
+                        rids.into_iter().take(MAX_LAYERS).map(|rid| (Mid::from(mid), Some(Rid::from(rid))));
+                    if peer.layers.is_empty() {
+                        peer.layers.extend(layers);
+                    }
+                }
+                peer.find_received(&mids)?;
+            }
             Role::Play(sent) => peer.find_lanes(&mids, sent)?,
         }
         Ok((peer, answer))
@@ -139,9 +157,12 @@ impl Str0m {
             let Some(codec) = codecs.filter_map(|params| ours(params.spec().codec)).next() else {
                 return Err(nothing_taken());
             };
-            if !self.received.iter().any(|(kind, _)| *kind == codec.kind()) {
-                self.received.push((codec.kind(), codec));
+            if self.received.iter().any(|(kind, ..)| *kind == codec.kind()) {
+                continue;
             }
+            let layers = self.layers.iter().filter(|(of, _)| *of == mid).count().max(1);
+            let layers = (0..layers).filter_map(|layer| Layer::try_from(layer).ok());
+            self.received.extend(layers.map(|layer| (codec.kind(), layer, codec)));
         }
         if self.received.is_empty() { Err(nothing_taken()) } else { Ok(()) }
     }
@@ -183,6 +204,10 @@ impl Str0m {
         let fits = self.parameters(pts).filter(|params| params.spec().codec == codec);
         let fits =
             fits.filter(|params| codec != Named::H264 || params.spec().format.packetization_mode == Some(1));
+        // Of VP9, another profile has samples of other sizes.
+        let fits = fits.filter(|params| {
+            codec != Named::Vp9 || sent.profile == params.spec().format.profile_id.or(Some(0))
+        });
         let profile = |id: u32| id >> 16;
         fits.min_by_key(|params| {
             let (own, theirs) =
@@ -208,7 +233,19 @@ impl Str0m {
                 Some(Event::Report { kind, layer, report: SenderReport { wall_clock_us, timestamp } })
             }
             Happened::MediaIngressStats(stats) => self.asked_again(stats.mid, stats.rid, stats.nacks),
-            Happened::MediaEgressStats(stats) => self.asked_again(stats.mid, stats.rid, stats.nacks),
+            Happened::MediaEgressStats(stats) => {
+                self.lost = stats.loss.or(self.lost);
+                self.asked_again(stats.mid, stats.rid, stats.nacks)
+            }
+            Happened::PeerStats(stats) => {
+                let lost = stats.egress_loss_fraction.or(self.lost.take());
+                self.estimate.measured(stats.timestamp, stats.bytes_tx, lost);
+                None
+            }
+            Happened::EgressBitrateEstimate(BweKind::Remb { estimate, .. }) => {
+                self.estimate.said(estimate.as_u64());
+                None
+            }
             Happened::KeyframeRequest(_) => Some(Event::KeyframeWanted),
             Happened::Closed => Some(Event::Closed),
             // Before it was connected, this only says that none of the candidates that it told has checked yet.
@@ -337,7 +374,7 @@ impl Peer for Str0m {
         self.lanes.iter().any(|lane| lane.kind == kind)
     }
 
-    fn receives(&self) -> Vec<(Kind, Codec)> {
+    fn receives(&self) -> Vec<(Kind, Layer, Codec)> {
         self.received.clone()
     }
 
@@ -365,6 +402,10 @@ impl Peer for Str0m {
         api.set_remote_ice_credentials(creds(theirs));
     }
 
+    fn estimate(&self) -> Option<u64> {
+        self.estimate.bits()
+    }
+
     fn counts(&self) -> Counts {
         self.counts
     }
@@ -383,7 +424,7 @@ fn creds(Credentials { ufrag, password }: &Credentials) -> IceCreds {
 
 fn nothing_taken() -> Refused {
     Refused::NothingInCommon(
-        "the offer sends sound or pictures of which nothing is taken: H.264, H.265, AV1 and Opus are"
+        "the offer sends sound or pictures of which nothing is taken: H.264, H.265, AV1, VP8, VP9 and Opus are"
             .to_owned(),
     )
 }

@@ -1,6 +1,7 @@
 //! Peers on threads: one shard a core, each with a socket of its own on the port that all share (SO_REUSEPORT), so that
 //! no datagram crosses threads. See [`crate::directory`] for how a peer comes to its shard.
 
+mod ranks;
 mod receiving;
 mod run;
 mod seat;

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use media_core::frame::{Codec, Kind, TrackId};
 use media_core::rtp::{Damage, Depacketized, Depacketizer, Packet, SenderReport};
 
+use super::ranks::Ranks;
 use super::{Ended, Sink};
 use crate::metrics::Metrics;
 use crate::peer::{Layer, Peer};
@@ -18,6 +19,7 @@ const LAYERS: usize = 3;
 
 pub(super) struct Receiving {
     depacketizer: Depacketizer,
+    ranks: Ranks,
     sink: Box<dyn Sink>,
     metrics: Metrics,
     /// How often a keyframe is asked for in any case.
@@ -29,15 +31,15 @@ pub(super) struct Receiving {
 impl Receiving {
     pub(super) fn new(
         sink: Box<dyn Sink>,
-        expected: &[(Kind, Codec)],
+        expected: &[(Kind, Layer, Codec)],
         interval: Option<Duration>,
         metrics: Metrics,
     ) -> Self {
         let mut depacketizer = Depacketizer::new();
-        for (kind, codec) in expected {
-            depacketizer.expect(TrackId { kind: *kind, index: 0 }, *codec);
+        for (kind, layer, codec) in expected {
+            depacketizer.expect(TrackId { kind: *kind, index: *layer }, *codec);
         }
-        Self { depacketizer, sink, metrics, interval, asked: [None; LAYERS] }
+        Self { depacketizer, ranks: Ranks::default(), sink, metrics, interval, asked: [None; LAYERS] }
     }
 
     pub(super) fn packet(
@@ -99,7 +101,14 @@ impl Receiving {
                 }
                 _ => {}
             }
-            self.sink.media(item)?;
+            self.sink.media(match item {
+                Depacketized::Tracks(tracks) => Depacketized::Tracks(self.ranks.tracks(tracks)),
+                Depacketized::Frame(mut frame) => {
+                    frame.track = self.ranks.of(frame.track);
+                    Depacketized::Frame(frame)
+                }
+                other => other,
+            })?;
         }
         Ok(())
     }

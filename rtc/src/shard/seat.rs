@@ -65,9 +65,16 @@ impl Seat {
         let counts = self.peer.counts();
         metrics.add(matches!(self.task, Task::View(_)), counts.since(self.counted));
         self.counted = counts;
+        if matches!(self.task, Task::View(_))
+            && let Some(bits) = self.peer.estimate()
+        {
+            #[allow(clippy::cast_precision_loss, reason = "it is a size")]
+            metrics.estimates.observe(bits as f64);
+        }
     }
 
     pub(super) fn end(self, why: Ended) {
+        tracing::debug!(session = %self.ufrag, reason = why.name(), estimate_bits = self.peer.estimate(), "a WebRTC peer ended");
         self.count.ended(why);
         match self.task {
             Task::Receive(receiving) => receiving.end(why),

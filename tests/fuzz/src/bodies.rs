@@ -20,7 +20,10 @@ use transcode::{Options, Transcoder};
 /// A target: its name and what it does.
 pub type Target = (&'static str, fn(&[u8]));
 
-/// Every target.
+/// Targets in files of their own, which the crates that they are about replay.
+pub const ELSEWHERE: &[&str] = &["sdp_offer", "stun", "rtc_datagrams", "turn"];
+
+/// Every target of this file.
 pub const TARGETS: &[Target] = &[
     ("chunk_reader", chunk_reader),
     ("rtmp_session", rtmp_session),
@@ -332,7 +335,7 @@ pub fn mp3(data: &[u8]) {
     reason = "that it stops here is what it is for"
 )]
 pub fn rtp(data: &[u8]) {
-    const CODECS: [Codec; 4] = [Codec::H264, Codec::H265, Codec::Av1, Codec::Opus];
+    const CODECS: [Codec; 6] = [Codec::H264, Codec::H265, Codec::Av1, Codec::Opus, Codec::Vp8, Codec::Vp9];
     let Some((&choice, mut data)) = data.split_first() else { return };
     let codec = CODECS[usize::from(choice) % CODECS.len()];
     let id = TrackId { kind: codec.kind(), index: 0 };

@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 
-use super::super::testing::{self, ALL, AV1_AAC, H264_AAC, H264_MP3, HEVC_OPUS, MULTITRACK};
+use super::super::testing::{self, ALL, AV1_AAC, H264_AAC, H264_MP3, HEVC_OPUS, MULTITRACK, VP8, VP9_OPUS};
 use super::super::{frame_body, metadata, sequence_header, timestamp_ms};
 use super::*;
 
@@ -49,11 +49,13 @@ fn described(tracks: &[Track]) -> Vec<String> {
 
 #[test]
 fn files_of_ffmpeg_5_and_9_are_read() {
-    let files: [(&'static [u8], &[&str], &[usize]); 5] = [
+    let files: [(&'static [u8], &[&str], &[usize]); 7] = [
         (H264_AAC, &["v0 H.264", "a0 AAC"], &[8, 36]),
         (H264_MP3, &["v0 H.264", "a0 MP3"], &[8, 32]),
         (HEVC_OPUS, &["v0 H.265", "a0 Opus"], &[8, 41]),
         (AV1_AAC, &["v0 AV1", "a0 AAC"], &[8, 36]),
+        (VP9_OPUS, &["v0 VP9", "a0 Opus"], &[8, 41]),
+        (VP8, &["v0 VP8"], &[8]),
         (MULTITRACK, &["v0 H.264", "v1 H.265", "a0 AAC", "a1 Opus"], &[8, 8, 36, 41]),
     ];
     for (file, names, counts) in files {
@@ -379,7 +381,7 @@ fn a_bad_packet_leaves_the_others_of_its_body_good() {
     // So does one of a codec that is not carried, or that lacks its composition time.
     let video_of = |fourcc: &[u8], id: u8, payload: &[u8]| [fourcc, &sized(id, payload)].concat();
     let good = video_of(b"avc1", 0, &[&[0, 0, 0], IDR].concat());
-    for bad in [video_of(b"vp09", 1, b"xxxx"), video_of(b"avc1", 1, b"x")] {
+    for bad in [video_of(b"vvc1", 1, b"xxxx"), video_of(b"avc1", 1, b"x")] {
         for packets in [[&*bad, &good], [&*good, &bad]] {
             let mut demuxer = ready();
             let body = [&b"\x96\x21"[..], &packets.concat()].concat();
@@ -493,6 +495,39 @@ fn an_av1_sequence_header_may_come_with_the_first_keyframe() {
     }
 }
 
+#[test]
+fn the_size_of_vp8_and_vp9_is_that_of_the_newest_keyframe() {
+    for (file, name) in [(VP8, b"vp08"), (VP9_OPUS, b"vp09")] {
+        let (tracks, frames) = testing::media(file);
+        let keyframe = &frames.iter().find(|f| f.track == TrackId::VIDEO).unwrap().data;
+        let coded = |data: &[u8]| video([&b"\x90"[..], name, data].concat()).with_packet_type(1);
+        let mut demuxer = Demuxer::new();
+        // Without a record, and with one as others write it: without the box's version.
+        let record = crate::codec::vpx::record(&tracks[0].config);
+        for record in [None, Some(&record[..]), Some(&record[4..])] {
+            if let Some(record) = record {
+                demuxer = Demuxer::new();
+                assert_eq!(demuxer.push(video([&b"\x90"[..], name, record].concat())).unwrap().count(), 0);
+            }
+            let out: Vec<_> = demuxer.push(coded(keyframe)).unwrap().collect();
+            let [Demuxed::Tracks(got), Demuxed::Frame(frame)] = out.as_slice() else { panic!("{out:?}") };
+            assert_eq!(got[0], tracks[0]);
+            assert!(frame.keyframe);
+            assert!(matches!(one(&mut demuxer, coded(keyframe)), Demuxed::Frame(_)));
+        }
+        let mut wider = keyframe.to_vec();
+        // In the lower byte of VP8's width, and in the upper bits of VP9's height.
+        let at = if name == b"vp08" { 6 } else { 7 };
+        wider[at] ^= 0x10;
+        let out: Vec<_> = demuxer.push(coded(&wider)).unwrap().collect();
+        let [Demuxed::Tracks(got), Demuxed::Frame(_)] = out.as_slice() else { panic!("{out:?}") };
+        assert_ne!(got[0].video(), tracks[0].video());
+        // What is written of it is read again.
+        let header = super::super::sequence_header(&got[0]).unwrap();
+        assert_eq!(header.len(), 5 + crate::codec::vpx::RECORD_BYTES);
+    }
+}
+
 impl Tag {
     /// The same with another packet type in its enhanced header.
     fn with_packet_type(self, packet_type: u8) -> Self {
@@ -533,7 +568,7 @@ fn mp3_describes_itself_and_may_change() {
 fn an_unknown_codec_is_refused_by_its_name() {
     let mut demuxer = ready();
     for (tag, expected) in [
-        (video(b"\x90vp09\x00\x01"), "codec vp09 is not supported"),
+        (video(b"\x90vvc1\x00\x01"), "codec vvc1 is not supported"),
         (audio(b"\x91ac-3\x0b\x77"), "codec ac-3 is not supported"),
         (video(b"\x90mp4a\x00\x01"), "codec mp4a is not supported"),
         (video(b"\x90\xff\x00\n\"\x00\x01"), "codec \\xff\\x00\\n\\\" is not supported"),

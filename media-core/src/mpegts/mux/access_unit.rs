@@ -43,7 +43,7 @@ impl Form {
                 opus::usual_channels(&track.config)?;
                 Self::Opus
             }
-            Codec::Av1 => return None,
+            Codec::Av1 | Codec::Vp8 | Codec::Vp9 => return None,
         })
     }
 

@@ -78,7 +78,7 @@ impl Muxer {
     }
 
     /// From now on these are the tracks. Returns those that a transport stream of ours can't carry, which are left out:
-    /// AV1, and sound whose configuration has no word in ADTS or for Opus.
+    /// AV1, VP8, VP9, and sound whose configuration has no word in ADTS or for Opus.
     pub fn set_tracks(&mut self, tracks: &[Track]) -> Vec<TrackId> {
         let before = std::mem::take(&mut self.outlets);
         let mut left_out = Vec::new();
@@ -235,7 +235,7 @@ impl Outlet {
                     Coding::MpegAudio,
                 )
             }
-            Codec::Av1 => return None,
+            Codec::Av1 | Codec::Vp8 | Codec::Vp9 => return None,
         };
         let (first_pid, first_id) = match track.id.kind {
             Kind::Video => (FIRST_VIDEO_PID, 0xe0),

@@ -11,6 +11,7 @@ use super::super::serial::Serial;
 use super::Damage;
 use super::av1::Av1Assembly;
 use super::nal::{NalAssembly, Syntax};
+use super::vpx::VpxAssembly;
 use crate::codec;
 use crate::frame::{Codec, Kind, Track, TrackId};
 
@@ -48,6 +49,7 @@ pub(super) struct Assembled {
 enum Assembly {
     Nal(NalAssembly),
     Av1(Av1Assembly),
+    Vpx(VpxAssembly),
     /// A packet is a frame.
     Whole(Option<Bytes>),
 }
@@ -57,6 +59,7 @@ impl Assembly {
         match self {
             Self::Nal(nal) => nal.push(payload),
             Self::Av1(av1) => av1.push(payload),
+            Self::Vpx(vpx) => vpx.push(payload),
             Self::Whole(whole) => {
                 *whole = Some(Bytes::copy_from_slice(payload));
                 Ok(())
@@ -69,6 +72,7 @@ impl Assembly {
         match self {
             Self::Nal(nal) => nal.begins(payload),
             Self::Av1(_) => Av1Assembly::begins(payload),
+            Self::Vpx(vpx) => vpx.begins(payload),
             Self::Whole(_) => true,
         }
     }
@@ -78,6 +82,7 @@ impl Assembly {
         match self {
             Self::Nal(nal) => nal.finish(),
             Self::Av1(av1) => av1.finish(),
+            Self::Vpx(vpx) => vpx.finish(),
             Self::Whole(whole) => Ok(whole.take().filter(|data| !data.is_empty()).map(|data| Assembled {
                 data,
                 keyframe: true,
@@ -117,6 +122,7 @@ impl Lane {
             Codec::H264 => (Assembly::Nal(NalAssembly::new(Syntax::H264)), 90_000),
             Codec::H265 => (Assembly::Nal(NalAssembly::new(Syntax::H265)), 90_000),
             Codec::Av1 => (Assembly::Av1(Av1Assembly::default()), 90_000),
+            Codec::Vp8 | Codec::Vp9 => (Assembly::Vpx(VpxAssembly::new(codec)), 90_000),
             Codec::Opus => (Assembly::Whole(None), 48_000),
             Codec::Aac | Codec::Mp3 => return None,
         };

@@ -3,6 +3,7 @@
 mod av1;
 mod lane;
 mod nal;
+mod vpx;
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};

@@ -4,6 +4,7 @@ mod av1;
 mod h264;
 mod h265;
 mod nal;
+mod vpx;
 
 use std::sync::Arc;
 
@@ -37,6 +38,8 @@ pub struct Packetizer {
     sets: Vec<Bytes>,
     /// Where the sound after the newest packet begins.
     expected: Option<i64>,
+    /// The number of the next picture, of VP9.
+    picture: u16,
 }
 
 impl Packetizer {
@@ -48,7 +51,7 @@ impl Packetizer {
                 sets.into_iter().map(|set| track.config.slice_ref(set)).collect()
             }
             Codec::Av1 => av1::sequence_header(&track.config),
-            Codec::Opus => Vec::new(),
+            Codec::Vp8 | Codec::Vp9 | Codec::Opus => Vec::new(),
             Codec::Aac | Codec::Mp3 => return Err(NotCarried(track.codec)),
         };
         let clock = match track.codec {
@@ -62,6 +65,7 @@ impl Packetizer {
             max_bytes: max_bytes.max(MIN_PAYLOAD_BYTES),
             sets,
             expected: None,
+            picture: 0,
         })
     }
 
@@ -77,6 +81,10 @@ impl Packetizer {
             Codec::H264 => h264::packetize(frame, &self.sets, self.max_bytes, out),
             Codec::H265 => h265::packetize(frame, &self.sets, self.max_bytes, out),
             Codec::Av1 => av1::packetize(frame, &self.sets, self.max_bytes, out),
+            Codec::Vp8 | Codec::Vp9 => {
+                vpx::packetize(self.codec, self.picture, frame, self.max_bytes, out);
+                self.picture = self.picture.wrapping_add(1);
+            }
             _ => out.push(Payload { marker: false, data: Arc::from(frame.data.as_ref()) }),
         }
         let time = frame.pts().rescale(self.timescale, self.clock);
