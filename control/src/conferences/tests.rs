@@ -200,7 +200,7 @@ async fn who_speaks_is_told_by_all_replicas() {
     }
     let speakers: Vec<&String> = heard.iter().filter(|said| said.starts_with("speaker")).collect();
     assert_eq!(speakers, ["speaker ann", "speaker bob"], "{heard:?}");
-    // Who is muted does not speak, however loud, and nobody does of whom nothing is heard.
+    // Nobody speaks of whom nothing is heard any more.
     by_two.follower.waiting.clear();
     assert_eq!(by_two.next().await.as_deref(), Some("speaker -"));
 }

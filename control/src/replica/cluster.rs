@@ -62,10 +62,10 @@ impl Cluster for Replica {
 
     async fn kick(&self, app: &str, name: &str) -> Result<(), ClusterError> {
         let kicked = self.streams().kick(&format!("{app}/{name}")).await;
-        match kicked.map_err(|error| ClusterError::Unavailable(error.to_string()))? {
-            true => Ok(()),
-            false => Err(ClusterError::NoSuchStream { app: app.to_owned(), name: name.to_owned() }),
+        if kicked.map_err(|error| ClusterError::Unavailable(error.to_string()))? {
+            return Ok(());
         }
+        Err(ClusterError::NoSuchStream { app: app.to_owned(), name: name.to_owned() })
     }
 
     async fn stats(&self) -> ClusterStats {
