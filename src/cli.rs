@@ -413,6 +413,9 @@ pub(crate) enum CtlCommand {
     /// Streams that are sent on
     #[command(subcommand)]
     Pushes(PushesCommand),
+    /// Sessions of several who speak
+    #[command(subcommand)]
+    Conferences(ConferencesCommand),
     /// The keys that grants are signed with
     #[command(subcommand)]
     Keys(KeysCommand),
@@ -462,6 +465,68 @@ pub(crate) enum PushesCommand {
     Remove {
         /// As `list` shows it
         id: String,
+    },
+}
+
+/// What `weir ctl conferences` can do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum ConferencesCommand {
+    /// Which there are
+    List,
+    /// Who is in one
+    Show {
+        /// app/name
+        conference: String,
+    },
+    /// Create one
+    Create {
+        /// app/name
+        conference: String,
+        /// How many may speak
+        #[arg(long, value_name = "NUMBER", default_value_t = 32)]
+        speakers: u16,
+    },
+    /// End one, and the streams of its members
+    End {
+        /// app/name
+        conference: String,
+    },
+    /// Let somebody in, and print what that needs; again, for new grants
+    Join {
+        /// app/name
+        conference: String,
+        /// What the member is called
+        member: String,
+        /// It only listens
+        #[arg(long)]
+        listener: bool,
+    },
+    /// Let a member go, and end its stream
+    Leave {
+        /// app/name
+        conference: String,
+        /// What the member is called
+        member: String,
+    },
+    /// Drop a member's sound
+    Mute {
+        /// app/name
+        conference: String,
+        /// What the member is called
+        member: String,
+        /// Let it be heard again
+        #[arg(long)]
+        undo: bool,
+    },
+    /// Let a member speak, or only listen
+    Role {
+        /// app/name
+        conference: String,
+        /// What the member is called
+        member: String,
+        /// It only listens
+        #[arg(long)]
+        listener: bool,
     },
 }
 

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{hooks, replica, schedule};
+use crate::{conferences, hooks, replica, schedule};
 
 /// RTMP's registered port, which URLs need not name.
 const RTMP_PORT: u16 = 1935;
@@ -32,6 +32,8 @@ pub struct Config {
     pub cluster: replica::Config,
     /// Servers that are told what happens, and asked who may publish and play.
     pub hooks: hooks::Config,
+    /// Sessions of many who speak.
+    pub conferences: conferences::Config,
     /// How viewers and publishers are spread over nodes.
     pub schedule: schedule::Config,
     /// The port that RTMP is listened on. Whoever composes the roles sets it; it is no key of the file.
@@ -71,6 +73,7 @@ impl Default for Config {
             http: HttpConfig::default(),
             cluster: replica::Config::default(),
             hooks: hooks::Config::default(),
+            conferences: conferences::Config::default(),
             schedule: schedule::Config::default(),
             rtmp_port: RTMP_PORT,
             grants_to_play: false,

@@ -7,7 +7,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use control_api::Network;
-use control_api::grant::{Algorithm, Audience, Claims, Key, Signer};
+use control_api::grant::{Algorithm, Asked, Audience, Claims, Grants, Key, KeySet, Refused, Signer};
 use control_api::rpc;
 use serde::{Deserialize, Serialize};
 
@@ -93,13 +93,16 @@ struct Inner {
     /// The same of those that are asked for.
     max_grant_s: u64,
     ring: ArcSwap<(Revision, Ring)>,
+    /// What verifies what they signed.
+    grants: Grants,
 }
 
 impl Keys {
     pub(crate) fn new(registry: Arc<dyn Registry>, nodes: Nodes, config: &Config, clock: Clock) -> Self {
         let longest = Duration::from_secs(config.max_grant_s.max(config.grant_ttl_s));
         let max_grant_s = config.max_grant_s;
-        Self(Arc::new(Inner { registry, nodes, clock, longest, max_grant_s, ring: ArcSwap::default() }))
+        let (ring, grants) = (ArcSwap::default(), Grants::new(KeySet::empty()));
+        Self(Arc::new(Inner { registry, nodes, clock, longest, max_grant_s, ring, grants }))
     }
 
     /// All of them, the newest last.
@@ -128,6 +131,14 @@ impl Keys {
         let exp = ((self.0.clock)() / 1_000).saturating_add(lasts_s);
         let grant = self.sign(&Claims { exp, nbf: None, aud, stream, ip, sid })?;
         Ok((grant, exp.saturating_mul(1_000)))
+    }
+
+    /// What a grant of the cluster's own says, if it lets its bearer play that stream. One that is for an address is refused:
+    /// none is known here.
+    pub(crate) fn verify_play(&self, grant: Option<&str>, stream: &str) -> Result<Arc<Claims>, Refused> {
+        let peer = std::net::Ipv4Addr::UNSPECIFIED.into();
+        let asked = Asked { audience: Audience::Play, stream, peer };
+        self.0.grants.verify(grant, asked, std::time::SystemTime::now())
     }
 
     /// What verifies grants.
@@ -215,6 +226,14 @@ impl Keys {
         let fresh = Arc::new((revision, ring));
         self.0.ring.rcu(|now| if now.0 < revision { Arc::clone(&fresh) } else { Arc::clone(now) });
         self.0.nodes.set_keys(self.public());
+        let ring = self.0.ring.load();
+        let keys = ring
+            .1
+            .keys
+            .iter()
+            .filter_map(|kept| Some((kept.kid.clone(), Key::new(Algorithm::EdDsa, &kept.secret).ok()?)));
+        // No two have one name: it is random, and of those that are kept none is made twice.
+        self.0.grants.replace(KeySet::new(keys).unwrap_or_else(|_| KeySet::empty()));
     }
 
     /// Makes the first key, and lets go of those that no grant needs any more; never ends.

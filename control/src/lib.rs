@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 pub mod cache;
+pub mod conferences;
 mod config;
 #[cfg(test)]
 mod engine;

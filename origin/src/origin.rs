@@ -1,5 +1,6 @@
 //! The origin itself: the live streams and what is done with them.
 
+use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -13,6 +14,7 @@ use crate::Config;
 use crate::http::Service;
 use crate::leases::Leases;
 use crate::metrics::Metrics;
+use crate::mutes::Mutes;
 use crate::package::hls::{HlsConfigError, HlsMetrics, Packagers};
 use crate::publication::{Graces, Hand, Publication, PublishError, Publisher};
 use crate::pull::Demands;
@@ -55,6 +57,7 @@ struct Inner {
     leases: OnceLock<Arc<dyn Leases>>,
     standbys: Arc<Standbys>,
     demands: Demands,
+    mutes: Mutes,
     tracer: OnceLock<Tracer>,
     /// How many publications there are.
     publishers: watch::Sender<usize>,
@@ -92,6 +95,7 @@ impl Origin {
             leases: OnceLock::new(),
             standbys: Arc::new(Standbys::new(limits)),
             demands: Demands::default(),
+            mutes: Mutes::default(),
             tracer: OnceLock::new(),
             publishers: watch::Sender::new(0),
         });
@@ -160,6 +164,8 @@ impl Origin {
         let takeover = if may { Takeover::Allow } else { Takeover::Refuse };
         let producer =
             inner.registry.publish(key, epoch, takeover).map_err(|error| self.refused(error.into()))?;
+        // Before its first frame.
+        inner.mutes.apply(producer.stream());
         inner.graces.cancel(key, producer.epoch());
         tracing::info!(stream = %key, epoch = %producer.epoch(), protocol = publisher.protocol,
             remote = %publisher.remote_addr, "published");
@@ -236,6 +242,18 @@ impl Origin {
     pub fn kick(&self, key: &StreamKey) -> bool {
         let waited = self.0.standbys.end(key, Revoked::Kicked);
         self.0.registry.end(key, Revoked::Kicked) || waited
+    }
+
+    /// Drops the sound of these streams from now on, be it that they are not published yet, and that of no others.
+    pub fn mute(&self, muted: HashSet<StreamKey>) {
+        self.0.mutes.replace(muted, &self.0.registry);
+    }
+
+    /// How loud publishers are, in dB below the loudest, 0 to 127: those of whom that was told since this was asked last, and
+    /// that `wanted` wants.
+    pub fn audio_levels(&self, wanted: impl Fn(&StreamKey) -> bool) -> Vec<(StreamKey, u8)> {
+        let streams = self.0.registry.streams().into_iter().filter(|stream| wanted(stream.key()));
+        streams.filter_map(|stream| Some((stream.key().clone(), stream.take_audio_level()?))).collect()
     }
 
     /// Ends a stream that another origin has by now, if it is published here under that epoch or an older one.

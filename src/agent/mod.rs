@@ -3,6 +3,7 @@
 //! Nothing here is waited for by whoever watches. While no replica of the control plane can be reached, the node goes on
 //! with what it knows.
 
+mod conferences;
 mod config;
 mod doors;
 mod given;
@@ -105,6 +106,8 @@ struct Agent {
     policy: watch::Sender<Option<rpc::Policy>>,
     /// Where publishers can be passed on to.
     ingests: watch::Sender<Vec<String>>,
+    /// Of an origin: the conferences that there are.
+    conferences: watch::Sender<conferences::Names>,
     told: mpsc::Sender<Told>,
     /// The origins of the cluster.
     named: Mutex<Named>,
@@ -191,6 +194,7 @@ pub(crate) fn start(
         upstream,
         policy: watch::Sender::new(None),
         ingests: watch::Sender::default(),
+        conferences: watch::Sender::default(),
         named: Mutex::default(),
         told,
     };
@@ -200,6 +204,8 @@ pub(crate) fn start(
         let leases = leases::Leases::new(agent.line.subscribe(), agent.policy.subscribe(), has_others);
         let given = leases.given();
         origin.lease_from(Arc::new(leases));
+        let (names, line) = (agent.conferences.subscribe(), agent.line.subscribe());
+        tokio::spawn(conferences::tell(origin.clone(), names, line));
         tokio::spawn(leases::keep(origin.clone(), given, agent.line.subscribe(), left));
     }
     if let Some(edge) = &agent.roles.edge {

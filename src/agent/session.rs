@@ -14,7 +14,7 @@ use tonic::{Code, Status};
 use super::reports::Reporter;
 use super::{
     Agent, CALL_TIMEOUT, CONNECT_TIMEOUT, Channel, Line, MAX_BACKOFF, MIN_BACKOFF, Replicas, Told, channel,
-    doors,
+    conferences, doors,
 };
 use crate::lifecycle::Phase;
 
@@ -191,6 +191,11 @@ impl Agent {
                     self.ingests.send_replace(rtmp);
                 }
                 self.take_origins(urls);
+            }
+            Command::Conferences(told) => {
+                if let Some(origin) = &self.roles.origin {
+                    conferences::obey(told, origin, &self.conferences);
+                }
             }
             Command::Promote(promote) => self.promote(promote),
             Command::Remotes(orders) => {

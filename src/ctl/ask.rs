@@ -60,6 +60,10 @@ impl Api {
         self.ask(Method::POST, path, Some(body)).await
     }
 
+    pub(super) async fn patch_json(&self, path: &str, body: &Value) -> anyhow::Result<Value> {
+        self.ask(Method::PATCH, path, Some(body)).await
+    }
+
     pub(super) async fn delete(&self, path: &str) -> anyhow::Result<Value> {
         self.ask(Method::DELETE, path, None).await
     }

@@ -1,6 +1,7 @@
 //! `weir ctl`: an operator's hand on a cluster, by the API of its control plane.
 
 mod ask;
+mod conferences;
 mod remotes;
 mod table;
 
@@ -69,6 +70,7 @@ async fn run(ctl: &Ctl) -> anyhow::Result<String> {
         }
         CtlCommand::Pulls(command) => return remotes::pulls(ctl, &api, command).await,
         CtlCommand::Pushes(command) => return remotes::pushes(ctl, &api, command).await,
+        CtlCommand::Conferences(command) => return conferences::run(ctl, &api, command).await,
         CtlCommand::Keys(KeysCommand::List) => (api.get("/api/v1/keys").await?, keys),
         CtlCommand::Keys(KeysCommand::Rotate) => (api.post("/api/v1/keys/rotate").await?, keys),
     };

@@ -16,6 +16,7 @@ mod apart;
 mod api;
 mod cluster;
 mod coming_back;
+mod conferences;
 mod elsewhere;
 mod ending;
 mod failures;

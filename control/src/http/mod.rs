@@ -1,5 +1,7 @@
 //! HTTP: the routes of the API and of the pages, and what is common to all answers.
 
+mod conferences;
+mod events;
 mod info;
 mod keys;
 mod nodes;
@@ -57,6 +59,7 @@ pub(crate) struct Context {
     tags(
         (name = "streams", description = "What is live"),
         (name = "remotes", description = "Streams that are fetched, and sent on"),
+        (name = "conferences", description = "Sessions of several who speak"),
         (name = "nodes", description = "Who is in the cluster"),
         (name = "grants", description = "Who may watch and publish"),
         (name = "routing", description = "Where to watch and where to publish"),
@@ -119,6 +122,11 @@ fn api(context: &Arc<Context>) -> Router {
         .routes(routes!(remotes::end_pull))
         .routes(routes!(remotes::pushes, remotes::push))
         .routes(routes!(remotes::end_push))
+        .routes(routes!(conferences::list, conferences::create))
+        .routes(routes!(conferences::one, conferences::end))
+        .routes(routes!(conferences::join))
+        .routes(routes!(conferences::change, conferences::leave))
+        .routes(routes!(events::events))
         .routes(routes!(keys::list))
         .routes(routes!(keys::rotate))
         .routes(routes!(keys::sign))

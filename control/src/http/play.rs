@@ -136,13 +136,21 @@ pub(super) async fn play(
     headers: HeaderMap,
 ) -> Result<Json<Play>, Problem> {
     let replica = replica(&context)?;
-    let path = format!("{app}/{name}");
+    let path = path(&app, &name)?;
     let traced = Traced::decision(replica.tracer(), "play", &path, &headers, operator.is_some());
     let decided = edges(&context, replica, operator, &path, &near.labels());
     traced.ended(&decided, |span, edges| {
         span.say("node", edges.first().map_or("", |edge| &edge.node));
     });
     Ok(Json(Play { edges: decided?, ttl_s: context.config.grant_ttl_s }))
+}
+
+/// One stream's, which no grant's pattern is made of.
+fn path(app: &str, name: &str) -> Result<String, Problem> {
+    if app.contains('*') || name.contains('*') {
+        return Err(Problem::not_found());
+    }
+    Ok(format!("{app}/{name}"))
 }
 
 /// The edges for a viewer, the best first.
@@ -191,7 +199,7 @@ pub(super) async fn publish(
     headers: HeaderMap,
 ) -> Result<Json<Publish>, Problem> {
     let replica = replica(&context)?;
-    let (path, near) = (format!("{app}/{name}"), Labels { region, isp });
+    let (path, near) = (path(&app, &name)?, Labels { region, isp });
     let traced = Traced::decision(replica.tracer(), "publish", &path, &headers, true);
     let decided = origin(&context, replica, &path, (&near, backup));
     traced.ended(&decided, |span, origin| span.say("node", &origin.node));
@@ -275,15 +283,16 @@ fn urls(edge: Known, path: &str, grant: Option<&str>) -> Urls {
 }
 
 /// A path as it stands in a URL.
-fn escaped(path: &str) -> String {
+pub(super) fn escaped(path: &str) -> String {
     utf8_percent_encode(path, PATH).to_string()
 }
 
-fn sign(context: &Context, replica: &Replica, aud: Audience, stream: &str) -> Result<String, Problem> {
-    // What else a grant's pattern could match is not asked for.
-    if stream.contains('*') {
-        return Err(Problem::not_found());
-    }
+pub(super) fn sign(
+    context: &Context,
+    replica: &Replica,
+    aud: Audience,
+    stream: &str,
+) -> Result<String, Problem> {
     let now_s = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     let exp = now_s.saturating_add(context.config.grant_ttl_s);
     let claims = Claims { exp, nbf: None, aud, stream: stream.to_owned(), ip: None, sid: None };

@@ -11,6 +11,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::streams::CursorError;
+use crate::conferences::{ConferenceError, FollowError, Refused as NotDone};
 use crate::keys::KeysError;
 use crate::nodes::SessionsError;
 use crate::registry::RegistryError;
@@ -73,6 +74,16 @@ impl Problem {
     /// Nothing of that kind was ordered under that name.
     pub(super) fn no_such_order(id: &str) -> Self {
         Self::new(StatusCode::NOT_FOUND, "no_such_order", format!("Nothing is ordered as {id:?}."))
+    }
+
+    /// No conference has that path.
+    pub(super) fn no_such_conference(path: &str) -> Self {
+        Self::new(StatusCode::NOT_FOUND, "no_such_conference", format!("There is no conference {path:?}."))
+    }
+
+    /// No member has that id.
+    pub(super) fn no_such_member(id: &str) -> Self {
+        Self::new(StatusCode::NOT_FOUND, "no_such_member", format!("There is no member {id:?}."))
     }
 
     /// This process is asked for what only one that coordinates a cluster knows.
@@ -157,6 +168,52 @@ impl From<OrderError> for Problem {
             OrderError::Registry(error) => error.into(),
             OrderError::Random(_) => ClusterError::Unavailable(error.to_string()).into(),
         }
+    }
+}
+
+impl From<ConferenceError> for Problem {
+    fn from(error: ConferenceError) -> Self {
+        let said = error.to_string();
+        let (status, code) = match error {
+            ConferenceError::Registry(error) => return error.into(),
+            ConferenceError::Contended => return ClusterError::Unavailable(said).into(),
+            ConferenceError::None(path) => return Self::no_such_conference(&path),
+            ConferenceError::Taken(_) => (StatusCode::CONFLICT, "conference_exists"),
+            ConferenceError::TooMany(_) => (StatusCode::CONFLICT, "too_many_conferences"),
+            ConferenceError::Refused(refused) => match refused {
+                NotDone::NoMember(id) => return Self::no_such_member(&id),
+                NotDone::Name | NotDone::Id | NotDone::Speakers => {
+                    (StatusCode::BAD_REQUEST, "bad_conference")
+                }
+                NotDone::Full(_) | NotDone::TooMany => (StatusCode::CONFLICT, "conference_full"),
+                NotDone::Taken(_) => (StatusCode::CONFLICT, "other_role"),
+            },
+        };
+        Self::new(status, code, said)
+    }
+}
+
+impl From<FollowError> for Problem {
+    fn from(error: FollowError) -> Self {
+        match error {
+            FollowError::None(path) => Self::no_such_conference(&path),
+            FollowError::Full => {
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, "too_many_followers", error.to_string())
+            }
+        }
+    }
+}
+
+impl From<control_api::grant::Refused> for Problem {
+    fn from(refused: control_api::grant::Refused) -> Self {
+        let said = refused.to_string();
+        if refused.is_forbidden() {
+            return Self::new(StatusCode::FORBIDDEN, "grant_refused", said);
+        }
+        let problem = Self::new(StatusCode::UNAUTHORIZED, "grant_refused", said);
+        let challenge =
+            if refused == control_api::grant::Refused::Missing { CHALLENGE } else { CHALLENGE_INVALID };
+        Self { challenge: Some(challenge), ..problem }
     }
 }
 

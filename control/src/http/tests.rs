@@ -444,6 +444,14 @@ async fn every_operation_is_documented_with_its_errors() {
         }
     }
     let expected = [
+        "delete /api/v1/conferences/{app}/{name}",
+        "delete /api/v1/conferences/{app}/{name}/members/{id}",
+        "get /api/v1/conferences",
+        "get /api/v1/conferences/{app}/{name}",
+        "get /api/v1/conferences/{app}/{name}/events",
+        "patch /api/v1/conferences/{app}/{name}/members/{id}",
+        "post /api/v1/conferences",
+        "post /api/v1/conferences/{app}/{name}/members",
         "delete /api/v1/pulls/{app}/{name}",
         "delete /api/v1/pushes/{id}",
         "delete /api/v1/streams/{app}/{name}",

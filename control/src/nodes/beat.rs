@@ -137,6 +137,8 @@ impl Call {
         let mut remotes = nodes.0.remotes.subscribe();
         remotes.mark_changed();
         let mut ordered: Option<rpc::Remotes> = None;
+        let mut conferences = nodes.0.conferences.subscribe();
+        conferences.mark_changed();
         lease.mark_unchanged();
         keys.mark_changed();
         origins.mark_changed();
@@ -191,6 +193,13 @@ impl Call {
                 Ok(()) = policy.changed() => rpc::command::Command::Policy(*policy.borrow_and_update()),
                 Ok(()) = origins.changed() => {
                     rpc::command::Command::Origins(origins.borrow_and_update().clone())
+                }
+                Ok(()) = conferences.changed() => {
+                    let told = conferences.borrow_and_update().clone();
+                    match told.filter(|_| self.record.role.is_origin()) {
+                        Some(told) => rpc::command::Command::Conferences(rpc::Conferences::clone(&told)),
+                        None => continue,
+                    }
                 }
                 Ok(()) = remotes.changed() => {
                     let own = remotes.borrow_and_update().get(&self.record.name).cloned();

@@ -140,6 +140,8 @@ struct Inner {
     /// Where edges find streams.
     origins: watch::Sender<rpc::Origins>,
     keys: watch::Sender<rpc::KeySet>,
+    /// Which conferences there are, once that is known.
+    conferences: watch::Sender<Option<Arc<rpc::Conferences>>>,
     /// What each origin is to call others for, by its name.
     remotes: watch::Sender<Arc<HashMap<String, rpc::Remotes>>>,
     /// What they said of that, by their names.
@@ -188,6 +190,7 @@ impl Nodes {
             heard: Mutex::default(),
             origins: watch::Sender::default(),
             keys: watch::Sender::default(),
+            conferences: watch::Sender::default(),
             remotes: watch::Sender::default(),
             remote_reports: Mutex::default(),
             policy: watch::Sender::default(),
@@ -286,6 +289,15 @@ impl Nodes {
         self.0.keys.send_if_modified(|now| {
             let other = *now != keys;
             *now = keys;
+            other
+        });
+    }
+
+    /// Which conferences there are from now on.
+    pub(crate) fn set_conferences(&self, conferences: rpc::Conferences) {
+        self.0.conferences.send_if_modified(|now| {
+            let other = now.as_deref() != Some(&conferences);
+            *now = Some(Arc::new(conferences));
             other
         });
     }

@@ -3,12 +3,14 @@
 use std::sync::Arc;
 
 use control_api::rpc::{
-    Command, Heartbeat, RegisterRequest, RegisterResponse, node_service_server::NodeService,
+    Command, Heartbeat, LevelReport, LevelsResponse, RegisterRequest, RegisterResponse,
+    node_service_server::NodeService,
 };
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::{Caller, JoinError, Nodes, Passes, Why};
+use crate::conferences::Conferences;
 use crate::replica::{Clock, bearer};
 
 /// Answers nodes.
@@ -17,11 +19,18 @@ pub(crate) struct Service {
     passes: Arc<Passes>,
     clock: Clock,
     replica: String,
+    conferences: Conferences,
 }
 
 impl Service {
-    pub(crate) fn new(nodes: Nodes, passes: Arc<Passes>, clock: Clock, replica: String) -> Self {
-        Self { nodes, passes, clock, replica }
+    pub(crate) fn new(
+        nodes: Nodes,
+        passes: Arc<Passes>,
+        clock: Clock,
+        replica: String,
+        conferences: Conferences,
+    ) -> Self {
+        Self { nodes, passes, clock, replica, conferences }
     }
 }
 
@@ -76,6 +85,12 @@ impl NodeService for Service {
         let pass = move || passes.sign(&of, clock() / 1_000);
         let commands = nodes.hear(caller, request.into_inner(), Box::new(pass)).await?;
         Ok(Response::new(ReceiverStream::new(commands)))
+    }
+
+    async fn levels(&self, request: Request<LevelReport>) -> Result<Response<LevelsResponse>, Status> {
+        let caller = self.passes.caller(request.metadata(), (self.clock)())?;
+        self.conferences.hears(&caller.name, request.into_inner());
+        Ok(Response::new(LevelsResponse {}))
     }
 }
 

@@ -9,7 +9,6 @@ use control_api::{
 };
 
 use super::Replica;
-use crate::registry::RegistryError;
 use crate::streams::Record;
 
 impl Replica {
@@ -62,20 +61,11 @@ impl Cluster for Replica {
     }
 
     async fn kick(&self, app: &str, name: &str) -> Result<(), ClusterError> {
-        let absent = || ClusterError::NoSuchStream { app: app.to_owned(), name: name.to_owned() };
-        let record = self.streams().get(&format!("{app}/{name}")).ok_or_else(absent)?;
-        let kick = rpc::Kick { app: app.to_owned(), name: name.to_owned(), epoch: 0 };
-        let unavailable = |error: RegistryError| ClusterError::Unavailable(error.to_string());
-        // Its backups are not to go on with it, either: before it, and whether or not each of them can be told.
-        let mut all_told = Ok(());
-        for standby in record.standbys.iter().filter(|standby| standby.node != record.node) {
-            let told = self.nodes().tell(&standby.node, rpc::command::Command::Kick(kick.clone())).await;
-            all_told = all_told.and(told.map(|_| ()));
+        let kicked = self.streams().kick(&format!("{app}/{name}")).await;
+        if kicked.map_err(|error| ClusterError::Unavailable(error.to_string()))? {
+            return Ok(());
         }
-        if !self.nodes().tell(&record.node, rpc::command::Command::Kick(kick)).await.map_err(unavailable)? {
-            return Err(absent());
-        }
-        all_told.map_err(unavailable)
+        Err(ClusterError::NoSuchStream { app: app.to_owned(), name: name.to_owned() })
     }
 
     async fn stats(&self) -> ClusterStats {

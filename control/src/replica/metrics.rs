@@ -6,6 +6,7 @@ use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registr
 use tokio::sync::broadcast::error::RecvError;
 
 use super::Replica;
+use crate::conferences::Conferences;
 use crate::nodes::Why;
 use crate::streams::What;
 
@@ -22,6 +23,9 @@ struct Metrics {
     engines: IntGaugeVec,
     refusals: IntCounterVec,
     joins: IntCounter,
+    conferences: IntGauge,
+    members: IntGaugeVec,
+    followers: IntGauge,
 }
 
 impl Replica {
@@ -63,7 +67,16 @@ impl Replica {
                 "weir_control_cluster_joins_total",
                 "How often nodes have joined by this replica; one that comes and goes joins often.",
             )?,
+            conferences: IntGauge::new("weir_control_conferences", "Conferences of the cluster.")?,
+            members: gauges("weir_control_conference_members", "Members of conferences.", &["role"])?,
+            followers: IntGauge::new(
+                "weir_control_conference_followers",
+                "Connections to this replica that follow the events of conferences.",
+            )?,
         };
+        registry.register(Box::new(metrics.conferences.clone()))?;
+        registry.register(Box::new(metrics.members.clone()))?;
+        registry.register(Box::new(metrics.followers.clone()))?;
         registry.register(Box::new(metrics.nodes.clone()))?;
         registry.register(Box::new(metrics.streams.clone()))?;
         registry.register(Box::new(metrics.events.clone()))?;
@@ -75,6 +88,7 @@ impl Replica {
             metrics.events.with_label_values(&[event.name()]);
         }
         let (nodes, streams) = (self.nodes().clone(), self.streams().clone());
+        let conferences = self.conferences().clone();
         let mut news = streams.news();
         tokio::spawn(async move {
             let mut ticks = tokio::time::interval(EVERY);
@@ -85,7 +99,10 @@ impl Replica {
                         Err(RecvError::Lagged(_)) => {}
                         Err(RecvError::Closed) => return,
                     },
-                    _ = ticks.tick() => metrics.count(&nodes, &streams),
+                    _ = ticks.tick() => {
+                        metrics.count(&nodes, &streams);
+                        metrics.count_conferences(&conferences);
+                    }
                 }
             }
         });
@@ -94,6 +111,17 @@ impl Replica {
 }
 
 impl Metrics {
+    fn count_conferences(&self, conferences: &Conferences) {
+        let all = conferences.all();
+        let count = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
+        let members: usize = all.iter().map(|one| one.members.len()).sum();
+        let speakers: usize = all.iter().map(|one| one.speakers()).sum();
+        self.conferences.set(count(all.len()));
+        self.members.with_label_values(&["speaker"]).set(count(speakers));
+        self.members.with_label_values(&["listener"]).set(count(members.saturating_sub(speakers)));
+        self.followers.set(count(conferences.followers()));
+    }
+
     fn count(&self, nodes: &crate::nodes::Nodes, streams: &crate::streams::Streams) {
         self.nodes.reset();
         for known in nodes.all() {

@@ -20,6 +20,7 @@ use tokio::task::JoinSet;
 use tonic::metadata::MetadataMap;
 
 use crate::cache::Cache;
+use crate::conferences::Conferences;
 use crate::hooks::{self, Hooks};
 use crate::keys::Keys;
 use crate::nodes::{self, Nodes, Passes, Patience};
@@ -44,6 +45,7 @@ struct Inner {
     streams: Streams,
     keys: Keys,
     remotes: Remotes,
+    conferences: Conferences,
     passes: Arc<Passes>,
     hooks: Option<Hooks>,
     operator: Option<Token>,
@@ -100,6 +102,8 @@ impl Replica {
         let grace = Duration::from_millis(config.grace_ms);
         let streams = Streams::new(Arc::clone(&registry), nodes.clone(), grace, clock);
         let remotes = Remotes::new(Arc::clone(&registry), nodes.clone(), streams.clone());
+        let conferences =
+            Conferences::new(Arc::clone(&registry), (nodes.clone(), streams.clone()), all, clock);
         let keys = Keys::new(registry, nodes.clone(), all, clock);
         let join = config.join_token.as_ref().map(|token| token.reveal().to_owned());
         let passes = Arc::new(Passes::new(join));
@@ -107,11 +111,15 @@ impl Replica {
         for follower in nodes.followers() {
             tasks.spawn(follower);
         }
-        tasks.spawn(nodes.clone().share(cache));
+        tasks.spawn(nodes.clone().share(Arc::clone(&cache)));
         tasks.spawn(streams.clone().follow());
         tasks.spawn(streams.clone().look_for_due());
         tasks.spawn(remotes.clone().follow());
         tasks.spawn(remotes.clone().look_after());
+        tasks.spawn(conferences.clone().follow());
+        tasks.spawn(conferences.clone().follow_streams());
+        tasks.spawn(conferences.clone().look_after());
+        tasks.spawn(conferences.clone().listen(cache));
         tasks.spawn(keys.clone().follow());
         tasks.spawn(keys.clone().look_after());
         if let Some(hooks) = &hooks {
@@ -123,6 +131,7 @@ impl Replica {
             streams,
             keys,
             remotes,
+            conferences,
             passes,
             hooks,
             operator,
@@ -159,13 +168,23 @@ impl Replica {
         &self.0.remotes
     }
 
+    pub(crate) fn conferences(&self) -> &Conferences {
+        &self.0.conferences
+    }
+
     pub(crate) fn streams(&self) -> &Streams {
         &self.0.streams
     }
 
     fn node_service(&self) -> nodes::Service {
         let inner = &self.0;
-        nodes::Service::new(inner.nodes.clone(), Arc::clone(&inner.passes), inner.clock, inner.name.clone())
+        nodes::Service::new(
+            inner.nodes.clone(),
+            Arc::clone(&inner.passes),
+            inner.clock,
+            inner.name.clone(),
+            inner.conferences.clone(),
+        )
     }
 
     fn stream_service(&self) -> streams::Service {
@@ -176,6 +195,7 @@ impl Replica {
             inner.clock,
             inner.hooks.clone(),
             self.tracer().clone(),
+            inner.conferences.clone(),
         )
     }
 
@@ -195,6 +215,7 @@ impl Replica {
     pub fn close(&self) {
         self.nodes().close();
         self.streams().close();
+        self.conferences().close();
     }
 
     /// Tells hooks what can be told within that time; the rest is told after the next start.

@@ -192,6 +192,7 @@ pub(crate) struct Node {
     node: rpc::Node,
     task: tokio::task::JoinHandle<()>,
     kicked: watch::Receiver<Option<(String, u64)>>,
+    conferences: watch::Receiver<rpc::Conferences>,
     promote: watch::Sender<Option<String>>,
 }
 
@@ -206,6 +207,7 @@ impl Node {
         let request = with_token(Request::new(ReceiverStream::new(sending)), &token);
         let mut commands = client.beat(request).await.unwrap().into_inner();
         let (kick, kicked) = watch::channel(None);
+        let (confer, conferences) = watch::channel(rpc::Conferences::default());
         let promote = watch::Sender::new(None);
         let promoted = promote.clone();
         let task = tokio::spawn(async move {
@@ -223,13 +225,16 @@ impl Node {
                         Ok(Some(rpc::Command { command: Some(Command::Promote(told)) })) => {
                             promoted.send_replace(Some(format!("{}/{}", told.app, told.name)));
                         }
+                        Ok(Some(rpc::Command { command: Some(Command::Conferences(told)) })) => {
+                            confer.send_replace(told);
+                        }
                         Ok(Some(_)) => {}
                         _ => return,
                     },
                 }
             }
         });
-        Self { node, task, kicked, promote }
+        Self { node, task, kicked, conferences, promote }
     }
 
     pub(crate) fn caller(&self) -> Caller {
@@ -239,6 +244,11 @@ impl Node {
     /// Which stream it was told to end, and under which epoch.
     pub(crate) async fn kicked(&self) -> (String, u64) {
         self.kicked.clone().wait_for(Option::is_some).await.unwrap().clone().unwrap()
+    }
+
+    /// Waits until it is told that just these streams are muted.
+    pub(crate) async fn mutes(&self, muted: &[&str]) {
+        self.conferences.clone().wait_for(|told| told.muted == muted).await.unwrap();
     }
 
     /// Which stream's backup it was told to promote.

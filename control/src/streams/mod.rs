@@ -6,6 +6,7 @@
 mod claim;
 mod due;
 mod held;
+mod kick;
 mod record;
 mod service;
 mod standby;
@@ -216,6 +217,17 @@ impl Streams {
         };
         // What is left is lost, as it is when a process is killed.
         let _ = tokio::time::timeout(within, taken).await;
+    }
+
+    /// Paths of streams that change from now on, whoever changes them.
+    pub(crate) fn changed(&self) -> broadcast::Receiver<Arc<str>> {
+        self.0.changed.subscribe()
+    }
+
+    /// Whether a stream has a publisher, as the registry has it: this replica may be late.
+    pub(crate) async fn is_live(&self, path: &str) -> Result<bool, RegistryError> {
+        let found = self.read(&format!("{PREFIX}{path}")).await?;
+        Ok(found.is_some_and(|(record, _)| record.is_live()))
     }
 
     /// What has happened, from now on, as far as this replica made it happen.

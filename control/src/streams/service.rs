@@ -17,6 +17,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::{Lease, LeaseError, Of, Streams, Wanted};
+use crate::conferences::Conferences;
 use crate::hooks::Hooks;
 use crate::nodes::{Caller, Passes};
 use crate::replica::{Clock, happenings};
@@ -36,6 +37,7 @@ pub(crate) struct Service {
     clock: Clock,
     hooks: Option<Hooks>,
     tracer: Tracer,
+    conferences: Conferences,
 }
 
 impl Service {
@@ -45,11 +47,18 @@ impl Service {
         clock: Clock,
         hooks: Option<Hooks>,
         tracer: Tracer,
+        conferences: Conferences,
     ) -> Self {
-        Self { streams, passes, clock, hooks, tracer }
+        Self { streams, passes, clock, hooks, tracer, conferences }
     }
 
     async fn lease(&self, caller: &Caller, wanted: &Wanted) -> Result<LeaseAnswer, Status> {
+        let admits = self.conferences.admits(&wanted.key.path()).await;
+        if !admits.map_err(|error| Status::unavailable(error.to_string()))? {
+            let said =
+                format!("{} is of a conference in which nobody of that name speaks", wanted.key.path());
+            return Err(Status::permission_denied(said));
+        }
         // One that was let in before is not asked about again.
         if let Some(hooks) = self.hooks.as_ref().filter(|_| wanted.purpose != As::Promoted) {
             super::path(&wanted.key).map_err(|error| status(&error))?;

@@ -13,6 +13,7 @@ mod consumer;
 mod key;
 mod producer;
 mod registry;
+mod sound;
 mod stream;
 mod timeline;
 

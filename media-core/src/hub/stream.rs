@@ -8,6 +8,7 @@ use tokio::sync::futures::Notified;
 use tokio::sync::{Notify, oneshot};
 
 use super::cache::{Cache, CacheLimits};
+use super::sound::Sound;
 use super::timeline::{Repair, Timeline};
 use super::{Clock, Epoch, Revoked, StreamKey, TrackSet, Unit};
 use crate::frame::{Frame, Kind, Track};
@@ -63,6 +64,7 @@ pub struct Stream {
     reached: Notify,
     /// Somebody who watches can't go on without a keyframe.
     keyframe_wanted: AtomicBool,
+    sound: Sound,
 }
 
 pub(super) struct State {
@@ -114,6 +116,7 @@ impl Stream {
             changed: Notify::new(),
             reached: Notify::new(),
             keyframe_wanted: AtomicBool::new(false),
+            sound: Sound::new(),
         }
     }
 
@@ -136,6 +139,21 @@ impl Stream {
     pub fn take_keyframe_wanted(&self) -> bool {
         // Most frames find nothing to take: then nothing is written.
         self.keyframe_wanted.load(Ordering::Relaxed) && self.keyframe_wanted.swap(false, Ordering::Relaxed)
+    }
+
+    /// Its sound is dropped from now on, or passed on again. Pictures go on.
+    pub fn mute(&self, muted: bool) {
+        self.sound.mute(muted);
+    }
+
+    /// Its publisher is so loud, in dB below the loudest, 0 to 127 (RFC 6464 §3).
+    pub fn set_audio_level(&self, level: u8) {
+        self.sound.set_level(level);
+    }
+
+    /// How loud its publisher is, if that was told since this was asked last.
+    pub fn take_audio_level(&self) -> Option<u8> {
+        self.sound.take_level()
     }
 
     /// Its state now.
@@ -239,6 +257,9 @@ impl Stream {
         let reached = {
             let mut s = self.state.lock();
             s.check(epoch)?;
+            if frame.track.kind == Kind::Audio && self.sound.is_muted() {
+                return Ok(true);
+            }
             let Some(scale) = s.tracks.get(frame.track).map(|t| t.timescale) else { return Ok(false) };
             match s.timeline.repair(&mut frame, scale) {
                 Repair::None => {}

@@ -98,6 +98,8 @@ pub enum Event {
         codec: Codec,
         /// The packet.
         packet: Packet,
+        /// How loud it is, in dB below the loudest, 0 to 127 (RFC 6464 §3).
+        level: Option<u8>,
     },
     /// A sender report (RFC 3550 §6.4.1).
     Report {

@@ -294,13 +294,15 @@ impl Str0m {
         let params = self.rtc.codec_config().find(|params| params.pt() == pt)?;
         let codec: Codec = ours(params.spec().codec)?;
         let (kind, layer) = self.place(mid, rid)?;
+        // Said as so many dB of full scale, which is below zero.
+        let level = packet.header.ext_vals.audio_level.map(|level| level.unsigned_abs());
         let packet = Packet {
             sequence: packet.header.sequence_number,
             timestamp: packet.header.timestamp,
             marker: packet.header.marker,
             payload: packet.payload,
         };
-        Some(Event::Packet { kind, layer, codec, packet })
+        Some(Event::Packet { kind, layer, codec, packet, level })
     }
 
     /// Whether an m-line is sound or pictures, and which of several pictures a stream of it is.

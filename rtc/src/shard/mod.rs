@@ -75,6 +75,9 @@ pub trait Sink: Send {
     /// Takes what came. An error ends the publisher.
     fn media(&mut self, item: Depacketized) -> Result<(), Ended>;
 
+    /// How loud a packet of sound is, in dB below the loudest, 0 to 127 (RFC 6464 §3), where the publisher says so.
+    fn audio_level(&mut self, _: u8) {}
+
     /// Whether it may go on; asked once a second.
     fn may_stay(&mut self) -> Result<(), Ended> {
         Ok(())

@@ -57,6 +57,10 @@ impl Receiving {
         self.drain(now, peer)
     }
 
+    pub(super) fn audio_level(&mut self, level: u8) {
+        self.sink.audio_level(level);
+    }
+
     pub(super) fn report(&mut self, kind: Kind, layer: Layer, report: SenderReport) {
         self.depacketizer.report(TrackId { kind, index: layer }, report);
     }

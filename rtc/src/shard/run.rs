@@ -421,8 +421,11 @@ impl Shard {
                     seat.connected = true;
                     join = matches!(seat.task, Task::View(_));
                 }
-                Output::Event(Event::Packet { kind, layer, codec, packet }) => {
+                Output::Event(Event::Packet { kind, layer, codec, packet, level }) => {
                     if let Task::Receive(receiving) = &mut seat.task {
+                        if let Some(level) = level {
+                            receiving.audio_level(level);
+                        }
                         receiving.packet(now, (kind, layer, codec), packet, seat.peer.as_mut())?;
                     }
                 }

@@ -4,7 +4,7 @@
 //   node webrtc.mjs ENDPOINT publish|play [OPTIONS]
 //   node webrtc.mjs STREAM clock            publishes a picture of the time to STREAM/whip and watches it by STREAM/whep
 //
-// OPTIONS is JSON: `port` is where media goes in place of the answer's, `relay` lets it go by way of TURN only. A line
+// OPTIONS is JSON: `tone` publishes a tone for sound, `port` is where media goes in place of the answer's, `relay` lets it go by way of TURN only. A line
 // "restart" on its standard input restarts ICE.
 
 import { existsSync } from 'node:fs';
@@ -195,9 +195,20 @@ await page.evaluate(
       state.restarts = (state.restarts ?? 0) + 1;
     };
 
+    // A tone without end, in the place of the fake microphone's beeps, which are too short for a voice.
+    function tone() {
+      const context = new AudioContext();
+      const [oscillator, destination] = [context.createOscillator(), context.createMediaStreamDestination()];
+      oscillator.connect(destination);
+      oscillator.start();
+      return destination.stream.getAudioTracks();
+    }
+
     if (role === 'publish') {
       const video = { width: 640, height: 360, frameRate: 25 };
-      await publish(endpoint, await navigator.mediaDevices.getUserMedia({ video, audio: true }));
+      const media = await navigator.mediaDevices.getUserMedia({ video, audio: !options.tone });
+      if (options.tone) tone().forEach((track) => media.addTrack(track));
+      await publish(endpoint, media);
     } else if (role === 'clock') {
       await publish(`${endpoint}/whip`, clock());
       window.rtc.publisher = window.rtc.pc;

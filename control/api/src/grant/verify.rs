@@ -116,9 +116,14 @@ pub struct KeySet {
 }
 
 impl KeySet {
+    /// Of no keys: it verifies nothing.
+    pub fn empty() -> Self {
+        Self { keys: HashMap::new(), signed: Cache::new(REMEMBERED) }
+    }
+
     /// Of keys and their names.
     pub fn new(keys: impl IntoIterator<Item = (String, Key)>) -> Result<Self, SameKid> {
-        let mut set = Self { keys: HashMap::new(), signed: Cache::new(REMEMBERED) };
+        let mut set = Self::empty();
         for (kid, key) in keys {
             if set.keys.contains_key(&kid) {
                 return Err(SameKid(kid));

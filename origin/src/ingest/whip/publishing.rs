@@ -6,6 +6,7 @@ use rtc::Ended;
 use tokio::runtime::Handle;
 
 use crate::Publication;
+use crate::loudness::Loudness;
 use crate::opening::Opening;
 
 /// A publisher's stream. Frames come on a thread of WebRTC's, which has no runtime: what is started there runs in the one
@@ -14,11 +15,12 @@ pub(super) struct Publishing {
     publication: Publication,
     opening: Opening,
     runtime: Handle,
+    loudness: Loudness,
 }
 
 impl Publishing {
     pub(super) fn new(publication: Publication, opening: Opening, runtime: Handle) -> Self {
-        Self { publication, opening, runtime }
+        Self { publication, opening, runtime, loudness: Loudness::default() }
     }
 }
 
@@ -38,6 +40,11 @@ impl rtc::Sink for Publishing {
             // Counted where it was found.
             Depacketized::KeyframeWanted(_) | Depacketized::Dropped(..) => Ok(()),
         }
+    }
+
+    fn audio_level(&mut self, level: u8) {
+        let smoothed = self.loudness.push(level);
+        self.publication.stream().set_audio_level(smoothed);
     }
 
     fn may_stay(&mut self) -> Result<(), Ended> {
