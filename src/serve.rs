@@ -22,7 +22,8 @@ const HOOKS_END: Duration = Duration::from_secs(2);
 
 /// Serves until a signal ends it.
 pub(crate) async fn command(wish: &Wish) -> ExitCode {
-    match serve(wish).await {
+    // It holds all that lives as long as the process.
+    match Box::pin(serve(wish)).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             console::error(&format!("{error:#}"));

@@ -86,8 +86,8 @@ impl Watchers {
     /// viewer's address is the server's.
     pub(crate) fn answer(&self, offer: &str) -> Result<String> {
         let candidates = offer.lines().filter_map(|line| line.strip_prefix("a=candidate:"));
-        let addresses = candidates.filter_map(|line| line.split(' ').nth(4)?.parse().ok());
-        let at = addresses.filter(IpAddr::is_ipv4).next().context("the offer has no candidate of IPv4")?;
+        let mut addresses = candidates.filter_map(|line| line.split(' ').nth(4)?.parse().ok());
+        let at = addresses.find(IpAddr::is_ipv4).context("the offer has no candidate of IPv4")?;
         let (socket, at) = bound_to(at)?;
         let (client, answer) = Client::answer(at, offer, Instant::now())?;
         self.add(socket, Some(client))?;

@@ -13,6 +13,7 @@ use crate::stream::Malformed;
 use crate::{Config, MAX_NONCES, TurnServer};
 
 /// How long a message on a stream is; `None`: that is not known yet.
+#[allow(clippy::result_unit_err, reason = "it is for tests")]
 pub fn length(bytes: &[u8]) -> Result<Option<usize>, ()> {
     crate::stream::length(bytes).map_err(|Malformed| ())
 }

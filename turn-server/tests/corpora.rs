@@ -1,6 +1,7 @@
 //! Replays the corpora of this crate's fuzz targets (tests/fuzz): real bytes, and every finding there ever was.
 
 #[allow(unreachable_pub, reason = "it is a public module of the fuzz targets' crate")]
+#[allow(clippy::expect_used, clippy::panic, reason = "that it stops here is what it is for")]
 #[path = "../../tests/fuzz/src/turn.rs"]
 mod turn;
 

@@ -72,13 +72,14 @@ struct Said {
 
 impl Said {
     fn of(happened: &Happened) -> Self {
-        let mut data = json!({ "at_ms": happened.at_ms });
+        let mut data = serde_json::Map::from_iter([("at_ms".to_owned(), json!(happened.at_ms))]);
         if let Some(member) = &happened.member {
-            data["member"] = json!(member);
+            data.insert("member".to_owned(), json!(member));
         }
         if let Some(role) = happened.role {
-            data["role"] = json!(role);
+            data.insert("role".to_owned(), json!(role));
         }
+        let data = serde_json::Value::Object(data);
         let text = format!("id: {}\nevent: {}\ndata: {data}\n\n", happened.id, happened.what.name());
         Self { id: Some(happened.id), text: text.into(), is_last: happened.what == What::Ended }
     }

@@ -179,7 +179,7 @@ impl Conferences {
         };
         let conference = Arc::new(conference);
         // Who reads it next has not to wait for the watch.
-        self.apply_record(Arc::clone(&conference), revision);
+        self.apply_record(&conference, revision);
         Ok(Some(conference))
     }
 
@@ -305,21 +305,21 @@ impl Conferences {
 
     fn apply_entry(&self, entry: &Entry) {
         if let Some(conference) = read(entry) {
-            self.apply_record(Arc::new(conference), entry.revision);
+            self.apply_record(&Arc::new(conference), entry.revision);
         }
     }
 
-    fn apply_record(&self, conference: Arc<Conference>, revision: Revision) {
+    fn apply_record(&self, conference: &Arc<Conference>, revision: Revision) {
         let path = conference.path();
         {
             let mut known = self.0.known.write();
             if known.get(&path).is_some_and(|known| known.revision >= revision) {
                 return;
             }
-            let kept = Kept { conference: Arc::clone(&conference), revision };
+            let kept = Kept { conference: Arc::clone(conference), revision };
             let before = known.insert(path.clone(), kept);
             // Under the lock, so that whoever begins to follow has either the record or the event.
-            self.tell_followers(&path, before.map(|kept| kept.conference).as_deref(), &conference);
+            self.tell_followers(&path, before.map(|kept| kept.conference).as_deref(), conference);
         }
         self.0.changed.notify_one();
     }

@@ -254,7 +254,8 @@ pub(super) async fn one(
     key: ConferenceKey,
 ) -> Result<Json<ConferenceInfo>, Problem> {
     let found = replica(&context)?.conferences().get(&key.path());
-    Ok(Json(ConferenceInfo::of(&found.ok_or_else(|| Problem::no_such_conference(&key.path()))?)))
+    let conference = found.ok_or_else(|| Problem::no_such_conference(&key.path()))?;
+    Ok(Json(ConferenceInfo::of(&conference)))
 }
 
 /// End a conference

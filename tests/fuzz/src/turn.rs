@@ -1,7 +1,10 @@
 //! The body of the target of STUN and TURN messages. See `bodies`.
 
+/// A target: its name and what it does.
+pub type Target = (&'static str, fn(&[u8]));
+
 /// Every target of this file.
-pub const TARGETS: &[(&str, fn(&[u8]))] = &[("turn", turn)];
+pub const TARGETS: &[Target] = &[("turn", turn)];
 
 /// Messages as they come by TCP, one after the other, and as datagrams. Who has shown nothing gets answers that are hardly
 /// longer than what was asked.

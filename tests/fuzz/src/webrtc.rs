@@ -7,9 +7,11 @@ use std::time::{Duration, Instant};
 use media_core::frame::Codec;
 use rtc::peer::{Credentials, Ground, Output, Peer, Role, Sent, Str0m};
 
+/// A target: its name and what it does.
+pub type Target = (&'static str, fn(&[u8]));
+
 /// Every target of this file.
-pub const TARGETS: &[(&str, fn(&[u8]))] =
-    &[("sdp_offer", sdp_offer), ("stun", stun), ("rtc_datagrams", rtc_datagrams)];
+pub const TARGETS: &[Target] = &[("sdp_offer", sdp_offer), ("stun", stun), ("rtc_datagrams", rtc_datagrams)];
 
 /// What an answer has at most: each m-line of an offer has one in it, with what is carried of its codecs.
 const MAX_ANSWER_BYTES: usize = 64 * 1024;
