@@ -54,10 +54,10 @@ impl Metrics {
         let peers =
             IntGaugeVec::new(Opts::new("weir_rtc_peers", "WebRTC peers, by what they do"), &["role"])?;
         registry.register(Box::new(peers.clone()))?;
-        let buckets = [1e5, 2.5e5, 5e5, 1e6, 2e6, 4e6, 8e6, 16e6, 32e6].to_vec();
+        let buckets = [1.25e4, 3.125e4, 6.25e4, 1.25e5, 2.5e5, 5e5, 1e6, 2e6, 4e6].to_vec();
         let estimates = HistogramOpts::new(
-            "weir_rtc_estimate_bits",
-            "What viewers' lines take in bits a second, as far as what they were sent shows; each viewer's once a second",
+            "weir_rtc_estimate_bytes",
+            "What viewers' lines take in bytes a second, as far as what they were sent shows; each viewer's once a second",
         );
         let estimates = Histogram::with_opts(estimates.buckets(buckets))?;
         registry.register(Box::new(estimates.clone()))?;

@@ -69,7 +69,7 @@ impl Seat {
             && let Some(bits) = self.peer.estimate()
         {
             #[allow(clippy::cast_precision_loss, reason = "it is a size")]
-            metrics.estimates.observe(bits as f64);
+            metrics.estimates.observe(bits as f64 / 8.0);
         }
     }
 
