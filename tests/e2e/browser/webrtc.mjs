@@ -149,7 +149,8 @@ await page.evaluate(
         if (pc.connectionState === 'connected') state.connectedMs ??= performance.now() - state.answeredAt;
       };
       const video = document.createElement('video');
-      video.muted = true;
+      // What is muted has no energy in the statistics.
+      video.muted = false;
       video.autoplay = true;
       const stream = new MediaStream();
       video.srcObject = stream;
