@@ -1,8 +1,7 @@
 //! The clip's pictures as RTP payloads, sent in real time: to Janus as they are, and by the floor.
 
 use std::net::{SocketAddr, UdpSocket};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -35,30 +34,26 @@ pub(crate) fn pictures() -> Result<Vec<Picture>> {
         .collect())
 }
 
-/// Calls `send` with each picture when it is due, and with ticks of 90 kHz, over and over, until it says no.
+/// Calls `send` with each picture when it is due, and with ticks of 90 kHz, over and over, until nobody holds the other end
+/// of `wanted` any more.
 pub(crate) fn in_real_time(
     pictures: &[Picture],
-    mut send: impl FnMut(&Picture, u32) -> Result<bool>,
+    wanted: &mpsc::Receiver<()>,
+    mut send: impl FnMut(&Picture, u32) -> Result<()>,
 ) -> Result<()> {
     let began = Instant::now();
     let length = Duration::from_secs(Clip::SECONDS as u64);
     for round in 0.. {
         for picture in pictures {
             let at = length * round + picture.at;
-            if let Some(wait) = (began + at).checked_duration_since(Instant::now()) {
-                sleep(wait);
-            }
-            if !send(picture, (at.as_micros() * 90 / 1_000) as u32)? {
+            let wait = (began + at).saturating_duration_since(Instant::now());
+            if wanted.recv_timeout(wait) != Err(RecvTimeoutError::Timeout) {
                 return Ok(());
             }
+            send(picture, (at.as_micros() * 90 / 1_000) as u32)?;
         }
     }
     Ok(())
-}
-
-#[allow(clippy::disallowed_methods, reason = "a thread of its own, which keeps a rhythm")]
-fn sleep(time: Duration) {
-    std::thread::sleep(time);
 }
 
 /// RTP's head (RFC 3550 §5.1) of a packet of pictures.
@@ -71,33 +66,32 @@ pub(crate) fn head(payload_type: u8, marker: bool, sequence: u16, timestamp: u32
 
 /// Sends the clip's pictures to one address until it is dropped.
 pub(crate) struct Feeder {
-    over: Arc<AtomicBool>,
+    wanted: Option<mpsc::SyncSender<()>>,
     thread: Option<JoinHandle<Result<()>>>,
 }
 
 impl Feeder {
     pub(crate) fn start(to: SocketAddr, payload_type: u8) -> Result<Self> {
         let (pictures, socket) = (pictures()?, UdpSocket::bind("127.0.0.1:0")?);
-        let over = Arc::new(AtomicBool::new(false));
-        let ends = Arc::clone(&over);
+        let (wanted, is_wanted) = mpsc::sync_channel(0);
         let thread = std::thread::spawn(move || {
             let mut sequence = 0_u16;
-            in_real_time(&pictures, |picture, timestamp| {
+            in_real_time(&pictures, &is_wanted, |picture, timestamp| {
                 for payload in &picture.payloads {
                     let head = head(payload_type, payload.marker, sequence, timestamp, 1);
                     socket.send_to(&[&head[..], &payload.data].concat(), to)?;
                     sequence = sequence.wrapping_add(1);
                 }
-                Ok(!ends.load(Ordering::Relaxed))
+                Ok(())
             })
         });
-        Ok(Self { over, thread: Some(thread) })
+        Ok(Self { wanted: Some(wanted), thread: Some(thread) })
     }
 }
 
 impl Drop for Feeder {
     fn drop(&mut self) {
-        self.over.store(true, Ordering::Relaxed);
+        self.wanted = None;
         self.thread.take().map(JoinHandle::join);
     }
 }

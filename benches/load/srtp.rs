@@ -7,6 +7,7 @@ use std::net::{Ipv4Addr, UdpSocket};
 use std::ops::Range;
 use std::os::fd::AsRawFd;
 use std::process::Command;
+use std::sync::mpsc;
 
 use anyhow::{Context, Result, anyhow};
 use nix::sys::socket::{ControlMessage, MsgFlags, MultiHeaders, SockaddrIn, sendmmsg};
@@ -101,7 +102,9 @@ pub(crate) fn serve() -> Result<()> {
     let socket = UdpSocket::bind("127.0.0.1:0")?;
     let mut headers = MultiHeaders::preallocate(BATCH, Some(nix::cmsg_space!(u16)));
     let pictures = packets::pictures()?;
-    in_real_time(&pictures, |picture, timestamp| {
+    // For ever.
+    let (_wanted, is_wanted) = mpsc::sync_channel(0);
+    in_real_time(&pictures, &is_wanted, |picture, timestamp| {
         let runs = runs(picture);
         for batch in viewers.chunks_mut(BATCH) {
             for viewer in batch.iter_mut() {
@@ -117,6 +120,6 @@ pub(crate) fn serve() -> Result<()> {
                 anyhow::ensure!(sent == batch.len(), "{sent} of {} were sent", batch.len());
             }
         }
-        Ok(true)
+        Ok(())
     })
 }

@@ -175,7 +175,7 @@ impl Watcher {
                 Said::Connected => {
                     counts.connected.fetch_add(1, Ordering::Relaxed);
                 }
-                Said::Packet(_) => {
+                Said::Packet => {
                     counts.packets.fetch_add(1, Ordering::Relaxed);
                 }
                 Said::Closed => bail!("a viewer was let go"),

@@ -61,6 +61,7 @@ impl Sounds {
             work: transcode::Sound::new(into, transcode::Options::default()),
             place: None,
             counted: Counters::default(),
+            counts: self.metrics.sound.of(into),
             sounds: Arc::clone(self),
         }
     }
@@ -94,8 +95,9 @@ pub(crate) struct Sound {
     work: transcode::Sound,
     /// While it has something to do.
     place: Option<Place>,
-    /// What the metrics have.
+    /// What the metrics have, and where that is.
     counted: Counters,
+    counts: Counts,
     sounds: Arc<Sounds>,
 }
 
@@ -128,13 +130,11 @@ impl Sound {
         self.work.push(frame, out);
         let (now, before) = (self.work.counters(), self.counted);
         if now != before {
-            let metrics = &self.sounds.metrics.sound;
-            let count = |counters: &IntCounterVec, now: u64, before: u64| {
-                counters.with_label_values(&[label(self.into)]).inc_by(now.saturating_sub(before));
-            };
-            count(&metrics.frames, now.frames, before.frames);
-            count(&metrics.damaged, now.damaged, before.damaged);
-            count(&metrics.gaps, now.filled + now.restarts, before.filled + before.restarts);
+            self.counts.frames.inc_by(now.frames.saturating_sub(before.frames));
+            self.counts.damaged.inc_by(now.damaged.saturating_sub(before.damaged));
+            self.counts
+                .gaps
+                .inc_by((now.filled + now.restarts).saturating_sub(before.filled + before.restarts));
             self.counted = now;
         }
     }
@@ -148,6 +148,13 @@ impl Sound {
 /// What metrics call a codec.
 fn label(codec: Codec) -> &'static str {
     if codec == Codec::Opus { "opus" } else { "aac" }
+}
+
+/// What is counted of sound that is made into one codec.
+struct Counts {
+    frames: IntCounter,
+    damaged: IntCounter,
+    gaps: IntCounter,
 }
 
 /// What is counted of transcoding.
@@ -181,6 +188,11 @@ impl SoundMetrics {
             refused_codec: refused.with_label_values(&["codec"]),
             refused,
         })
+    }
+
+    fn of(&self, into: Codec) -> Counts {
+        let of = |counters: &IntCounterVec| counters.with_label_values(&[label(into)]);
+        Counts { frames: of(&self.frames), damaged: of(&self.damaged), gaps: of(&self.gaps) }
     }
 
     pub(crate) fn register(&self, registry: &Registry) -> Result<(), prometheus::Error> {

@@ -15,9 +15,6 @@ use super::Line;
 /// How often levels are told: fast enough to show who speaks.
 const EVERY: Duration = Duration::from_millis(250);
 
-/// What parts the conference's name and the member's id in the name of a stream.
-const SEPARATOR: char = '~';
-
 /// The conferences of the cluster, as app/name.
 pub(super) type Names = HashSet<String>;
 
@@ -28,7 +25,7 @@ fn key(path: &str) -> Option<StreamKey> {
 
 /// Whether a stream is a member's.
 fn is_of(names: &Names, key: &StreamKey) -> bool {
-    let conference = key.as_str().split_once(SEPARATOR).map(|(conference, _)| conference);
+    let conference = key.as_str().split_once(control_api::MEMBER_SEPARATOR).map(|(conference, _)| conference);
     conference.is_some_and(|conference| names.contains(conference))
 }
 

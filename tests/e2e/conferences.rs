@@ -4,7 +4,7 @@
 use reqwest::{Client, Method, Response};
 use serde_json::{Value, json};
 
-use crate::support::browser::Page;
+use crate::support::browser::{Page, Report};
 use crate::support::cluster::{Cluster, Control, Settings};
 use crate::support::ffmpeg::{self, Media};
 use crate::support::turn::{self, Load};
@@ -176,14 +176,24 @@ async fn three_members_hear_each_other_and_a_replica_is_killed() {
             report.number("framesDecoded") > begin.number("framesDecoded") + 50.0
         })
         .await;
+    let power = |from: [f64; 2], to: &Report| {
+        (to.number("audioEnergy") - from[0]) / (to.number("audioSeconds") - from[1])
+    };
+    let (loud, muted) = (
+        power([0.0, 0.0], &begin),
+        power([begin.number("audioEnergy"), begin.number("audioSeconds")], &report),
+    );
+    assert!(muted < loud / 5.0, "power {loud}, and {muted} while muted");
+    // Of Opus silence goes on, so that nobody takes a stream of sound alone to have stalled.
     let (before, after) = (begin.number("audioPackets"), report.number("audioPackets"));
-    assert!(after <= before + 3.0, "{before} packets of sound, and {after} while muted");
+    assert!(after > before + 50.0, "{before} packets of sound, and {after} while muted");
     assert_eq!(ask(&cluster.controls[0], Method::PATCH, &member, mute(false)).await.0, 200);
     for follower in &mut followers {
         follower.are(&["unmuted ann"]).await;
     }
-    page.until("sound again", |report| report.number("audioPackets") > after + 50.0).await;
-    say("what is muted is not sent on");
+    let again = report.number("audioEnergy") + loud;
+    page.until("sound again", |report| report.number("audioEnergy") > again).await;
+    say(&format!("what is muted is not sent on: power {loud:.4}, and {muted:.4} while muted"));
 
     // A replica is killed: who followed it goes on at the other, where it was.
     let last = followers[0].last.clone();

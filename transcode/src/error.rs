@@ -6,8 +6,10 @@ use media_core::codec;
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Error {
-    /// Only AAC and Opus are made, and of what a track has only each into the other.
-    #[error("{from} cannot be transcoded into {into}: only AAC into Opus and Opus into AAC can")]
+    /// Only AAC and Opus are made: of each other, and of G.711.
+    #[error(
+        "{from} cannot be transcoded into {into}: only AAC into Opus, Opus into AAC, and G.711 into either can"
+    )]
     Codecs {
         /// Of the track.
         from: &'static str,

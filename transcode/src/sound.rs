@@ -1,6 +1,6 @@
 //! A stream's tracks and frames with its sound in another codec.
 
-use media_core::frame::{Codec, Frame, Kind, Track};
+use media_core::frame::{Codec, Frame, Kind, Timestamp, Track};
 
 use crate::{Counters, Error, Options, Transcoder};
 
@@ -13,6 +13,8 @@ pub struct Sound {
     work: Option<Work>,
     /// Of transcoders before.
     past: Counters,
+    /// When the newest of the frames that were made is for.
+    newest: Option<Timestamp>,
 }
 
 #[derive(Debug)]
@@ -25,7 +27,7 @@ struct Work {
 impl Sound {
     /// Into Opus or AAC.
     pub fn new(into: Codec, options: Options) -> Self {
-        Self { into, options, work: None, past: Counters::default() }
+        Self { into, options, work: None, past: Counters::default(), newest: None }
     }
 
     /// Whether the stream has sound only in a codec that can be made into the other.
@@ -58,7 +60,21 @@ impl Sound {
     /// Takes a frame, and appends those that come of it: itself, if it is not of the track that is replaced.
     pub fn push(&mut self, frame: Frame, out: &mut Vec<Frame>) {
         match self.work.as_mut().filter(|work| work.from.id == frame.track) {
-            Some(work) => work.transcoder.push(&frame, out),
+            Some(work) => {
+                let from = out.len();
+                work.transcoder.push(&frame, out);
+                // Where samples are counted anew, or by another transcoder, they may be for a time that has passed: what is
+                // made goes only forward, as what comes does.
+                let mut at = from;
+                while let Some(made) = out.get(at) {
+                    if self.newest.is_some_and(|newest| made.dts <= newest) {
+                        out.remove(at);
+                    } else {
+                        self.newest = Some(made.dts);
+                        at += 1;
+                    }
+                }
+            }
             None => out.push(frame),
         }
     }

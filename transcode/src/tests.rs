@@ -329,6 +329,21 @@ fn a_stream_has_its_sound_replaced_and_all_else_as_it_is() {
 }
 
 #[test]
+fn what_is_made_goes_only_forward_though_samples_are_counted_anew() {
+    for (from, into) in [(Codec::Aac, Codec::Opus), (Codec::Opus, Codec::Aac)] {
+        // Each frame is for a millisecond after the one before, and lasts longer.
+        let (track, mut frames) = tone(from, 2, 2, |at| at);
+        frames.iter_mut().zip(0..).for_each(|(frame, number)| frame.dts = Timestamp(90 * number));
+        let mut sound = Sound::new(into, Options::default());
+        sound.set_tracks(std::slice::from_ref(&track));
+        let mut out = Vec::new();
+        frames.iter().for_each(|frame| sound.push(frame.clone(), &mut out));
+        assert!(sound.counters().restarts > 0 && !out.is_empty());
+        assert!(out.windows(2).all(|two| two[0].dts < two[1].dts), "{from:?} into {into:?}");
+    }
+}
+
+#[test]
 fn what_cannot_be_transcoded_is_told() {
     let new = |track: &Track, into| Transcoder::new(track, into, &Options::default()).map(|_| ());
     let aac = |rate, channels| {

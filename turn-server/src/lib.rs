@@ -12,6 +12,7 @@ mod config;
 mod credentials;
 mod desk;
 #[doc(hidden)]
+#[cfg(feature = "fuzzing")]
 pub mod fuzzing;
 mod metrics;
 mod peers;

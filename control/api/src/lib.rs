@@ -25,6 +25,9 @@ pub use stream::{
     ClusterStats, HlsState, LineInfo, MediaClock, PublisherInfo, StreamInfo, StreamState, TrackInfo, Viewers,
 };
 
+/// What parts a conference's name and a member's id in the name of the member's stream; neither has it.
+pub const MEMBER_SEPARATOR: char = '~';
+
 /// First path segments that pages and APIs use, and that therefore no stream's app may have.
 pub const RESERVED_APPS: &[&str] = &[
     "api", "assets", "chat", "console", "healthz", "metrics", "readyz", "relay", "studio", "sub", "watch",

@@ -125,9 +125,8 @@ impl Conferences {
             Some(events) => waiting.extend(events.map(|happened| Said::of(happened).text)),
             None => waiting.push_back(snapshot(conference)),
         }
-        if let Some(who) = hub.speaker.speaks() {
-            waiting.push_back(speaker(Some(who), (self.0.clock)()));
-        }
+        // Nobody, too: who comes back may show somebody.
+        waiting.push_back(speaker(hub.speaker.speaks(), (self.0.clock)()));
         let mut alive = interval_at(Instant::now() + KEEP_ALIVE, KEEP_ALIVE);
         alive.set_missed_tick_behavior(MissedTickBehavior::Delay);
         Ok(Follower {
@@ -208,12 +207,13 @@ impl Follower {
     }
 
     fn begin_again(&mut self) {
-        match self.conferences.get(&self.path) {
-            Some(conference) => {
-                self.last = conference.sequence;
-                self.waiting.push_back(snapshot(&conference));
-            }
-            None => self.is_over = true,
-        }
+        // Of one that is over the last event is still to come.
+        let Some(conference) = self.conferences.get(&self.path) else { return };
+        self.last = conference.sequence;
+        self.waiting.push_back(snapshot(&conference));
+        let inner = &self.conferences.0;
+        let speaks =
+            inner.hubs.lock().get(&self.path).and_then(|hub| hub.speaker.speaks().map(str::to_owned));
+        self.waiting.push_back(speaker(speaks.as_deref(), (inner.clock)()));
     }
 }

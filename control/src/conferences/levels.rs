@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use super::Conferences;
 use super::record::Role;
-use crate::cache::{Cache, CacheError};
+use crate::cache::{Cache, CacheError, MAX_VALUE_BYTES};
 
 /// The group of all that is told, by node.
 const GROUP: &str = "levels";
@@ -23,9 +23,6 @@ const EVERY: Duration = Duration::from_millis(250);
 
 /// What a node told before that is silence.
 const FRESH: Duration = Duration::from_millis(1_500);
-
-/// Streams that one node may tell of: all members of all conferences.
-const MAX_TOLD: usize = 16_384;
 
 /// Nodes of which something is kept: more than a cluster has origins.
 const MAX_NODES: usize = 4_096;
@@ -54,8 +51,8 @@ impl Levels {
             return;
         }
         let Ok(told) = rpc::LevelReport::decode(bytes.clone()) else { return };
-        let levels = told.levels.into_iter().take(MAX_TOLD);
-        let levels = levels.map(|level| (level.stream, u8::try_from(level.level).unwrap_or(u8::MAX)));
+        let levels =
+            told.levels.into_iter().map(|level| (level.stream, u8::try_from(level.level).unwrap_or(u8::MAX)));
         self.0.insert(node.to_owned(), Told { levels: levels.collect(), bytes, heard, is_news });
     }
 
@@ -82,6 +79,10 @@ impl Conferences {
     pub(crate) fn hears(&self, node: &str, mut report: rpc::LevelReport) {
         // So that no two are the same.
         report.at_ms = (self.0.clock)();
+        while report.encoded_len() > MAX_VALUE_BYTES {
+            let half = report.levels.len() / 2;
+            report.levels.truncate(half);
+        }
         self.0.levels.lock().take(node, report.encode_to_vec().into(), true);
     }
 
@@ -110,11 +111,10 @@ impl Conferences {
             levels.forget_old();
             levels.news()
         };
-        if !news.is_empty() {
-            cache.set_members(GROUP, news, TTL).await?;
-        }
+        // What others tell is read though this cannot be told.
+        let told = if news.is_empty() { Ok(()) } else { cache.set_members(GROUP, news, TTL).await };
         if !self.0.hubs.lock().values().any(super::following::Hub::is_followed) {
-            return Ok(());
+            return told;
         }
         for (node, bytes) in cache.members(GROUP).await? {
             // Of those that died something may be left for a while.
@@ -122,7 +122,7 @@ impl Conferences {
                 self.0.levels.lock().take(&node, bytes, false);
             }
         }
-        Ok(())
+        told
     }
 
     fn look_who_speaks(&self) {

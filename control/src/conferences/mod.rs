@@ -13,7 +13,7 @@ mod streaming;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::time::Duration;
@@ -244,11 +244,13 @@ impl Conferences {
             let _turn = self.turn(path).lock().await;
             self.end_once(path).await?
         };
-        for stream in members {
-            self.0.streams.kick(&stream).await?;
-        }
         tracing::info!(conference = path, "a conference was ended");
-        Ok(())
+        let mut told = Ok(());
+        for stream in members {
+            // Who could not be told is found again in a moment.
+            told = told.and(self.0.streams.kick(&stream).await.map(|_| ()));
+        }
+        Ok(told?)
     }
 
     async fn end_once(&self, path: &str) -> Result<Vec<String>, ConferenceError> {
@@ -280,9 +282,11 @@ impl Conferences {
     fn apply(&self, step: Step) {
         match step {
             Step::All(entries) => {
+                let there: HashSet<&str> =
+                    entries.iter().filter_map(|entry| entry.key.strip_prefix(PREFIX)).collect();
                 let paths: Vec<String> = self.0.known.read().keys().cloned().collect();
                 for path in paths {
-                    if !entries.iter().any(|entry| entry.key.strip_prefix(PREFIX) == Some(&*path)) {
+                    if !there.contains(&*path) {
                         self.forget(&path, Revision(u64::MAX));
                     }
                 }

@@ -21,8 +21,7 @@ const MAX_APP_BYTES: usize = 64;
 const MAX_NAME_BYTES: usize = 128;
 const MAX_MEMBER_BYTES: usize = 64;
 
-/// What parts the conference's name and the member's id in the name of a stream; neither has it.
-pub(crate) const SEPARATOR: char = '~';
+pub(crate) use control_api::MEMBER_SEPARATOR as SEPARATOR;
 
 /// What a member does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -295,6 +294,8 @@ impl Conference {
     pub(crate) fn end(&mut self, now_ms: u64) {
         if self.ended_at_ms.replace(now_ms).is_none() {
             self.members.clear();
+            // It is kept for as long as grants last: as little of it as may be.
+            self.history.clear();
             self.tell(now_ms, What::Ended, None, None);
         }
     }

@@ -47,6 +47,10 @@ impl Conferences {
                 self.compare(&conference, &member.id).await;
             }
         }
+        // Who is no member, and publishes still: it began before there was a conference, or could not be told.
+        for record in self.0.streams.all() {
+            self.compare_stream(&format!("{}/{}", record.app, record.name)).await;
+        }
     }
 
     /// One of that name, be it that it has ended.

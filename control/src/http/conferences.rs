@@ -76,7 +76,7 @@ pub(super) struct MemberWanted {
     id: String,
     /// `speaker` or `listener`.
     role: Role,
-    /// Whether the member begins muted.
+    /// Whether the member begins muted; of who is a member already, nothing.
     #[serde(default)]
     muted: bool,
 }
@@ -177,6 +177,45 @@ fn welcome(
     })
 }
 
+/// Why anything about conferences may be refused.
+#[derive(utoipa::IntoResponses)]
+#[allow(dead_code, reason = "it only describes; Problem is what is answered")]
+enum Refused {
+    /// The operator's token is missing or wrong
+    #[response(status = 401, content_type = "application/problem+json")]
+    Token(Problem),
+    /// There is no such conference or member, or this process coordinates no cluster
+    #[response(status = 404, content_type = "application/problem+json")]
+    Absent(Problem),
+    /// The path does not have this method
+    #[response(status = 405, content_type = "application/problem+json")]
+    Method(Problem),
+    /// The server failed
+    #[response(status = 500, content_type = "application/problem+json")]
+    Failed(Problem),
+}
+
+/// Why a change may be.
+#[derive(utoipa::IntoResponses)]
+#[allow(dead_code, reason = "it only describes; Problem is what is answered")]
+enum NotChanged {
+    /// A malformed path or body
+    #[response(status = 400, content_type = "application/problem+json")]
+    Malformed(Problem),
+    /// It is there already, or there are as many as may be
+    #[response(status = 409, content_type = "application/problem+json")]
+    Conflict(Problem),
+    /// Not application/json
+    #[response(status = 415, content_type = "application/problem+json")]
+    NotJson(Problem),
+    /// Not what is described here
+    #[response(status = 422, content_type = "application/problem+json")]
+    Invalid(Problem),
+    /// The registry, or a node that is needed, cannot be reached
+    #[response(status = 503, content_type = "application/problem+json")]
+    Unreachable(Problem),
+}
+
 /// All conferences
 #[utoipa::path(
     get,
@@ -185,10 +224,7 @@ fn welcome(
     security(("operator" = [])),
     responses(
         (status = 200, description = "All conferences, ordered by app and name", body = ConferenceList),
-        (status = 401, description = "The operator's token is missing or wrong", body = Problem, content_type = "application/problem+json"),
-        (status = 404, description = "There is no such conference or member, or this process coordinates no cluster", body = Problem, content_type = "application/problem+json"),
-        (status = 405, description = "The path does not have this method", body = Problem, content_type = "application/problem+json"),
-        (status = 500, description = "The server failed", body = Problem, content_type = "application/problem+json"),
+        Refused,
     ),
 )]
 pub(super) async fn list(
@@ -210,15 +246,8 @@ pub(super) async fn list(
     request_body = ConferenceWanted,
     responses(
         (status = 201, description = "It is there", body = ConferenceInfo),
-        (status = 400, description = "A malformed path or body", body = Problem, content_type = "application/problem+json"),
-        (status = 401, description = "The operator's token is missing or wrong", body = Problem, content_type = "application/problem+json"),
-        (status = 404, description = "There is no such conference or member, or this process coordinates no cluster", body = Problem, content_type = "application/problem+json"),
-        (status = 405, description = "The path does not have this method", body = Problem, content_type = "application/problem+json"),
-        (status = 409, description = "It is there already, or there are as many as may be", body = Problem, content_type = "application/problem+json"),
-        (status = 415, description = "Not application/json", body = Problem, content_type = "application/problem+json"),
-        (status = 422, description = "Not what is described here", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "The registry, or a node that is needed, cannot be reached", body = Problem, content_type = "application/problem+json"),
-        (status = 500, description = "The server failed", body = Problem, content_type = "application/problem+json"),
+        NotChanged,
+        Refused,
     ),
 )]
 pub(super) async fn create(
@@ -242,10 +271,7 @@ pub(super) async fn create(
     responses(
         (status = 200, description = "The conference", body = ConferenceInfo),
         (status = 400, description = "A malformed path or body", body = Problem, content_type = "application/problem+json"),
-        (status = 401, description = "The operator's token is missing or wrong", body = Problem, content_type = "application/problem+json"),
-        (status = 404, description = "There is no such conference or member, or this process coordinates no cluster", body = Problem, content_type = "application/problem+json"),
-        (status = 405, description = "The path does not have this method", body = Problem, content_type = "application/problem+json"),
-        (status = 500, description = "The server failed", body = Problem, content_type = "application/problem+json"),
+        Refused,
     ),
 )]
 pub(super) async fn one(
@@ -270,11 +296,8 @@ pub(super) async fn one(
     responses(
         (status = 204, description = "It is over"),
         (status = 400, description = "A malformed path or body", body = Problem, content_type = "application/problem+json"),
-        (status = 401, description = "The operator's token is missing or wrong", body = Problem, content_type = "application/problem+json"),
-        (status = 404, description = "There is no such conference or member, or this process coordinates no cluster", body = Problem, content_type = "application/problem+json"),
-        (status = 405, description = "The path does not have this method", body = Problem, content_type = "application/problem+json"),
         (status = 503, description = "The registry, or a node that is needed, cannot be reached", body = Problem, content_type = "application/problem+json"),
-        (status = 500, description = "The server failed", body = Problem, content_type = "application/problem+json"),
+        Refused,
     ),
 )]
 pub(super) async fn end(
@@ -299,15 +322,8 @@ pub(super) async fn end(
     responses(
         (status = 201, description = "A new member, and what it needs", body = Welcome),
         (status = 200, description = "It was a member in that role: new grants", body = Welcome),
-        (status = 400, description = "A malformed path or body", body = Problem, content_type = "application/problem+json"),
-        (status = 401, description = "The operator's token is missing or wrong", body = Problem, content_type = "application/problem+json"),
-        (status = 404, description = "There is no such conference or member, or this process coordinates no cluster", body = Problem, content_type = "application/problem+json"),
-        (status = 405, description = "The path does not have this method", body = Problem, content_type = "application/problem+json"),
-        (status = 409, description = "It is there already, or there are as many as may be", body = Problem, content_type = "application/problem+json"),
-        (status = 415, description = "Not application/json", body = Problem, content_type = "application/problem+json"),
-        (status = 422, description = "Not what is described here", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "The registry, or a node that is needed, cannot be reached", body = Problem, content_type = "application/problem+json"),
-        (status = 500, description = "The server failed", body = Problem, content_type = "application/problem+json"),
+        NotChanged,
+        Refused,
     ),
 )]
 pub(super) async fn join(
@@ -337,15 +353,8 @@ pub(super) async fn join(
     request_body = MemberChange,
     responses(
         (status = 200, description = "The member as it is now, and what it needs", body = Welcome),
-        (status = 400, description = "A malformed path or body", body = Problem, content_type = "application/problem+json"),
-        (status = 401, description = "The operator's token is missing or wrong", body = Problem, content_type = "application/problem+json"),
-        (status = 404, description = "There is no such conference or member, or this process coordinates no cluster", body = Problem, content_type = "application/problem+json"),
-        (status = 405, description = "The path does not have this method", body = Problem, content_type = "application/problem+json"),
-        (status = 409, description = "It is there already, or there are as many as may be", body = Problem, content_type = "application/problem+json"),
-        (status = 415, description = "Not application/json", body = Problem, content_type = "application/problem+json"),
-        (status = 422, description = "Not what is described here", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "The registry, or a node that is needed, cannot be reached", body = Problem, content_type = "application/problem+json"),
-        (status = 500, description = "The server failed", body = Problem, content_type = "application/problem+json"),
+        NotChanged,
+        Refused,
     ),
 )]
 pub(super) async fn change(
@@ -385,11 +394,8 @@ pub(super) async fn change(
     responses(
         (status = 204, description = "It is no member any more"),
         (status = 400, description = "A malformed path or body", body = Problem, content_type = "application/problem+json"),
-        (status = 401, description = "The operator's token is missing or wrong", body = Problem, content_type = "application/problem+json"),
-        (status = 404, description = "There is no such conference or member, or this process coordinates no cluster", body = Problem, content_type = "application/problem+json"),
-        (status = 405, description = "The path does not have this method", body = Problem, content_type = "application/problem+json"),
         (status = 503, description = "The registry, or a node that is needed, cannot be reached", body = Problem, content_type = "application/problem+json"),
-        (status = 500, description = "The server failed", body = Problem, content_type = "application/problem+json"),
+        Refused,
     ),
 )]
 pub(super) async fn leave(

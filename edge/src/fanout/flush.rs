@@ -159,16 +159,9 @@ impl Flusher {
 
     /// What the newest mark says of a tag that came after it.
     fn mark_of(&self, tag: &Tag) -> Option<Mark> {
-        let mut mark = self.mark?;
+        let mark = self.mark?;
         let frame = !tag.is_metadata && !tag.is_sequence_header;
-        let after_ms =
-            tag.timestamp_ms.wrapping_sub(self.mark_at_ms.unwrap_or(tag.timestamp_ms)).cast_signed();
-        if frame {
-            mark.media_time_ms = mark.media_time_ms.saturating_add(after_ms.into());
-            mark.wall_clock_ms = mark.wall_clock_ms.saturating_add_signed(after_ms.into());
-            mark.sequence = tag.sequence;
-        }
-        Some(mark)
+        Some(if frame { mark.moved_to(self.mark_at_ms.unwrap_or(tag.timestamp_ms), tag) } else { mark })
     }
 
     fn is_point(&self, tag: &Tag) -> bool {

@@ -65,12 +65,8 @@ impl Recoder {
 
     /// A frame's tag, behind the mark that is due.
     fn send(&mut self, tag: Tag, emit: &mut impl FnMut(Event)) {
-        if let Some((mut mark, at)) = self.mark.take() {
-            let later_ms = tag.timestamp_ms.wrapping_sub(at.unwrap_or(tag.timestamp_ms)).cast_signed();
-            mark.media_time_ms = mark.media_time_ms.saturating_add(later_ms.into());
-            mark.wall_clock_ms = mark.wall_clock_ms.saturating_add_signed(later_ms.into());
-            mark.sequence = tag.sequence;
-            emit(Event::Mark(mark));
+        if let Some((mark, at)) = self.mark.take() {
+            emit(Event::Mark(mark.moved_to(at.unwrap_or(tag.timestamp_ms), &tag)));
         }
         emit(Event::Tag(tag));
     }
@@ -95,14 +91,16 @@ impl Recoder {
         let Some(last) = headers.last().filter(|_| self.sound.made().is_some()) else {
             return headers.into_iter().for_each(|tag| emit(Event::Tag(tag)));
         };
-        let metadata = flv::metadata(&self.tracks, &[]);
         let like =
             Tag { is_metadata: true, is_sequence_header: false, kind: TagKind::Script, ..last.clone() };
+        let metadata = flv::metadata(&self.tracks, &[]);
         emit(Event::Tag(written(flv::METADATA_TIMESTAMP_MS, &[&metadata], &like)));
-        for track in &self.tracks {
+        // As they came: of VP8 and VP9 nothing can be told before a keyframe.
+        let pictures = headers.iter().filter(|tag| tag.is_sequence_header && tag.kind == TagKind::Video);
+        pictures.for_each(|tag| emit(Event::Tag(tag.clone())));
+        let like = Tag { is_metadata: false, is_sequence_header: true, kind: TagKind::Audio, ..last.clone() };
+        for track in self.tracks.iter().filter(|track| track.codec.kind() == Kind::Audio) {
             let Some(body) = flv::sequence_header(track) else { continue };
-            let kind = kind(track);
-            let like = Tag { is_metadata: false, is_sequence_header: true, kind, ..last.clone() };
             emit(Event::Tag(written(last.timestamp_ms, &body.pieces(), &like)));
         }
     }
@@ -129,13 +127,6 @@ fn flv_tag(tag: &Tag) -> flv::Tag {
     flv::Tag { kind: tag.kind, timestamp_ms: tag.timestamp_ms, body: tag.body.clone() }
 }
 
-fn kind(track: &Track) -> TagKind {
-    match track.codec.kind() {
-        Kind::Video => TagKind::Video,
-        Kind::Audio => TagKind::Audio,
-    }
-}
-
 /// A tag like another one, with another body.
 fn written(timestamp_ms: u32, body: &[&[u8]], like: &Tag) -> Tag {
     let length: usize = body.iter().map(|piece| piece.len()).sum();
@@ -149,3 +140,52 @@ fn written(timestamp_ms: u32, body: &[&[u8]], like: &Tag) -> Tag {
 
 /// What follows a tag's body.
 const PREVIOUS_TAG_SIZE_BYTES: usize = 4;
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use media_core::codec;
+    use media_core::frame::{Codec, Timescale, TrackId};
+    use media_core::hub::StreamKey;
+    use media_core::relay::Decoder;
+
+    use super::*;
+    use crate::config::SoundConfig;
+    use crate::metrics::Metrics;
+    use crate::sound::Sounds;
+    use crate::tests::studio::{Studio, opening};
+
+    #[test]
+    fn the_pictures_headers_pass_also_where_only_a_keyframe_tells_what_they_are() {
+        // Of VP9, which ends in the picture's size that no header has.
+        let config = vec![1, 0, 0, 0, 0, 10, 0x82, 2, 2, 2, 0, 0, 0, 64, 0, 64];
+        let picture = codec::track(TrackId::VIDEO, Codec::Vp9, Timescale::HZ_90K, config.into()).unwrap();
+        let header = codec::opus::identification_header(2, 48_000).unwrap();
+        let sound = codec::track(TrackId::AUDIO, Codec::Opus, Timescale::HZ_90K, header).unwrap();
+        let mut studio = Studio::with(vec![picture, sound]);
+        let mut decoder = Decoder::default();
+        decoder.push(opening(&studio.picture(true, 100)));
+        let came: Vec<Event> = std::iter::from_fn(|| decoder.next_event().unwrap()).collect();
+        let sounds = Sounds::new(&SoundConfig::default(), Arc::new(Metrics::new()));
+        let mut recoder = Recoder::new(sounds.of(&StreamKey::parse("live", "a", &[]).unwrap(), Codec::Aac));
+        let mut out = Vec::new();
+        came.iter().for_each(|event| recoder.take(event.clone(), &mut |event| out.push(event)));
+        let headers = |events: &[Event], kind| -> Vec<Tag> {
+            let tags = events.iter().filter_map(|event| match event {
+                Event::Tag(tag) if tag.is_sequence_header && tag.kind == kind => Some(tag.clone()),
+                _ => None,
+            });
+            tags.collect()
+        };
+        let pictures = headers(&came, TagKind::Video);
+        assert_eq!((pictures.len(), headers(&out, TagKind::Video)), (1, pictures));
+        let (was, is) = (headers(&came, TagKind::Audio), headers(&out, TagKind::Audio));
+        assert!(was.len() == 1 && is.len() == 1 && was[0].body != is[0].body);
+        let frames = |events: &[Event]| {
+            let is_frame = |event: &&Event| matches!(event, Event::Tag(tag) if !tag.is_sequence_header && !tag.is_metadata);
+            events.iter().filter(is_frame).count()
+        };
+        assert_eq!(frames(&out), frames(&came));
+    }
+}

@@ -69,7 +69,7 @@ impl Studio {
         self.unit(TrackId::AUDIO, true, Bytes::from_static(&[0xfc, 0xff, 0xfe]))
     }
 
-    fn with(tracks: Vec<Track>) -> Self {
+    pub(crate) fn with(tracks: Vec<Track>) -> Self {
         let tracks = Arc::new(TrackSet { epoch: Epoch(1), version: 1, tracks });
         Self { encoder: Encoder::new(), tracks, sequence: 0, now_ms: 0 }
     }

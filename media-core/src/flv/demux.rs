@@ -208,7 +208,11 @@ impl Demuxer {
         let (config, nal_length_bytes) = with_four_byte_lengths(codec, &sent);
         let track = match codec::track(id, codec, Timescale::HZ_90K, config) {
             Ok(track) => Some(track),
-            Err(codec::Error::NoSequenceHeader) => None,
+            // What is known of the pictures before stands until a keyframe says otherwise.
+            Err(codec::Error::NoSequenceHeader) => {
+                let before = self.tracks.iter().find(|state| state.id == id && state.codec == codec);
+                before.and_then(|state| state.track.clone())
+            }
             Err(source) => return Err(Error::Codec { track: id, source }),
         };
         self.set(TrackState { id, codec, sent, nal_length_bytes, track })

@@ -2,8 +2,22 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
+use bytes::Bytes;
+
+use crate::frame::{Codec, Track};
+
 /// No level was told since it was asked last.
 const UNKNOWN: u8 = u8::MAX;
+
+/// A frame of silence, where the codec has one that fits any stream of it: 20 ms of Opus (RFC 6716 §3.1), which is what
+/// browsers send. A stream of sound alone goes on by it, so that nobody takes it to have stalled. `None`: none.
+pub(super) fn silence(track: &Track) -> Option<Bytes> {
+    match (track.codec, track.audio()?.channels) {
+        (Codec::Opus, 1) => Some(Bytes::from_static(&[0xf8, 0xff, 0xfe])),
+        (Codec::Opus, 2) => Some(Bytes::from_static(&[0xfc, 0xff, 0xfe])),
+        _ => None,
+    }
+}
 
 /// See the module.
 #[derive(Debug)]

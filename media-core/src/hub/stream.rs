@@ -8,7 +8,7 @@ use tokio::sync::futures::Notified;
 use tokio::sync::{Notify, oneshot};
 
 use super::cache::{Cache, CacheLimits};
-use super::sound::Sound;
+use super::sound::{Sound, silence};
 use super::timeline::{Repair, Timeline};
 use super::{Clock, Epoch, Revoked, StreamKey, TrackSet, Unit};
 use crate::frame::{Frame, Kind, Track};
@@ -257,10 +257,12 @@ impl Stream {
         let reached = {
             let mut s = self.state.lock();
             s.check(epoch)?;
+            let Some(track) = s.tracks.get(frame.track) else { return Ok(false) };
+            let scale = track.timescale;
             if frame.track.kind == Kind::Audio && self.sound.is_muted() {
-                return Ok(true);
+                let Some(silence) = silence(track) else { return Ok(true) };
+                frame.data = silence;
             }
-            let Some(scale) = s.tracks.get(frame.track).map(|t| t.timescale) else { return Ok(false) };
             match s.timeline.repair(&mut frame, scale) {
                 Repair::None => {}
                 Repair::Nudged => s.nudged += 1,

@@ -2,6 +2,7 @@
 
 use bytes::{Bytes, BytesMut};
 
+use super::Tag;
 use crate::amf0::{self, Value};
 use crate::flv::{self, TagKind};
 use crate::hub::Epoch;
@@ -23,6 +24,18 @@ pub struct Mark {
 }
 
 impl Mark {
+    /// What would be said of a later frame, by its tag. That which this was said of has the timestamp `at_ms`.
+    #[must_use]
+    pub fn moved_to(self, at_ms: u32, tag: &Tag) -> Self {
+        let later_ms = tag.timestamp_ms.wrapping_sub(at_ms).cast_signed();
+        Self {
+            sequence: tag.sequence,
+            media_time_ms: self.media_time_ms.saturating_add(later_ms.into()),
+            wall_clock_ms: self.wall_clock_ms.saturating_add_signed(later_ms.into()),
+            ..self
+        }
+    }
+
     /// The body of its script tag. AMF0's doubles are exact up to 2⁵³, which none of the numbers reaches
     /// in a thousand years.
     #[allow(clippy::cast_precision_loss, reason = "see above")]

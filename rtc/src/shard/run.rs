@@ -100,11 +100,6 @@ struct Shard {
     swept: Instant,
 }
 
-#[allow(clippy::disallowed_methods, reason = "a thread of its own, which must not spin")]
-fn pause() {
-    std::thread::sleep(Duration::from_millis(10));
-}
-
 impl Shard {
     fn run(mut self) {
         let mut events = Events::with_capacity(8);
@@ -117,8 +112,9 @@ impl Shard {
             if let Err(error) = self.poll.poll(&mut events, Some(timeout))
                 && error.kind() != io::ErrorKind::Interrupted
             {
-                tracing::error!(%error, "a WebRTC thread can't wait for datagrams");
-                pause();
+                // Of its own making: it would fail again at once. Its peers are told, and come back to another.
+                tracing::error!(%error, "a WebRTC thread can't wait for datagrams, and ends");
+                break;
             }
             self.receive(&mut buffers);
             if self.letters() {

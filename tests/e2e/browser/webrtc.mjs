@@ -109,7 +109,7 @@ await page.evaluate(
       const { type, sdp: own } = await pc.createOffer();
       // As the page of a stream does: see exchange.ts.
       const offer = own.replace(/^a=rtcp-fb:(\d+) nack\r\n/gm, (line, pt) => `${line}a=rtcp-fb:${pt} rrtr\r\n`);
-      await pc.setLocalDescription({ type, sdp: options.roundTrips === false ? own : offer });
+      await pc.setLocalDescription({ type, sdp: offer });
       // What an ICE-lite server answers whoever checks: nothing has to be gathered before.
       const answer = await fetch(url, {
         method: 'POST',

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::*;
-use crate::frame::{Codec, Frame, Params, Timescale, Timestamp, Track, TrackId, VideoParams};
+use crate::frame::{AudioParams, Codec, Frame, Params, Timescale, Timestamp, Track, TrackId, VideoParams};
 use crate::hub::{Event, Unit};
 
 fn key(name: &str) -> StreamKey {
@@ -273,4 +273,40 @@ fn a_reader_may_wait_for_a_time() {
     assert!(!waits(&consumer, 10_000, || (121..190).for_each(|ms| push(&mut producer, ms))), "too many");
     assert_eq!(read(&mut consumer).len(), 69);
     assert!(!waits(&consumer, 1_000, || assert!(registry.end(&key("a"), Revoked::Kicked))), "the end");
+}
+
+#[test]
+fn of_who_is_muted_opus_goes_on_as_silence_and_other_sound_does_not() {
+    let sound = |codec, channels| Track {
+        id: TrackId::AUDIO,
+        codec,
+        timescale: Timescale::MILLIS,
+        config: Bytes::new(),
+        params: Params::Audio(AudioParams { sample_rate: 48_000, channels, frame_samples: None }),
+        rfc6381: String::new(),
+    };
+    let cases = [
+        (Codec::Opus, 1, Some([0xf8, 0xff, 0xfe])),
+        (Codec::Opus, 2, Some([0xfc, 0xff, 0xfe])),
+        (Codec::Opus, 6, None),
+        (Codec::Aac, 2, None),
+    ];
+    for (codec, channels, silence) in cases {
+        let registry = Registry::new(Limits::default());
+        let mut producer = registry.publish(&key("a"), Epoch(1), Takeover::Refuse).unwrap();
+        producer.set_tracks(vec![sound(codec, channels)]).unwrap();
+        let word = Frame { track: TrackId::AUDIO, ..frame(20, true) };
+        registry.stream(&key("a")).unwrap().mute(true);
+        let mut consumer = registry.subscribe(&key("a")).unwrap();
+        assert!(producer.push(word.clone()).unwrap());
+        let heard = match consumer.try_next() {
+            Some(Event::Unit(unit)) => Some(unit.frame.data),
+            _ => None,
+        };
+        assert_eq!(heard.as_deref(), silence.as_ref().map(|data| &data[..]), "{codec:?}, {channels}");
+        registry.stream(&key("a")).unwrap().mute(false);
+        assert!(producer.push(Frame { dts: Timestamp(40), ..word.clone() }).unwrap());
+        let Some(Event::Unit(unit)) = consumer.try_next() else { panic!("it is heard again") };
+        assert_eq!(unit.frame.data, word.data);
+    }
 }

@@ -159,6 +159,10 @@ impl Depacketizer {
             let waited = now.saturating_duration_since(start) >= START_WAIT;
             let known = self.lanes.iter().filter(|lane| lane.track.is_some()).count();
             if known < self.lanes.len() && !waited || known == 0 {
+                // What was thrown away is referred to by what follows.
+                if let Some(lane) = self.lanes.iter_mut().find(|lane| lane.id == id) {
+                    lane.lost();
+                }
                 return;
             }
             self.started = true;
